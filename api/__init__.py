@@ -1,0 +1,1 @@
+"""What speaks HTTP: one module of handlers a tag, and in `contract` the engine that runs them."""

@@ -1,0 +1,205 @@
+"""Everything that touches connexion: nothing else in Concord knows it.
+
+Connexion stays what it is good at: it reads the specification, resolves each `operationId` to a
+handler and registers the operation with Flask, which dispatches. Three of its pieces are replaced
+through its own extension points, because they rebuild per request what the contract fixes once:
+
+- the middleware stack (`middlewares=[...]`): Concord's engine is its only member;
+- `FlaskApi.make_operation`: a compiled `Call` instead of decorators made anew each time;
+- `FlaskASGIApp`, which crosses threads through a2wsgi: here Flask is called where the caller is.
+
+`tests/contract/test_binding.py` names what breaks when connexion changes any of them.
+"""
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import flask
+
+with warnings.catch_warnings():
+    # Connexion imports starlette's test client, which warns of a client that nobody uses here.
+    warnings.filterwarnings("ignore", message="Using `httpx` with `starlette.testclient`")
+    from connexion.apps.abstract import AbstractApp
+    from connexion.apps.flask import FlaskApi, FlaskApp
+    from connexion.middleware.abstract import SpecMiddleware
+    from connexion.operations import AbstractOperation
+    from connexion.resolver import Resolution, Resolver
+    from connexion.spec import Specification
+
+from flask.ctx import RequestContext
+from flask.sessions import NullSession, SessionInterface
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.contract.calls import Handler
+from api.contract.errors import ContractViolation
+from api.contract.operations import Operation
+from api.contract.request import Answer, Request
+from api.contract.schemas import SchemaNode
+
+_REQUEST = "concord.request"
+
+CallFactory: TypeAlias = Callable[[str, Handler], Callable[[Request], Answer]]
+"""Makes an operation's compiled call from its id and its handler."""
+
+
+class _NoSessions(SessionInterface):
+    """Flask's cookie sessions, switched off: identity comes with each request's token."""
+
+    def open_session(self, app: flask.Flask, request: flask.Request) -> NullSession:
+        return NullSession()
+
+
+class _Answered(flask.Response):
+    """Flask's response, which adds no header to those that the contract declares."""
+
+    default_mimetype = None
+    automatically_set_content_length = False
+
+
+class _MatchedContext(RequestContext):
+    """A request context whose route the engine has found already."""
+
+    def __init__(self, app: "_ContractFlask", environ: dict[str, Any]) -> None:
+        super().__init__(app, environ)
+        operation = environ[_REQUEST].operation
+        self.request.url_rule = app.rules[operation.id]
+        self.request.view_args = {}
+
+
+class _ContractFlask(flask.Flask):
+    """Flask without a second search for the route."""
+
+    session_interface = _NoSessions()
+
+    def __init__(self, import_name: str) -> None:
+        super().__init__(import_name, static_folder=None)
+        self.config.update(
+            PROPAGATE_EXCEPTIONS=True, TRAP_BAD_REQUEST_ERRORS=True, TRAP_HTTP_EXCEPTIONS=True
+        )
+        self.rules: dict[str, Any] = {}
+
+    def create_url_adapter(self, request: flask.Request | None) -> None:
+        """Return no adapter: the engine has matched the path before Flask sees the request."""
+
+    def request_context(self, environ: dict[str, Any]) -> RequestContext:
+        return _MatchedContext(self, environ)
+
+
+class _ContractApi(FlaskApi):  # type: ignore[misc]  # connexion ships no types.
+    """Connexion's API of Flask, with compiled calls for operations."""
+
+    def __init__(self, specification: Specification, *, make_call: CallFactory, **kwargs: Any):
+        self._make_call = make_call
+        super().__init__(specification, **kwargs)
+
+    def make_operation(self, operation: AbstractOperation) -> Callable[[], flask.Response]:
+        call = self._make_call(operation.operation_id, operation.function)
+
+        def view() -> flask.Response:
+            answer = call(flask.request.environ[_REQUEST])
+            return _Answered(answer.body, answer.status, answer.headers)
+
+        return view
+
+
+class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships no types.
+    """The innermost application: Flask, called in the thread that asks."""
+
+    def __init__(self, import_name: str, make_call: CallFactory) -> None:
+        self.app = _ContractFlask(import_name)
+        self._make_call = make_call
+
+    def add_api(self, specification: Specification, **kwargs: Any) -> _ContractApi:
+        """Register every operation of the specification with Flask."""
+        api = _ContractApi(specification, make_call=self._make_call, **kwargs)
+        self.app.register_blueprint(api.blueprint, name="contract")
+        self.app.rules = {
+            rule.endpoint.partition(".")[2]: rule for rule in self.app.url_map.iter_rules()
+        }
+        return api
+
+    def dispatch(self, request: Request) -> Answer:
+        """Run a matched request through Flask in this thread."""
+        with self.app.request_context(_environ(request)):
+            response = self.app.full_dispatch_request()
+        return Answer(response.status_code, list(response.headers), response.get_data())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Satisfy connexion, which wants an ASGI application; the engine calls `dispatch`."""
+        raise ContractViolation("Flask is reached through the engine only")
+
+
+class _ContractApp(FlaskApp):  # type: ignore[misc]  # connexion ships no types.
+    """Connexion's application around `ContractASGIApp`, its stack built at once.
+
+    Stock connexion builds the stack at the first request, so that a broken contract serves 500
+    for ever from a server that says it has started.
+    """
+
+    def __init__(self, inner: ContractASGIApp, engine: Callable[[ASGIApp], ASGIApp]) -> None:
+        self._middleware_app = inner
+        AbstractApp.__init__(self, __name__, middlewares=[engine])
+        self.app = inner.app
+
+    def build(self) -> None:
+        self.middleware.app, self.middleware.middleware_stack = (
+            self.middleware._build_middleware_stack()
+        )
+
+
+def bind(
+    bundle: SchemaNode,
+    operations: Mapping[str, Operation],
+    make_call: CallFactory,
+    make_engine: Callable[[ContractASGIApp], ASGIApp],
+) -> ASGIApp:
+    """Bind a bundled document to the handler modules and return the application.
+
+    Raises:
+        ContractViolation: an `operationId` has no handler of its name in its tag's module.
+    """
+    inner = ContractASGIApp("api", make_call)
+    app = _ContractApp(inner, make_engine)
+    app.add_api(bundle, resolver=_TagResolver(operations))
+    app.build()
+    application: ASGIApp = app
+    return application
+
+
+class _TagResolver(Resolver):  # type: ignore[misc]  # connexion ships no types.
+    """Finds the handler of an operation: the function of its name in the module of its tag."""
+
+    def __init__(self, operations: Mapping[str, Operation]) -> None:
+        super().__init__()
+        self._operations = operations
+
+    def resolve(self, operation: AbstractOperation) -> Resolution:
+        compiled = self._operations[operation.operation_id]
+        try:
+            module = importlib.import_module(f"api.{compiled.tag}")
+            handler = getattr(module, compiled.id)
+        except (ImportError, AttributeError) as error:
+            reason = f"no handler api.{compiled.tag}.{compiled.id}: {error}"
+            raise ContractViolation(reason) from error
+        return Resolution(handler, compiled.id)
+
+
+def _environ(request: Request) -> dict[str, Any]:
+    """Write the request as Flask reads it (PEP 3333); the body is parsed already and stays out."""
+    environ: dict[str, Any] = {
+        _REQUEST: request,
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": request.raw_path.decode("latin-1"),
+        "QUERY_STRING": request.query_string.decode("latin-1"),
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": request.client_address,
+        "wsgi.url_scheme": "http",
+    }
+    for name, value in request.fields.items():
+        environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
+    return environ

@@ -1,0 +1,89 @@
+"""Request bodies: received within bounds, read as strict JSON, held against their schema."""
+
+import asyncio
+from collections.abc import Mapping
+
+from starlette.types import Receive
+from werkzeug.http import parse_options_header
+
+from api.contract import strict_json
+from api.contract.errors import (
+    BodyTimeout,
+    BodyViolation,
+    ClientGone,
+    ContentTooLarge,
+    InvalidBody,
+    UnsupportedContentEncoding,
+)
+from api.contract.operations import JSON_MEDIA_TYPE, Body
+from api.contract.strict_json import JSON
+
+
+async def receive_body(
+    receive: Receive, fields: Mapping[str, str], *, limit: int, timeout: float
+) -> bytes:
+    """Receive a whole body of at most `limit` bytes within `timeout` seconds.
+
+    The bytes are counted as they arrive, so that neither a declared nor a chunked body can take
+    more memory than the limit.
+
+    Raises:
+        ContentTooLarge: as soon as the length is known to be over the limit.
+        UnsupportedContentEncoding: the body is compressed.
+        BodyTimeout: it came too slowly.
+        ClientGone: it will never come.
+    """
+    if fields.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedContentEncoding
+    length = fields.get("content-length", "0")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise ContentTooLarge(limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    raise ContentTooLarge(limit)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise BodyTimeout from None
+
+
+def read_json(body: Body, fields: Mapping[str, str], text: bytes) -> JSON:
+    """Parse and validate a received body; defaults are filled in.
+
+    Raises:
+        InvalidBody: with every fault, or the first of those that hide all others.
+    """
+    if not text:
+        if not body.required:
+            return None
+        raise _fault("required", "a body is required")
+    _check_media_type(fields.get("content-type", ""))
+    try:
+        value = strict_json.parse(text)
+    except strict_json.NotStrictJSON as error:
+        raise _fault("json", f"the body cannot be read: {error}") from None
+    if not body.validator.is_valid(value):
+        raise InvalidBody(*body.validator.faults(value))
+    return body.validator.normalise(value) if body.validator.normalise else value
+
+
+def _check_media_type(field: str) -> None:
+    media_type, options = parse_options_header(field)
+    if media_type.lower() != JSON_MEDIA_TYPE:
+        raise _fault("media-type", f"the body must be sent as {JSON_MEDIA_TYPE}")
+    if options.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
+        raise _fault("media-type", "the body must be in UTF-8")
+
+
+def _fault(code: str, message: str) -> InvalidBody:
+    return InvalidBody([BodyViolation("", code, message)])

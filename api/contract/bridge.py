@@ -1,0 +1,72 @@
+"""From the event loop to Flask and back in one thread hop.
+
+A thread is taken when the whole request is there and given back before the answer is written, so
+that a slow client holds memory and never a thread. The pools are bounded: what finds every thread
+busy and the queue full is refused at once instead of waiting for an answer nobody awaits any more.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from api.contract.errors import Overloaded
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+INLINE = "inline"
+"""The pool of operations that never block: they run on the event loop itself."""
+
+
+class Pool:
+    """Threads with a bounded queue."""
+
+    def __init__(self, name: str, threads: int, queue: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._places = threading.BoundedSemaphore(threads + queue)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work in a thread.
+
+        Raises:
+            Overloaded: all threads are busy and the queue is full.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Overloaded
+        try:
+            future = self._executor.submit(self._work, lambda: work(*args, **kwargs))
+        except RuntimeError:
+            self._places.release()
+            raise Overloaded("The service is stopping.") from None
+        return await asyncio.wrap_future(future)
+
+    def _work(self, work: Callable[[], T]) -> T:
+        # The place is given back by the thread: a request that is cancelled still occupies it.
+        try:
+            return work()
+        finally:
+            self._places.release()
+
+    def close(self) -> None:
+        """Wait for what runs, refuse what comes."""
+        self._executor.shutdown(wait=True)
+
+
+class Bridge:
+    """Runs work where its operation's pool says."""
+
+    def __init__(self, pools: Mapping[str, Pool]) -> None:
+        self._pools = pools
+
+    async def run(self, pool: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run work in the named pool, or here and now when it never blocks."""
+        if pool == INLINE:
+            return work(*args, **kwargs)
+        return await self._pools[pool].run(work, *args, **kwargs)
+
+    def close(self) -> None:
+        """Close every pool."""
+        for pool in self._pools.values():
+            pool.close()

@@ -1,0 +1,157 @@
+"""One operation's call, compiled: arguments by name, one transaction, an answer before the commit.
+
+A handler says what it needs by the names of its arguments. Whatever the contract declares for the
+operation is there under its own name; so are `session`, `caller`, `body`, `if_match`,
+`client_address`, and the services that `create_app` made.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from api.contract import conditional
+from api.contract.content import Content
+from api.contract.errors import ContractViolation
+from api.contract.operations import HTML_MEDIA_TYPE, JSON_MEDIA_TYPE, Link, Operation
+from api.contract.pagination import Cursors, next_link
+from api.contract.request import Answer, HeaderList, Request
+from models.database import Database
+from models.page import Page
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+Handler: TypeAlias = Callable[..., object]
+Argument: TypeAlias = Callable[[Request, "Session | None"], object]
+Render: TypeAlias = Callable[[str, object], str]
+
+
+class Call:
+    """Runs an operation's handler for a request and makes the answer."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        handler: Handler,
+        *,
+        services: Mapping[str, object],
+        database: Database,
+        cursors: Cursors,
+        render: Render,
+    ) -> None:
+        self._operation = operation
+        self._handler = handler
+        self._arguments = tuple(
+            (name, _argument(operation, name, services))
+            for name in inspect.signature(handler).parameters
+        )
+        self._database = database
+        self._cursors = cursors
+        self._render = render
+        self.__name__ = operation.id
+
+    def __call__(self, request: Request) -> Answer:
+        if self._operation.transaction == "none":
+            return self._run(request, None)
+        write = self._operation.transaction == "write"
+        return self._database.transact(partial(self._run, request), write=write)
+
+    def _run(self, request: Request, session: "Session | None") -> Answer:
+        arguments = {name: get(request, session) for name, get in self._arguments}
+        result = self._handler(**arguments)
+        if session is not None:
+            # The answer is made inside the transaction, from the ids and versions that the
+            # database gave; if it cannot be made nothing is stored.
+            session.flush()
+        return self._answer(request, result)
+
+    def _answer(self, request: Request, result: object) -> Answer:
+        success = self._operation.success
+        headers: HeaderList = list(success.fixed_headers.items())
+        version = getattr(result, "version", None)
+        if isinstance(result, Page):
+            result = self._page(request, result, headers)
+        if success.location is not None:
+            headers.append(("Location", request.base_url + _path(success.location, result)))
+        body, media_type = self._body(request, result, headers)
+        if media_type:
+            headers.append(("Content-Type", media_type))
+        if len(success.media_types) > 1 and not isinstance(result, Content):
+            headers.append(("Vary", "Accept"))
+        if self._operation.has_etag:
+            tag = conditional.entity_tag(version, body)
+            headers.append(("ETag", tag))
+            if request.method in ("GET", "HEAD") and conditional.matches_none(
+                request.fields.get("if-none-match"), tag
+            ):
+                kept = [(name, value) for name, value in headers if name != "Content-Type"]
+                return Answer(304, kept)
+        return Answer(success.status, headers, body)
+
+    def _body(
+        self, request: Request, result: object, headers: HeaderList
+    ) -> tuple[bytes, str | None]:
+        success = self._operation.success
+        if isinstance(result, Content):
+            headers.extend(result.headers.items())
+            return result.body, result.media_type
+        if request.media_type == HTML_MEDIA_TYPE:
+            page = self._render(f"{self._operation.id}.html", result)
+            return page.encode(), f"{HTML_MEDIA_TYPE}; charset=utf-8"
+        if success.serialize is not None:
+            return success.serialize(result), JSON_MEDIA_TYPE
+        if result is not None:
+            raise ContractViolation(f"{self._operation.id} answers what no schema declares")
+        return b"", None
+
+    def _page(self, request: Request, page: Page[Any], headers: HeaderList) -> object:
+        cursor = None
+        if page.next_key is not None:
+            arguments = request.query_values
+            cursor = self._cursors.encode(self._operation.id, arguments, page.next_key)
+            url = request.base_url + self._operation.path
+            headers.append(("Link", next_link(url, arguments, cursor)))
+        return {"items": page.items, "next_cursor": cursor}
+
+
+def _argument(operation: Operation, name: str, services: Mapping[str, object]) -> Argument:
+    """Return how to get one argument of a handler; an unknown name stops the start."""
+    getters: dict[str, Argument] = {
+        "session": lambda _, session: session,
+        "caller": lambda request, _: request.caller,
+        "body": lambda request, _: request.body,
+        "client_address": lambda request, _: request.client_address,
+        "if_match": lambda request, _: conditional.acceptable_versions(
+            request.fields.get("if-match")
+        ),
+    }
+    if operation.is_page:
+        getters["cursor"] = lambda request, _: request.position
+    for service, value in services.items():
+        getters[service] = lambda _request, _session, value=value: value  # type: ignore[misc]  # mypy infers no type for a lambda's default.
+    for parameter in operation.path_parameters:
+        getters.setdefault(parameter.argument, _from("path_values", parameter.argument))
+    for parameter in operation.query.by_name.values():
+        getters.setdefault(parameter.argument, _from("query_values", parameter.argument))
+    for parameter in operation.headers.values():
+        getters.setdefault(parameter.argument, _from("header_values", parameter.argument))
+    try:
+        return getters[name]
+    except KeyError:
+        raise ContractViolation(
+            f"the handler of {operation.id} asks for {name!r}, which nothing provides"
+        ) from None
+
+
+def _from(place: str, name: str) -> Argument:
+    def get(request: Request, _session: "Session | None") -> object:
+        values: Mapping[str, object] = getattr(request, place)
+        return values[name]
+
+    return get
+
+
+def _path(link: Link, result: object) -> str:
+    values = {name: getattr(result, attribute) for name, attribute in link.attributes.items()}
+    return link.path.format(**values)

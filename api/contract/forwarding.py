@@ -1,0 +1,105 @@
+"""Who is at the other end, and under what address it knows us: believed from trusted proxies only.
+
+Forwarding headers are read from the right, past the addresses that are themselves trusted: what
+stands further left was written by the client and is worth nothing.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_PAIR = re.compile(r'\s*([A-Za-z]+)=(?:"([^"]*)"|([^";,\s]*))\s*')
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The client's address, and the URL that paths of this service are joined to."""
+
+    client_address: str
+    base_url: str
+
+
+class Forwarding:
+    """Reads `X-Forwarded-*`, or RFC 7239's `Forwarded`, when the peer is a trusted proxy."""
+
+    def __init__(self, trusted: Iterable[Network], public_url: str) -> None:
+        self._trusted = tuple(trusted)
+        self._public_url = public_url.rstrip("/")
+
+    def origin(self, peer: str, fields: Mapping[str, str]) -> Origin:
+        """Return where a request came from; `peer` is the socket's other end."""
+        if not self._trusted or not self._is_trusted(peer):
+            return Origin(peer, self._public_url)
+        elements = _elements(fields)
+        if elements is None:
+            return Origin(peer, self._public_url)
+        address = peer
+        nearest: Mapping[str, str] = elements[-1] if elements else {}
+        for element in reversed(elements):
+            sender = _address(element.get("for", ""))
+            if sender is None:
+                break
+            address = sender
+            if not self._is_trusted(sender):
+                break
+        return Origin(address, self._base_url(nearest, fields))
+
+    def _is_trusted(self, text: str) -> bool:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+    def _base_url(self, nearest: Mapping[str, str], fields: Mapping[str, str]) -> str:
+        host, scheme = nearest.get("host", ""), nearest.get("proto", "http").lower()
+        if not _HOST.fullmatch(host) or scheme not in ("http", "https"):
+            return self._public_url
+        prefix = fields.get("x-forwarded-prefix", "").rstrip("/")
+        return f"{scheme}://{host}{prefix if _PREFIX.fullmatch(prefix) else ''}"
+
+
+def _elements(fields: Mapping[str, str]) -> list[dict[str, str]] | None:
+    """Return one element a proxy, nearest last; None when the two kinds of header disagree.
+
+    A proxy writes one kind and may pass on the other as the client sent it, so that where both
+    are there and differ neither can be believed.
+    """
+    senders = [item.strip() for item in fields.get("x-forwarded-for", "").split(",")]
+    legacy = [{"for": sender} for sender in senders if sender]
+    for name in ("proto", "host"):
+        value = fields.get(f"x-forwarded-{name}", "").rpartition(",")[2].strip()
+        if value:
+            legacy = legacy or [{}]
+            legacy[-1][name] = value
+    standard = [
+        {name.lower(): quoted or plain for name, quoted, plain in _PAIR.findall(element)}
+        for element in fields.get("forwarded", "").split(",")
+        if element.strip()
+    ]
+    if legacy and standard:
+        return legacy if _senders(legacy) == _senders(standard) else None
+    return legacy or standard
+
+
+def _senders(elements: list[dict[str, str]]) -> list[str | None]:
+    return [_address(element.get("for", "")) for element in elements]
+
+
+def _address(text: str) -> str | None:
+    """Return an IP address in its usual text, without port and brackets; None for anything else."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None

@@ -1,0 +1,250 @@
+"""The walk of a request: match, authenticate, limit, decode, receive, validate, run, answer.
+
+This is the only middleware of the application. It works on the event loop and never blocks: what
+may block runs in a thread behind the bridge. Whatever is raised on the way becomes a problem here.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.types import Receive, Scope, Send
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from api.contract import conditional, parameters
+from api.contract.bodies import read_json, receive_body
+from api.contract.bridge import Bridge
+from api.contract.cors import Cors
+from api.contract.errors import (
+    ClientGone,
+    ContractViolation,
+    InsufficientScope,
+    MethodNotAllowed,
+    NoSuchResource,
+    NotAcceptable,
+)
+from api.contract.forwarding import Forwarding
+from api.contract.operations import Operation
+from api.contract.pagination import Cursors
+from api.contract.rate_limits import RateLimiter
+from api.contract.request import Answer, HeaderList, Next, Request, read_fields, request_id
+from api.contract.routing import Resource, Router
+from api.contract.verification import Verifier
+from api.logs import Logger
+from api.metrics import Metrics
+from api.problems import Problems
+from api.security import Authenticator
+
+_LARGE_BODY = 64 * 1024
+"""Bytes above which a body is parsed in a thread, to keep the event loop free."""
+
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the engine is made of; `create_app` puts it together."""
+
+    router: Router
+    forwarding: Forwarding
+    authenticator: Authenticator
+    rate_limiter: RateLimiter
+    cursors: Cursors
+    cors: Cors
+    bridge: Bridge
+    problems: Problems
+    verifier: Verifier
+    logger: Logger
+    metrics: Metrics
+    max_body_bytes: int
+    body_timeout: float
+    check_sample: float
+    checks_fail: bool
+    close: Callable[[], Awaitable[None]]
+
+
+class Engine:
+    """The ASGI application that runs the contract; `dispatch` is Flask behind it."""
+
+    def __init__(self, dispatch: Next, parts: Parts) -> None:
+        self._dispatch = dispatch
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request, or follow the server's lifespan."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        request = self._begin(scope)
+        try:
+            answer = await self._answer(request, scope, receive)
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001 - the one place where every error ends.
+            answer = self._problem(request, error)
+        answer = self._check(request, self._finish(request, answer))
+        head = request.method == "HEAD"
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
+        start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": b"" if head else answer.body})
+        self._log(request, answer)
+
+    def _begin(self, scope: Scope) -> Request:
+        return Request(
+            method=scope["method"],
+            raw_path=scope["raw_path"],
+            query_string=scope["query_string"],
+            fields={},
+            id=request_id(scope),
+            started=time.perf_counter(),
+            client_address=scope["client"][0] if scope.get("client") else "",
+            base_url="",
+        )
+
+    async def _answer(self, request: Request, scope: Scope, receive: Receive) -> Answer:
+        parts = self._parts
+        request.fields = read_fields(scope["headers"])
+        origin = parts.forwarding.origin(request.client_address, request.fields)
+        request.client_address, request.base_url = origin.client_address, origin.base_url
+        match = parts.router.match(request.raw_path)
+        if match is None:
+            raise NoSuchResource
+        resource = match.resource
+        if request.method == "OPTIONS":
+            headers: HeaderList = [("Allow", resource.allow)]
+            return Answer(204, headers + parts.cors.preflight(request, resource))
+        operation = _operation(resource, request.method)
+        request.operation = operation
+        values = parameters.decode_path(operation.path_parameters, match.values)
+        if values is None:
+            raise NoSuchResource
+        request.path_values = values
+        await self._admit(request, operation)
+        self._decode(request, operation)
+        if operation.body is not None:
+            await self._receive(request, operation, receive)
+        answer = await parts.bridge.run(operation.pool, self._dispatch, request)
+        if operation.body is not None and operation.scopes is None:
+            await parts.rate_limiter.remember(request, operation)
+        return answer
+
+    async def _admit(self, request: Request, operation: Operation) -> None:
+        """Find out who is asking, whether they may, and whether they asked too often."""
+        if operation.scopes is not None:
+            authorization = request.fields.get("authorization")
+            request.caller = caller = await self._parts.authenticator.authenticate(authorization)
+            if not caller.scopes.issuperset(operation.scopes):
+                raise InsufficientScope(operation.scopes)
+        if operation.rate_limits:
+            await self._parts.rate_limiter.count(request, operation, by_member=False)
+
+    def _decode(self, request: Request, operation: Operation) -> None:
+        """Choose the representation and read the query and the headers."""
+        request.media_type = _negotiate(operation, request.fields.get("accept", ""))
+        request.header_values = parameters.decode_headers(operation.headers, request.fields)
+        for name in ("If-Match", "If-None-Match"):
+            field = request.fields.get(name.lower())
+            if field is not None and name.lower() in operation.headers:
+                conditional.check_syntax(name, field)
+        request.query_values = operation.query.decode(request.query_string)
+        cursor = request.query_values.get("cursor")
+        if operation.is_page and isinstance(cursor, str):
+            request.position = self._parts.cursors.decode(
+                operation.id, request.query_values, cursor
+            )
+
+    async def _receive(self, request: Request, operation: Operation, receive: Receive) -> None:
+        parts, body = self._parts, operation.body
+        assert body is not None, "only operations that take a body get here"  # noqa: S101 - for mypy.
+        text = await receive_body(
+            receive, request.fields, limit=parts.max_body_bytes, timeout=parts.body_timeout
+        )
+        pool = "requests" if len(text) > _LARGE_BODY else "inline"
+        request.body = await parts.bridge.run(pool, read_json, body, request.fields, text)
+        if operation.rate_limits:
+            await parts.rate_limiter.count(request, operation, by_member=True)
+
+    def _problem(self, request: Request, error: Exception) -> Answer:
+        if self._parts.problems.is_bug(error):
+            self._parts.logger.error(
+                "request failed",
+                request_id=request.id,
+                operation=request.operation.id if request.operation else None,
+                exc_info=error,
+            )
+        return self._parts.problems.answer(error, request.id)
+
+    def _finish(self, request: Request, answer: Answer) -> Answer:
+        """Add what every answer carries."""
+        headers = [*answer.headers, *request.headers, ("X-Request-ID", request.id)]
+        headers += self._parts.cors.headers(request)
+        if answer.status not in (204, 304):
+            headers.append(("Content-Length", str(len(answer.body))))
+        return Answer(answer.status, headers, answer.body)
+
+    def _check(self, request: Request, answer: Answer) -> Answer:
+        """Hold the answer against the contract, as often as the settings say."""
+        parts = self._parts
+        if random.random() >= parts.check_sample:  # noqa: S311 - a sample, not a secret.
+            return answer
+        fault = parts.verifier.fault(request.operation, answer)
+        if fault is None:
+            return answer
+        operation = request.operation.id if request.operation else "unmatched"
+        parts.metrics.count_violation(operation)
+        violation = ContractViolation(f"{operation}: {fault}")
+        if not parts.checks_fail:
+            parts.logger.error("contract violated", request_id=request.id, fault=str(violation))
+            return answer
+        return self._finish(request, self._problem(request, violation))
+
+    def _log(self, request: Request, answer: Answer) -> None:
+        seconds = time.perf_counter() - request.started
+        operation = request.operation.id if request.operation else "unmatched"
+        self._parts.metrics.count_request(operation, answer.status, seconds)
+        self._parts.logger.info(
+            "request",
+            request_id=request.id,
+            operation=operation,
+            method=request.method,
+            status=answer.status,
+            milliseconds=round(seconds * 1000, 2),
+            caller=request.caller.user_id if request.caller else None,
+            address=request.client_address,
+        )
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._parts.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _operation(resource: Resource, method: str) -> Operation:
+    try:
+        return resource.operations["GET" if method == "HEAD" else method]
+    except KeyError:
+        raise MethodNotAllowed(resource.allow) from None
+
+
+def _negotiate(operation: Operation, accept: str) -> str:
+    """Return the media type of the answer (RFC 9110, section 12.5.1).
+
+    Raises:
+        NotAcceptable: the client takes none of those that the operation has.
+    """
+    available = operation.success.media_types
+    if not available:
+        return ""
+    if accept in ("", "*/*", available[0]):
+        return available[0]
+    wanted = parse_accept_header(accept, MIMEAccept)
+    chosen = wanted.best_match(available) if wanted else available[0]
+    if chosen is None:
+        raise NotAcceptable(available)
+    return str(chosen)

@@ -1,0 +1,125 @@
+"""Rate limits as the contract declares them, counted with the `limits` package.
+
+A moving window is exact: at no instant are there more than `limit` requests in the last `window`
+seconds. The counters are in memory, or in Redis where several processes share them. The headers
+are those of draft-ietf-httpapi-ratelimit-headers-10.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import math
+import time
+
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from limits.aio.strategies import MovingWindowRateLimiter
+from limits.errors import StorageError
+
+from api.contract.errors import Overloaded, RateLimitExceeded
+from api.contract.operations import Operation, RateLimit
+from api.contract.request import Request
+
+_REDIS_TIMEOUT = 0.25
+"""Seconds that a request waits for Redis before its limits count as unreachable."""
+
+_KNOWN_FOR = 30 * 24 * 3600
+"""Seconds that an address stays known for an account it signed in to."""
+
+
+class RateLimiter:
+    """Counts requests against the limits of their operations."""
+
+    def __init__(self, redis_url: str | None) -> None:
+        self._storage = _storage(redis_url)
+        self._window = MovingWindowRateLimiter(self._storage)
+
+    async def count(self, request: Request, operation: Operation, *, by_member: bool) -> None:
+        """Count a request against its operation's limits, and note what is left in its headers.
+
+        Limits per address or caller are counted before the body is read, those by a member of the
+        body (`by_member`) once it is known to be valid.
+
+        Raises:
+            RateLimitExceeded: a limit is used up.
+            Overloaded: the counters are out of reach and the limit says to refuse then.
+        """
+        for limit in operation.rate_limits:
+            if (limit.member is not None) is by_member:
+                await self._count(request, operation.id, limit)
+
+    async def _count(self, request: Request, operation_id: str, limit: RateLimit) -> None:
+        item = RateLimitItemPerSecond(limit.limit, limit.window, namespace=operation_id)
+        key = (limit.name, _subject(request, limit))
+        try:
+            async with asyncio.timeout(2 * _REDIS_TIMEOUT):
+                if limit.member and await self._storage.get(_known(request, operation_id, limit)):
+                    key = (*key, request.client_address)
+                granted = await self._window.hit(item, *key)
+                stats = await self._window.get_window_stats(item, *key)
+        except (StorageError, TimeoutError):
+            if limit.fail_closed:
+                raise Overloaded("The limit of this operation cannot be counted now.") from None
+            return
+        remaining = max(0, stats.remaining)
+        reset = max(1, math.ceil(stats.reset_time - time.time()))
+        _note(request, limit, remaining, reset)
+        if not granted:
+            raise RateLimitExceeded(reset)
+
+    async def remember(self, request: Request, operation: Operation) -> None:
+        """Note that a request counted by a member of its body, such as a sign-in, succeeded.
+
+        From then on the same address is counted apart from all others for that member's value, so
+        that whoever tries another's password cannot use up the owner's own tries.
+        """
+        for limit in operation.rate_limits:
+            if limit.member is not None:
+                with contextlib.suppress(StorageError, TimeoutError):
+                    async with asyncio.timeout(_REDIS_TIMEOUT):
+                        key = _known(request, operation.id, limit)
+                        await self._storage.incr(key, _KNOWN_FOR)
+
+    async def close(self) -> None:
+        """Give back the connections to Redis."""
+        if isinstance(self._storage, RedisStorage):
+            await self._storage.bridge.storage.aclose()
+
+
+def _storage(redis_url: str | None) -> Storage:
+    if redis_url is None:
+        return MemoryStorage()
+    return RedisStorage(
+        f"async+{redis_url}",
+        implementation="redispy",
+        wrap_exceptions=True,
+        socket_timeout=_REDIS_TIMEOUT,
+        socket_connect_timeout=_REDIS_TIMEOUT,
+    )
+
+
+def _subject(request: Request, limit: RateLimit) -> str:
+    """Return who is counted; a member's value is hashed so that no store holds what was sent."""
+    if limit.member is not None and isinstance(request.body, dict):
+        value = str(request.body.get(limit.member)).strip().casefold()
+        return hashlib.blake2b(value.encode(), digest_size=16).hexdigest()
+    if limit.per == "caller" and request.caller is not None:
+        return f"user {request.caller.user_id}"
+    return request.client_address
+
+
+def _known(request: Request, operation_id: str, limit: RateLimit) -> str:
+    return f"known/{operation_id}/{_subject(request, limit)}/{request.client_address}"
+
+
+def _note(request: Request, limit: RateLimit, remaining: int, reset: int) -> None:
+    """Write the limit's headers; with several limits the fields are lists (RFC 9651)."""
+    policy = f'"{limit.name}";q={limit.limit};w={limit.window}'
+    state = f'"{limit.name}";r={remaining};t={reset}'
+    for name, value in (("RateLimit-Policy", policy), ("RateLimit", state)):
+        for index, (known, earlier) in enumerate(request.headers):
+            if known == name:
+                request.headers[index] = (name, f"{earlier}, {value}")
+                break
+        else:
+            request.headers.append((name, value))

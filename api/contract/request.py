@@ -1,0 +1,97 @@
+"""What belongs to one request and to no other: its id, its fields, its caller, its values."""
+
+import re
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from starlette.types import Scope
+
+from api.contract.errors import MalformedRequest
+from api.contract.operations import Operation
+from api.contract.parameters import Value
+from api.contract.strict_json import JSON
+from api.security import Caller
+
+HeaderList: TypeAlias = list[tuple[str, str]]
+
+# Fields whose value is a comma-separated list may come in several lines (RFC 9110, section 5.3);
+# of every other field a second line is a contradiction that two readers resolve differently.
+_LISTS = frozenset(
+    "accept accept-charset accept-encoding accept-language cache-control connection forwarded "
+    "if-match if-none-match te trailer upgrade via x-forwarded-for x-forwarded-host "
+    "x-forwarded-port x-forwarded-proto".split()
+)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+
+
+@dataclass(slots=True)
+class Request:
+    """One request on its way through the engine; each step fills in what it found."""
+
+    method: str
+    raw_path: bytes
+    query_string: bytes
+    fields: Mapping[str, str]
+    id: str
+    started: float
+    client_address: str
+    base_url: str
+    operation: Operation | None = None
+    path_values: dict[str, Value] = field(default_factory=dict)
+    query_values: dict[str, Value] = field(default_factory=dict)
+    header_values: dict[str, Value] = field(default_factory=dict)
+    media_type: str = ""
+    caller: Caller | None = None
+    body: JSON = None
+    position: object = None
+    headers: HeaderList = field(default_factory=list)
+    """Headers that the answer will carry whatever becomes of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back: status, headers and the whole body."""
+
+    status: int
+    headers: HeaderList
+    body: bytes = b""
+
+    def header(self, name: str) -> str | None:
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key.lower() == wanted), None)
+
+
+Next: TypeAlias = Callable[[Request], Answer]
+"""The rest of the way: runs the operation of a request and returns its answer."""
+
+
+def read_fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the request's fields by lower-case name, lists joined.
+
+    Raises:
+        MalformedRequest: a field that may come once came twice.
+    """
+    fields: dict[str, str] = {}
+    for raw_name, raw_value in raw:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        if name not in fields:
+            fields[name] = value
+        elif name in _LISTS:
+            fields[name] = f"{fields[name]}, {value}"
+        elif name == "cookie":
+            fields[name] = f"{fields[name]}; {value}"
+        else:
+            raise MalformedRequest("A header that may be given once is given twice.")
+    return fields
+
+
+def request_id(scope: Scope) -> str:
+    """Return the client's `X-Request-ID` where it is fit for a log line, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(text):
+                return str(text)
+    return uuid.uuid4().hex

@@ -1,0 +1,224 @@
+"""OpenAPI 3.0 schemas, compiled once into validators that report where and why, never what.
+
+The dialect of OpenAPI 3.0 is not JSON Schema: `nullable`, boolean `exclusiveMinimum` and integer
+formats are translated here to JSON Schema 2020-12, which `jsonschema-rs` compiles. Its regular
+expressions are Rust's: linear in the input, and `$` is the end of the text and nothing else.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import jsonschema_rs
+
+from api.contract.errors import MAX_VIOLATIONS, BodyViolation
+from api.contract.strict_json import INT64_MAX, INT64_MIN
+
+SchemaNode: TypeAlias = dict[str, Any]
+"""An object of the contract document: YAML that only this package reads, hence untyped inside."""
+
+_ANNOTATIONS = {"example", "discriminator", "xml", "externalDocs", "deprecated", "readOnly"} | {
+    "writeOnly",
+    "nullable",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+}
+_INTEGER_RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (INT64_MIN, INT64_MAX)}
+_SUBSCHEMAS = ("items", "not", "additionalProperties")
+_SUBSCHEMA_LISTS = ("allOf", "anyOf", "oneOf")
+_COMPONENTS = "#/components/schemas/"
+
+
+def resolve(bundle: SchemaNode, node: SchemaNode) -> SchemaNode:
+    """Follow a node's `$ref` within the bundle until it is the thing itself."""
+    while "$ref" in node:
+        target: SchemaNode = bundle
+        for name in str(node["$ref"]).removeprefix("#/").split("/"):
+            target = target[name]
+        node = target
+    return node
+
+
+class Validator:
+    """One compiled schema."""
+
+    def __init__(self, bundle: SchemaNode, schema: SchemaNode) -> None:
+        definitions: dict[str, SchemaNode] = {}
+        root = _translate(bundle, schema, definitions)
+        self._schema: SchemaNode = {**root, "$defs": definitions}
+        self._names = frozenset(_property_names(self._schema))
+        self._compiled = jsonschema_rs.Draft202012Validator(
+            self._schema,
+            validate_formats=True,
+            ignore_unknown_formats=True,
+            pattern_options=jsonschema_rs.RegexOptions(),
+        )
+        self.normalise = _normaliser(bundle, schema)
+
+    def is_valid(self, value: object) -> bool:
+        return self._compiled.is_valid(value)
+
+    def faults(self, value: object) -> tuple[list[BodyViolation], list[str]]:
+        """Return the violations (at most 50) and the names of absent members."""
+        violations: list[BodyViolation] = []
+        missing: list[str] = []
+        for error in itertools.islice(self._compiled.iter_errors(value), MAX_VIOLATIONS):
+            pointer = self._pointer(error.instance_path)
+            if error.kind.name == "required":
+                pointer = f"{pointer}/{_escape(error.kind.property)}"
+                missing.append(pointer[1:])
+            violations.append(BodyViolation(pointer, error.kind.name, self._message(error)))
+        return violations, missing
+
+    def scalar_faults(self, value: object) -> Iterator[tuple[str, str]]:
+        """Yield code and message of each fault, for values that have no inner places."""
+        if self._compiled.is_valid(value):
+            return
+        for error in self._compiled.iter_errors(value):
+            yield error.kind.name, self._message(error)
+
+    def _pointer(self, path: list[str | int]) -> str:
+        """Write a JSON Pointer that stops before a member name that only the sender knows."""
+        known = itertools.takewhile(lambda part: isinstance(part, int) or part in self._names, path)
+        return "".join(f"/{_escape(str(part))}" for part in known)
+
+    def _message(self, error: jsonschema_rs.ValidationError) -> str:
+        keyword = error.kind.name
+        if keyword == "additionalProperties":
+            parent: Any = self._schema
+            for part in error.schema_path[:-1]:
+                parent = parent[part]
+            declared = ", ".join(parent.get("properties", {})) or "none"
+            return f"has a member that is not declared; declared are: {declared}"
+        wanted = getattr(error.kind, "value", None)
+        if keyword in ("type", "enum"):
+            options = wanted if isinstance(wanted, list) else [wanted]
+            wanted = ", ".join(str(option) for option in options)
+        return _MESSAGES.get(keyword, "does not fit the schema").format(wanted)
+
+
+_MESSAGES: Mapping[str, str] = {
+    "required": "is required",
+    "type": "must be of type {}",
+    "enum": "must be one of: {}",
+    "const": "must be {}",
+    "pattern": "must match the pattern {}",
+    "format": "must be a valid {}",
+    "minLength": "must have at least {} characters",
+    "maxLength": "must have at most {} characters",
+    "minItems": "must have at least {} items",
+    "maxItems": "must have at most {} items",
+    "minProperties": "must have at least {} members",
+    "maxProperties": "must have at most {} members",
+    "uniqueItems": "must not repeat an item",
+    "minimum": "must be at least {}",
+    "maximum": "must be at most {}",
+    "exclusiveMinimum": "must be greater than {}",
+    "exclusiveMaximum": "must be less than {}",
+    "multipleOf": "must be a multiple of {}",
+    "propertyNames": "has a member whose name does not fit",
+}
+
+
+def _translate(
+    bundle: SchemaNode, schema: SchemaNode, definitions: dict[str, SchemaNode]
+) -> SchemaNode:
+    """Turn an OpenAPI 3.0 schema into JSON Schema 2020-12, collecting what it refers to."""
+    if "$ref" in schema:
+        name = str(schema["$ref"]).removeprefix(_COMPONENTS)
+        if name not in definitions:
+            definitions[name] = {}
+            definitions[name] = _translate(bundle, resolve(bundle, schema), definitions)
+        return {"$ref": f"#/$defs/{name}"}
+    result = {
+        key: value
+        for key, value in schema.items()
+        if key not in _ANNOTATIONS and not key.startswith("x-")
+    }
+    for key in _SUBSCHEMAS:
+        if isinstance(result.get(key), dict):
+            result[key] = _translate(bundle, result[key], definitions)
+    for key in _SUBSCHEMA_LISTS:
+        if key in result:
+            result[key] = [_translate(bundle, item, definitions) for item in result[key]]
+    if "properties" in result:
+        result["properties"] = {
+            name: _translate(bundle, item, definitions)
+            for name, item in result["properties"].items()
+        }
+    _translate_bounds(schema, result)
+    return _with_null(result) if schema.get("nullable") else result
+
+
+def _translate_bounds(schema: SchemaNode, result: SchemaNode) -> None:
+    for bound in ("minimum", "maximum"):
+        keyword = f"exclusive{bound.capitalize()}"
+        if schema.get(keyword):
+            result[keyword] = result.pop(bound)
+    if result.get("type") == "integer" and result.get("format") in _INTEGER_RANGES:
+        low, high = _INTEGER_RANGES[result.pop("format")]
+        result["minimum"] = max(low, result.get("minimum", low))
+        result["maximum"] = min(high, result.get("maximum", high))
+
+
+def _with_null(schema: SchemaNode) -> SchemaNode:
+    if "type" not in schema:
+        return {"anyOf": [schema, {"type": "null"}]}
+    result = {**schema, "type": [schema["type"], "null"]}
+    if "enum" in schema and None not in schema["enum"]:
+        result["enum"] = [*schema["enum"], None]
+    return result
+
+
+def _property_names(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from node.get("properties", ())
+        for child in node.values():
+            yield from _property_names(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _property_names(child)
+
+
+def _escape(name: str) -> str:
+    """Escape a member name for a JSON Pointer (RFC 6901, section 3)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+Normalise: TypeAlias = Callable[[Any], Any]
+
+
+def _normaliser(bundle: SchemaNode, schema: SchemaNode) -> Normalise | None:
+    """Return a function that fills in defaults and makes `1.0` the integer it is; or None.
+
+    JSON Schema counts `1.0` as an integer; a handler must not meet a float where the contract
+    says integer. A schema without integers and defaults, which is most, costs nothing. Schemas of
+    request bodies do not refer to themselves, so that this ends.
+    """
+    schema = resolve(bundle, schema)
+    if schema.get("type") == "integer":
+        return lambda value: int(value) if isinstance(value, float) else value
+    if schema.get("type") == "array":
+        inner = _normaliser(bundle, schema["items"])
+        return inner and (lambda value: [inner(item) for item in value])
+    if schema.get("type") != "object":
+        return None
+    members: dict[str, Normalise] = {}
+    defaults: dict[str, object] = {}
+    for name, declared in schema.get("properties", {}).items():
+        member = _normaliser(bundle, declared)
+        if member is not None:
+            members[name] = member
+        if "default" in resolve(bundle, declared):
+            defaults[name] = resolve(bundle, declared)["default"]
+    if not members and not defaults:
+        return None
+
+    def normalise(value: dict[str, object]) -> dict[str, object]:
+        result = {**defaults, **value}
+        for name, member in members.items():
+            if result.get(name) is not None:
+                result[name] = member(result[name])
+        return result
+
+    return normalise

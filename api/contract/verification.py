@@ -1,0 +1,94 @@
+"""Answers held against the contract: status, headers and body, before they leave.
+
+Everywhere but in production an answer that breaks the contract becomes a 500, so that drift fails
+the test that meets it; in production a sample is checked, counted and logged, and sent all the same.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from api.contract import strict_json
+from api.contract.operations import JSON_MEDIA_TYPE, Operation
+from api.contract.request import Answer
+from api.contract.schemas import SchemaNode, Validator, resolve
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+_ALWAYS = frozenset({"content-type", "content-length", "vary", "allow"})
+_CORS = "access-control-"
+
+Check: TypeAlias = Callable[[Answer], str | None]
+
+
+class Verifier:
+    """Checks answers; `fault` returns what is wrong with one, or None."""
+
+    def __init__(self, bundle: SchemaNode) -> None:
+        self._bundle = bundle
+        self._problem = Validator(bundle, {"$ref": "#/components/schemas/Problem"})
+        self._bodies: dict[tuple[str, int, str], Validator] = {}
+        self._headers: dict[tuple[str, int], Mapping[str, tuple[bool, Validator]]] = {}
+        for item in bundle["paths"].values():
+            for declared in item.values():
+                if isinstance(declared, dict) and "responses" in declared:
+                    self._compile(declared)
+
+    def _compile(self, declared: SchemaNode) -> None:
+        for status, node in declared["responses"].items():
+            response = resolve(self._bundle, node)
+            key = (str(declared["operationId"]), int(status))
+            self._headers[key] = {
+                name.lower(): self._header(resolve(self._bundle, header))
+                for name, header in response.get("headers", {}).items()
+            }
+            for media_type, content in response.get("content", {}).items():
+                self._bodies[*key, media_type] = Validator(self._bundle, content["schema"])
+
+    def _header(self, declared: SchemaNode) -> tuple[bool, Validator]:
+        schema = resolve(self._bundle, declared["schema"])
+        return bool(declared.get("required", False)), Validator(self._bundle, schema)
+
+    def fault(self, operation: Operation | None, answer: Answer) -> str | None:
+        """Return what the answer has that the contract does not declare, or lacks."""
+        media_type = (answer.header("content-type") or "").partition(";")[0]
+        if operation is None:
+            return self._body_fault(self._problem, media_type, answer) if answer.body else None
+        key = (operation.id, answer.status)
+        if key not in self._headers:
+            return f"status {answer.status} is not declared"
+        if answer.body or media_type:
+            validator = self._bodies.get((*key, media_type))
+            if validator is None:
+                return f"media type {media_type!r} is not declared for {answer.status}"
+            fault = self._body_fault(validator, media_type, answer)
+            if fault:
+                return fault
+        return self._header_fault(self._headers[key], answer)
+
+    def _body_fault(self, validator: Validator, media_type: str, answer: Answer) -> str | None:
+        if media_type not in (JSON_MEDIA_TYPE, PROBLEM_MEDIA_TYPE):
+            return None
+        try:
+            value = strict_json.parse(answer.body)
+        except strict_json.NotStrictJSON as error:
+            return f"the body is not strict JSON: {error}"
+        violations, _ = validator.faults(value)
+        return f"the body at {violations[0].pointer!r} {violations[0].message}" if violations else None
+
+    def _header_fault(
+        self, declared: Mapping[str, tuple[bool, Validator]], answer: Answer
+    ) -> str | None:
+        sent = {name.lower(): value for name, value in answer.headers}
+        for name, value in sent.items():
+            if name in _ALWAYS or name.startswith(_CORS):
+                continue
+            if name not in declared:
+                return f"header {name} is not declared for {answer.status}"
+            validator = declared[name][1]
+            if not validator.is_valid(value) and not _is_valid_number(validator, value):
+                return f"header {name} does not fit its schema"
+        absent = [name for name, (required, _) in declared.items() if required and name not in sent]
+        return f"header {absent[0]} is missing from {answer.status}" if absent else None
+
+
+def _is_valid_number(validator: Validator, text: str) -> bool:
+    return text.isdigit() and validator.is_valid(int(text))

@@ -1,0 +1,15 @@
+"""A division: the smallest operation, to try the service with."""
+
+import math
+
+from models.errors import ImpossibleDivision
+
+
+def divide(a: float, b: float) -> dict[str, float]:
+    """Divide `a` by `b` in double precision (IEEE 754)."""
+    if b == 0:
+        raise ImpossibleDivision("A number cannot be divided by zero.")
+    result = a / b
+    if not math.isfinite(result):
+        raise ImpossibleDivision("The quotient is beyond the range of a double.")
+    return {"result": result}

@@ -1,0 +1,136 @@
+"""Structured logs: one event a line on standard error, by a logger that belongs to one application.
+
+No value can end a line or move a terminal's cursor: what is not printable is escaped, so that no
+client can forge an event (OWASP ASVS 5.0, V16.4.1).
+"""
+
+import json
+import logging
+import re
+import sys
+from functools import lru_cache
+from typing import TextIO, TypeAlias
+
+import orjson
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from api.settings import Settings
+
+Logger: TypeAlias = FilteringBoundLogger
+
+REDACTED = "[redacted]"
+
+_SECRET = re.compile(
+    r"password|passphrase|secret|token|authorization|cookie|credential|(api|private|signing)_?key"
+    r"|(database|redis)_url",
+    re.IGNORECASE,
+)
+
+
+def make_logger(settings: Settings, stream: TextIO | None = None) -> Logger:
+    """A logger that writes to `stream`, or to standard error: JSON in production, else for people.
+
+    Nothing is configured for the process, so each application has its own level and form.
+    """
+    render = _render_json if settings.app_env == "production" else _render_for_people
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    logger: Logger = structlog.wrap_logger(
+        structlog.WriteLogger(stream or sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _redact,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        context_class=dict,
+    ).bind()
+    return logger
+
+
+class StandardLogs(logging.Handler):
+    """Hands what libraries say through `logging` to a structured logger.
+
+    The root logger is one for the whole process, so only the command line installs this, never
+    an application.
+    """
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record with its traceback and the name of the logger that it came from."""
+        try:
+            self._logger.log(
+                record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+            )
+        except Exception:  # noqa: BLE001 - as `logging` asks of a handler: a log never fails its caller.
+            self.handleError(record)
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET.search(key) is not None
+
+
+def _without_secrets(value: object) -> object:
+    if isinstance(value, dict):
+        return {
+            key: REDACTED if _is_secret(str(key)) else _without_secrets(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(item) for item in value]
+    return value
+
+
+def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    for key, value in event.items():
+        event[key] = REDACTED if _is_secret(key) else _without_secrets(value)
+    return event
+
+
+def _escape(character: str) -> str:
+    """The character as JSON escapes it: one UTF-16 unit after the other."""
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else _escape(character) for character in text
+    )
+
+
+def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event")}
+    ordered = {**first, **event}
+    try:
+        line = orjson.dumps(ordered, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # orjson refuses lone surrogates and integers of more than 64 bits, which a log has to take.
+        line = json.dumps(ordered, default=repr, skipkeys=True)
+    return _printable(line)
+
+
+def _for_people(value: object) -> str:
+    """A value as it stands where that is clear, else quoted."""
+    text = value if isinstance(value, str) else repr(value)
+    if isinstance(value, str) and (not text or any(mark in text for mark in " =\"'")):
+        text = json.dumps(text, ensure_ascii=False)
+    return _printable(text)
+
+
+def _render_for_people(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    time, level = event.pop("timestamp")[11:23], event.pop("level")
+    name, traceback = _printable(str(event.pop("event"))), event.pop("exception", "")
+    values = " ".join(f"{key}={_for_people(value)}" for key, value in event.items())
+    line = f"{time} {level:<8} {name} {values}".rstrip()
+    # The bar before each line of a traceback keeps a message of several lines from looking like
+    # an event.
+    return "\n    | ".join([line, *(_printable(part) for part in traceback.splitlines())])

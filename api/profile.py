@@ -1,0 +1,27 @@
+"""The caller's own account."""
+
+from sqlalchemy.orm import Session
+
+from api.security import Caller
+from models.account import Changes, change_account
+from models.password import Passwords
+from models.user import User
+
+
+def get_profile(session: Session, caller: Caller) -> User:
+    """Read one's own account."""
+    return User.visible_to(session, caller, caller.user_id)
+
+
+def update_profile(
+    session: Session,
+    caller: Caller,
+    body: Changes,
+    if_match: frozenset[int] | None,
+    passwords: Passwords,
+) -> User:
+    """Change one's own account."""
+    user = User.visible_to(session, caller, caller.user_id)
+    user.require_version(if_match)
+    change_account(session, user, body, by=caller, passwords=passwords)
+    return user

@@ -1,0 +1,248 @@
+"""Everything about an installation that is not code, in one object that never changes."""
+
+import os
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+# Where development keeps its data and its key. Production has to name its own.
+_DEFAULT_FILES = {
+    "database_url": "sqlite:///var/concord.db",
+    "signing_key_file": "var/signing-key.pem",
+}
+
+
+class SettingsError(Exception):
+    """Settings that the service cannot start with.
+
+    `str` is one line a problem: the variable and what to change. No line holds a value, because
+    a value may be a password.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+
+
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        network = ip_network(value)
+    except ValueError:
+        message = (
+            "must list IP addresses or networks such as 10.0.0.0/8, separated by commas, "
+            "with no bit of a network set after its prefix"
+        )
+        raise ValueError(message) from None
+    if network.prefixlen == 0:
+        raise ValueError("must not hold a network of all addresses, which would trust everybody")
+    return network
+
+
+def _url(value: str, schemes: tuple[str, ...], message: str) -> SplitResult:
+    if not value.isprintable() or " " in value:
+        raise ValueError(message)
+    try:
+        url = urlsplit(value)
+        # Reading the port is what checks it.
+        valid = url.scheme in schemes and url.port != 0
+    except ValueError:
+        raise ValueError(message) from None
+    if not valid:
+        raise ValueError(message)
+    return url
+
+
+def _database_url(value: str) -> str:
+    schemes = ("sqlite", "postgresql", "postgresql+psycopg")
+    message = (
+        "must be sqlite:///file or postgresql://user:password@host:port/database, "
+        "with characters such as @ and / in the password percent-encoded"
+    )
+    url = _url(value, schemes, message)
+    # An @ after the host is what is left of a password that holds a slash.
+    if url.path in {"", "/"} or (url.scheme != "sqlite" and "@" in url.path):
+        raise ValueError(message)
+    return value
+
+
+def _redis_url(value: str) -> str:
+    _url(
+        value, ("redis", "rediss", "unix"), "must be redis://host:port/number, rediss:// or unix://"
+    )
+    return value
+
+
+def _origin(value: str, message: str) -> str:
+    url = _url(value, ("http", "https"), message)
+    bare = f"{url.scheme}://{url.netloc}" == value
+    if not (bare and url.hostname and "@" not in value and "*" not in value):
+        raise ValueError(message)
+    # Browsers send an origin in lower case.
+    return value.lower()
+
+
+def _cors_origin(value: str) -> str:
+    return _origin(
+        value, "must list origins such as https://app.example.com:8443, with no path and no *"
+    )
+
+
+def _public_url(value: str) -> str:
+    # Pages and links are at the root of their host, which is what `servers` in the contract says.
+    return _origin(
+        value.removesuffix("/"), "must be a scheme and a host, such as https://api.example.com"
+    )
+
+
+def _own_url(settings: dict[str, Any]) -> str:
+    """Where someone on this machine reaches the service: a wildcard address is nowhere to go to."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings["host"], settings["host"])  # noqa: S104 - compared, not bound to.
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings['port']}"
+
+
+def _by_environment(*, production: float, elsewhere: float) -> Callable[[dict[str, Any]], float]:
+    return lambda settings: production if settings["app_env"] == "production" else elsewhere
+
+
+class Settings(BaseModel):
+    """The settings of one application. Durations are in seconds, sizes in bytes.
+
+    Each field is the environment variable of the same name in capitals. Nothing reads the
+    environment but `from_environment`, so two applications in one process can differ in anything.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    app_env: Literal["development", "test", "production"] = Field(
+        "development", description="development, test or production"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
+        "",
+        validate_default=True,
+        repr=False,
+        description="sqlite:///file or postgresql://user:password@host/database",
+    )
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
+        None, repr=False, description="where rate limits are counted when several processes serve"
+    )
+    signing_key_file: Path = Field(
+        Path(), validate_default=True, description="PEM file of the Ed25519 key that signs tokens"
+    )
+    public_url: Annotated[str, AfterValidator(_public_url)] = Field(
+        default_factory=_own_url, description="where clients reach the service, as links are built"
+    )
+    trusted_proxies: Annotated[
+        tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...],
+        BeforeValidator(_split),
+    ] = Field((), description="addresses and networks whose X-Forwarded-* headers are believed")
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_cors_origin)], ...], BeforeValidator(_split)
+    ] = Field((), description="origins whose scripts a browser lets use the API")
+    max_body_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024, le=1024**3, description="largest request body, in bytes"
+    )
+    workers: int = Field(1, ge=1, le=64, description="processes that serve")
+    threads: int = Field(8, ge=1, le=256, description="requests that a process handles at once")
+    queue: int = Field(
+        64, ge=0, le=10_000, description="requests that wait for a thread before others get 503"
+    )
+    hashing_threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=64,
+        description="passwords that a process hashes at once",
+    )
+    header_timeout: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        allow_inf_nan=False,
+        description="seconds for a request's headers to arrive",
+    )
+    body_timeout: float = Field(
+        20.0,
+        gt=0,
+        le=300,
+        allow_inf_nan=False,
+        description="seconds for a request's body to arrive",
+    )
+    drain_seconds: float = Field(
+        default_factory=_by_environment(production=5.0, elsewhere=0.0),
+        ge=0,
+        le=20,
+        allow_inf_nan=False,
+        description="seconds between ceasing to be ready and ceasing to listen",
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+    ] = Field("info", description="debug, info, warning or error")
+    metrics_port: int = Field(
+        default_factory=lambda settings: 9464 if settings["app_env"] == "development" else 0,
+        ge=0,
+        le=65535,
+        description="port of /metrics on the loopback address; 0 for none",
+    )
+    response_check_sample: float = Field(
+        default_factory=_by_environment(production=0.01, elsewhere=1.0),
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="fraction of answers that are checked against the contract",
+    )
+
+    @field_validator("database_url", "signing_key_file", mode="before")
+    @classmethod
+    def _must_be_given_in_production(cls, value: object, info: ValidationInfo) -> object:
+        if value not in {"", Path()}:
+            return value
+        if info.data.get("app_env") == "production":
+            raise ValueError("is missing, and production does not start without it")
+        return _DEFAULT_FILES[str(info.field_name)]
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings from `environ`, where an empty variable counts as one that is not set.
+
+        Raises:
+            SettingsError: with one line for each variable that has to change.
+        """
+        given = {name: environ.get(name.upper(), "").strip() for name in cls.model_fields}
+        try:
+            return cls.model_validate({name: value for name, value in given.items() if value})
+        except ValidationError as error:
+            raise SettingsError(_problems(error)) from None
+
+
+def _problems(error: ValidationError) -> tuple[str, ...]:
+    """One line a variable: the first thing wrong with it, without the value."""
+    lines: dict[str, str] = {}
+    for problem in error.errors(include_input=False, include_url=False):
+        # A default that follows from another variable could not be made; that one has its own line.
+        if problem["type"] != "default_factory_not_called":
+            reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            lines.setdefault(str(problem["loc"][0]).upper(), reason)
+    return tuple(f"{name} {reason}" for name, reason in lines.items())

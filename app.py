@@ -1,0 +1,283 @@
+"""Concord: `create_app`, the only way to an application, and the command line."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import click
+import flask
+from starlette.types import ASGIApp, Receive, Scope, Send
+from tqdm import tqdm
+
+from api.contract.binding import ContractASGIApp, bind
+from api.contract.bridge import Bridge, Pool
+from api.contract.calls import Call, Handler
+from api.contract.cors import Cors
+from api.contract.document import ContractError, load_document
+from api.contract.errors import ContractViolation
+from api.contract.forwarding import Forwarding
+from api.contract.middleware import Engine, Parts
+from api.contract.operations import compile_operations
+from api.contract.pagination import Cursors
+from api.contract.rate_limits import RateLimiter
+from api.contract.routing import Router
+from api.contract.verification import Verifier
+from api.documents import Assets
+from api.http1.limits import ConnectionLimits
+from api.logs import Logger, StandardLogs, make_logger
+from api.metrics import Metrics
+from api.problems import Problems
+from api.security import AccountState, Authenticator, Tokens
+from api.serving import ServerOptions
+from api.serving import serve as run_server
+from api.serving import serve_workers as run_workers
+from api.settings import Settings, SettingsError
+from api.signing import SigningKeyError, load_signing_key
+from models.database import Database
+from models.demo import DEMO_PASSWORD, seed_demo_users
+from models.errors import DomainError
+from models.migrating import migrate as migrate_database
+from models.password import Passwords
+from models.user import User
+
+CONTRACT = Path(__file__).parent / "openapi"
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """An ASGI application and what its server needs to know of it.
+
+    `draining` is set by the server when the process is to stop: from then on it is not ready.
+    """
+
+    settings: Settings
+    asgi: ASGIApp
+    draining: threading.Event
+    database: Database
+    metrics: Metrics
+    logger: Logger
+    close: Callable[[], None]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        await self.asgi(scope, receive, send)
+
+
+def create_app(settings: Settings) -> Application:
+    """Make an application that shares nothing with any other.
+
+    Raises:
+        ContractError, ContractViolation: the contract is broken, or a handler does not fit it.
+        SigningKeyError: there is no key to sign with.
+    """
+    document = load_document(CONTRACT)
+    operations = {operation.id: operation for operation in compile_operations(document.bundle)}
+    key = load_signing_key(settings.signing_key_file, create=settings.app_env != "production")
+    database = Database(
+        settings.database_url, pool_size=settings.threads + settings.hashing_threads
+    )
+    bridge = Bridge(
+        {
+            "requests": Pool("requests", settings.threads, settings.queue),
+            "passwords": Pool("passwords", settings.hashing_threads, settings.queue),
+        }
+    )
+    tokens = Tokens(key, settings.public_url)
+    problems = Problems(settings.public_url)
+    cursors = Cursors(key.derive("cursors"))
+    draining = threading.Event()
+    metrics = Metrics()
+    logger = make_logger(settings)
+    router = Router(operations.values())
+    rate_limiter = RateLimiter(settings.redis_url)
+    services = {
+        "assets": Assets(),
+        "database": database,
+        "document": document,
+        "draining": draining,
+        "passwords": Passwords(),
+        "problems": problems,
+        "tokens": tokens,
+    }
+
+    async def load_state(user_id: int) -> AccountState | None:
+        work = partial(User.token_state, user_id=user_id)
+        return await bridge.run("requests", database.transact, work, write=False)
+
+    async def shut_down() -> None:
+        await rate_limiter.close()
+        close()
+
+    def close() -> None:
+        bridge.close()
+        database.dispose()
+
+    def make_call(operation_id: str, handler: Handler) -> Call:
+        return Call(
+            operations[operation_id],
+            handler,
+            services=services,
+            database=database,
+            cursors=cursors,
+            render=lambda name, it: flask.render_template(name, it=it),
+        )
+
+    def make_engine(app: ContractASGIApp) -> Engine:
+        parts = Parts(
+            router=router,
+            forwarding=Forwarding(settings.trusted_proxies, settings.public_url),
+            authenticator=Authenticator(tokens, load_state),
+            rate_limiter=rate_limiter,
+            cursors=cursors,
+            cors=Cors(settings.cors_origins, router.resources),
+            bridge=bridge,
+            problems=problems,
+            verifier=Verifier(document.bundle),
+            logger=logger,
+            metrics=metrics,
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout=settings.body_timeout,
+            check_sample=settings.response_check_sample,
+            checks_fail=settings.app_env != "production",
+            close=shut_down,
+        )
+        return Engine(app.dispatch, parts)
+
+    asgi = bind(document.bundle, operations, make_call, make_engine)
+    return Application(settings, asgi, draining, database, metrics, logger, close)
+
+
+class _Failure(click.ClickException):
+    """An error that ends a command: one line of it, and an exit code that is not zero."""
+
+    def show(self, file: IO[str] | None = None) -> None:
+        for line in self.message.splitlines():
+            click.echo(f"concord: {line}", err=True, file=file)
+
+
+@contextmanager
+def _failures_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (SettingsError, SigningKeyError, ContractError, ContractViolation) as error:
+        raise _Failure(str(error)) from error
+    except DomainError as error:
+        raise _Failure(error.detail) from error
+    except OSError as error:
+        raise _Failure(f"{error.strerror}: {error.filename or 'HOST and PORT'}") from error
+
+
+@contextmanager
+def _database() -> Iterator[Database]:
+    """Open the database of the settings, for a command other than `serve`."""
+    with _failures_in_one_line():
+        database = Database(Settings.from_environment(os.environ).database_url)
+        try:
+            yield database
+        finally:
+            database.dispose()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Concord: an accounts API whose OpenAPI document is the program.
+
+    Settings come from the environment; README.md lists them.
+    """
+
+
+@cli.command()
+def serve() -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    with _failures_in_one_line():
+        settings = Settings.from_environment(os.environ)
+        # What is wrong with the settings or the contract is said here, before anything listens.
+        app = create_app(settings)
+        if settings.database_url.startswith("sqlite"):
+            migrate_database(app.database)
+        options = ServerOptions(
+            settings.host,
+            settings.port,
+            settings.public_url,
+            ConnectionLimits(header_seconds=settings.header_timeout),
+            settings.drain_seconds,
+        )
+        if settings.workers == 1:
+            _observe(app)
+            run_server(app, options)
+        else:
+            app.close()
+            run_workers(partial(_worker, settings), options, settings.workers)
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    with _database() as database:
+        migrate_database(database)
+
+
+@cli.command("create-admin")
+@click.option("--email", required=True, help="The address to sign in with.")
+@click.option("--name", required=True, help="The person's name.")
+def create_admin(email: str, name: str) -> None:
+    """Create an administrator; the password comes from ADMIN_PASSWORD or is asked for twice."""
+    password = os.environ.get("ADMIN_PASSWORD") or click.prompt(
+        "Password", hide_input=True, confirmation_prompt=True, err=True
+    )
+    with _database() as database:
+        password_hash = Passwords().hash(password, email=email)
+        create = partial(
+            User.create_administrator, name=name, email=email, password_hash=password_hash
+        )
+        user = database.transact(create, write=True)
+        click.echo(f"Administrator {user.id} created.")
+
+
+@cli.command("seed-demo")
+@click.option("--count", default=300, show_default=True, help="How many accounts.")
+def seed_demo(count: int) -> None:
+    """Fill the database with made-up people, the same every time."""
+    with _database() as database, tqdm(total=count, unit=" users", disable=None) as bar:
+        added = seed_demo_users(
+            database, Passwords(), count=count, progress=lambda done, _: bar.update(done - bar.n)
+        )
+    click.echo(f"{added} accounts added; the password of each is {DEMO_PASSWORD!r}.")
+
+
+@cli.command()
+@click.option("--format", "form", type=click.Choice(["yaml", "json"]), default="yaml")
+def openapi(form: str) -> None:
+    """Print the contract as it is served."""
+    with _failures_in_one_line():
+        document = load_document(CONTRACT)
+    click.get_binary_stream("stdout").write(document.yaml if form == "yaml" else document.json)
+
+
+def _worker(settings: Settings) -> Application:
+    """Make the application of one of several processes."""
+    app = create_app(settings)
+    _observe(app)
+    return app
+
+
+def _observe(app: Application) -> None:
+    """Let the libraries' logs and the counts of this process be seen."""
+    logging.basicConfig(handlers=[StandardLogs(app.logger)], level=logging.WARNING)
+    logging.getLogger("api").setLevel(logging.INFO)
+    if app.settings.metrics_port:
+        for port in range(app.settings.metrics_port, app.settings.metrics_port + app.settings.workers):
+            with suppress(OSError):
+                app.metrics.start_server(port)
+                return
+        app.logger.warning("no free port for /metrics", port=app.settings.metrics_port)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,15 @@
+"""Whoever asks for something, as far as the rules need to know."""
+
+from typing import Protocol
+
+
+class Actor(Protocol):
+    """The caller of an operation, or whoever a job runs for."""
+
+    @property
+    def user_id(self) -> int:
+        """The account that they act for."""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether they run the service, and may see everybody."""

@@ -1,0 +1,60 @@
+"""What `models.database` needs to know about the database behind it, and what it tells it."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
+
+from sqlalchemy import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much and how long. Times are seconds; `None` means as long as it takes.
+
+    Together they bound every answer: a request waits for a connection of the pool, connects,
+    waits for a lock and runs statements, and each of these ends.
+    """
+
+    pool_size: int
+    pool_timeout: float
+    connect_timeout: float
+    lock_timeout: float
+    statement_timeout: float | None
+
+
+class Engines(NamedTuple):
+    """Two views of one pool: transactions that mean to read, and those that mean to write."""
+
+    reading: Engine
+    writing: Engine
+
+
+class Fault(Enum):
+    """What an error of the driver asks for."""
+
+    CONFLICT = auto()
+    """Another transaction was in the way. The same work may succeed from the start."""
+
+    UNAVAILABLE = auto()
+    """The database is away, full or too busy. Trying again at once would make it worse."""
+
+
+class Backend(Protocol):
+    """A module that knows one database: `models.sqlite` or `models.postgresql`."""
+
+    def connect(self, url: URL, limits: Limits, /) -> Engines:
+        """Prepare a pool. Nothing is connected before the first use."""
+
+    def diagnose(self, error: DBAPIError, /, *, write: bool) -> Fault | None:
+        """Say what an error in a writing or reading transaction asks for; `None` if it is a bug."""
+
+    def exclusive(
+        self, connection: Connection, /, *, patience: float
+    ) -> AbstractContextManager[None]:
+        """Hold off other migrations while the block runs, waiting at most `patience` seconds.
+
+        Raises:
+            DatabaseUnavailable: another process held the lock all that time.
+        """

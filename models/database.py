@@ -1,0 +1,140 @@
+"""The database as the rest of Concord sees it: work goes in, and is done in one transaction."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
+
+from models import postgresql, sqlite
+from models.backend import Backend, Engines, Fault, Limits
+from models.errors import DatabaseUnavailable
+
+T = TypeVar("T")
+
+_BACKENDS: dict[str, Backend] = {"postgresql": postgresql, "sqlite": sqlite}
+_ATTEMPTS = 10
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.2
+
+
+class Database:
+    """A pool of connections to SQLite or PostgreSQL. It may be shared by threads.
+
+    Args:
+        url: `sqlite:///var/concord.db`, `postgresql://user@host/name`.
+        pool_size: connections; no more than this many transactions run at once.
+        pool_timeout: seconds to wait for a free connection.
+        connect_timeout: seconds to wait for the server to accept one (at least 2).
+        lock_timeout: seconds to wait for a row, or in SQLite for the turn to write.
+        statement_timeout: seconds that one statement may run (PostgreSQL).
+
+    Raises:
+        ValueError: the URL does not name a database that Concord can use.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 16,
+        pool_timeout: float = 5.0,
+        connect_timeout: float = 3.0,
+        lock_timeout: float = 5.0,
+        statement_timeout: float = 5.0,
+    ) -> None:
+        try:
+            self._url = make_url(url)
+            self._backend = _BACKENDS[self._url.get_backend_name()]
+        except (SQLAlchemyError, KeyError):
+            # The URL itself is not repeated: it may hold a password.
+            raise ValueError("The database URL must be of sqlite:// or postgresql://.") from None
+        self._limits = Limits(
+            pool_size, pool_timeout, connect_timeout, lock_timeout, statement_timeout
+        )
+        self._engines = self._connect(self._limits)
+        # Asking whether the database is there must not queue behind those who use it.
+        self._probe = self._connect(Limits(1, 1.0, 2.0, 1.0, 1.0))
+
+    def transact(self, work: Callable[[Session], T], *, write: bool) -> T:
+        """Run `work` in one transaction and give its result after the commit.
+
+        Any error rolls back. When another transaction was in the way, the work starts again from
+        nothing in a new session, so it must not have effects outside of the session. A transaction
+        that was announced as reading and then writes is started again as a writing one if need be.
+        The connection is taken, and the transaction begins, at the first statement.
+
+        Raises:
+            DatabaseUnavailable: the database is away or full, or others were in the way too long.
+        """
+        deadline = time.monotonic() + self._limits.lock_timeout
+        for attempt in range(_ATTEMPTS):
+            engine = self._engines.writing if write else self._engines.reading
+            try:
+                with Session(engine, expire_on_commit=False) as session, session.begin():
+                    return work(session)
+            except SQLAlchemyError as error:
+                fault = self._diagnose(error, write=write)
+                if fault is None:
+                    raise
+                if fault is Fault.UNAVAILABLE or time.monotonic() > deadline:
+                    raise DatabaseUnavailable from error
+            # Only what it wrote can have brought a reading transaction into conflict.
+            write = True
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)))  # noqa: S311 - jitter is no secret
+        raise DatabaseUnavailable
+
+    def is_ready(self) -> bool:
+        """Tell within a few seconds whether the database answers and has been migrated."""
+        query = text("SELECT version_num FROM alembic_version")
+        try:
+            with self._probe.reading.connect() as connection:
+                return connection.execute(query).first() is not None
+        except SQLAlchemyError:
+            return False
+
+    @contextmanager
+    def maintenance(self, *, patience: float) -> Iterator[Connection]:
+        """Lend a connection for migrations: no other process is given one meanwhile.
+
+        Statements may run as long as they need, but wait for locks no longer than usual, because
+        everybody else queues behind a migration that waits.
+
+        Raises:
+            DatabaseUnavailable: the database is away, or `patience` seconds were not enough.
+        """
+        engines = self._connect(replace(self._limits, pool_size=1, statement_timeout=None))
+        try:
+            with (
+                engines.writing.connect() as connection,
+                self._backend.exclusive(connection, patience=patience),
+            ):
+                yield connection
+        except SQLAlchemyError as error:
+            if self._diagnose(error, write=True) is None:
+                raise
+            raise DatabaseUnavailable from error
+        finally:
+            engines.writing.dispose()
+
+    def dispose(self) -> None:
+        """Close the idle connections. The others are closed when they are given back."""
+        self._engines.writing.dispose()
+        self._probe.writing.dispose()
+
+    def _connect(self, limits: Limits) -> Engines:
+        return self._backend.connect(self._url, limits)
+
+    def _diagnose(self, error: SQLAlchemyError, *, write: bool) -> Fault | None:
+        if isinstance(error, StaleDataError):
+            return Fault.CONFLICT
+        if isinstance(error, PoolTimeout):
+            return Fault.UNAVAILABLE
+        return self._backend.diagnose(error, write=write) if isinstance(error, DBAPIError) else None

@@ -1,0 +1,114 @@
+"""SQLite, the embedded database: one file, many readers, one writer at a time."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from models.backend import Engines, Fault, Limits
+
+_BEGIN = "concord_begin"
+_UNAVAILABLE = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+
+
+def connect(url: URL, limits: Limits) -> Engines:
+    """Prepare a pool of connections to the file, and make the folder that it lives in.
+
+    A writing transaction begins with BEGIN IMMEDIATE, so it waits for its turn before it has read
+    anything. With a plain BEGIN, two transactions that read first and write then both act on what
+    they read, or one fails at once however long it was willing to wait.
+
+    Raises:
+        ValueError: the URL names no file.
+    """
+    if not url.database or url.database == ":memory:":
+        raise ValueError("The SQLite URL must name a file, like sqlite:///var/concord.db.")
+    Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        connect_args={"timeout": limits.lock_timeout, "check_same_thread": False},
+        pool_size=limits.pool_size,
+        max_overflow=0,
+        pool_timeout=limits.pool_timeout,
+        pool_use_lifo=True,
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    return Engines(engine, engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}))
+
+
+def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001 - both databases have one signature
+    """Read the result code.
+
+    A busy reader tried to write on an outdated snapshot, or beside a writer. A busy writer has
+    waited for its turn in vain.
+    """
+    if not isinstance(error.orig, sqlite3.Error):
+        return None
+    # The low byte is the primary result code (https://sqlite.org/rescode.html).
+    primary = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    if primary == sqlite3.SQLITE_BUSY:
+        return Fault.CONFLICT
+    return Fault.UNAVAILABLE if primary in _UNAVAILABLE else None
+
+
+@contextmanager
+def exclusive(connection: Connection, *, patience: float) -> Iterator[None]:
+    """Run the block in one transaction under the write lock: DDL is transactional in SQLite."""
+    # These must come before BEGIN, so they go past SQLAlchemy, which begins at the first statement.
+    cursor = connection.connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+    # A migration that rebuilds a table drops the old one, which would delete the rows that refer
+    # to it (https://sqlite.org/lang_altertable.html#otheralter). They are checked at the end.
+    cursor.execute("PRAGMA foreign_keys = OFF")
+    with connection.begin():
+        yield
+        orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        if orphans:
+            raise RuntimeError(f"the migration leaves {len(orphans)} rows without their parent")
+
+
+def _configure(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver's own BEGIN comes too late, before the first change; SQLAlchemy's event sends it.
+    connection.isolation_level = None
+    _enter_wal(connection)
+    connection.execute("PRAGMA foreign_keys = ON")
+    # What is erased is overwritten with zeros instead of lying in free pages of the file.
+    connection.execute("PRAGMA secure_delete = ON")
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Let readers and a writer work side by side (write-ahead log).
+
+    Processes that open a new file together collide here, and SQLite does not apply the busy
+    timeout to this change, so it is tried until that time is over.
+    """
+    (timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + timeout / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))

@@ -1,0 +1,112 @@
+"""The pages work by themselves: nothing is inline, nothing is from elsewhere (MISSION M27)."""
+
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+from types import SimpleNamespace
+
+import jinja2
+import pytest
+
+from api.documents import PAGE_HEADERS, Assets, get_docs_asset
+from models.errors import NotFound
+
+TEMPLATES = files("api") / "templates"
+PROBLEM = SimpleNamespace(
+    slug="not-found",
+    type="https://concord.example/problems/not-found",
+    title="Not found",
+    status=404,
+    meaning="There is no such resource.",
+    when_sent="The path names nothing <script>alert(1)</script>.",
+    what_to_do="Check the path.",
+)
+PAGES = {
+    "get_docs.html": None,
+    "get_problem.html": PROBLEM,
+    "list_problems.html": {"items": [PROBLEM]},
+}
+
+
+def page(name: str) -> str:
+    """The page as Flask renders it: what is put in is escaped."""
+    templates = {file.name: file.read_text() for file in TEMPLATES.iterdir()}
+    environment = jinja2.Environment(loader=jinja2.DictLoader(templates), autoescape=True)
+    return environment.get_template(name).render(it=PAGES[name])
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_m27_a_page_loads_files_of_this_service_only(name: str) -> None:
+    assets = Assets()
+    for tag, attributes in Elements(page(name)).found:
+        loaded = attributes.get("src") or (attributes.get("href") if tag == "link" else None)
+        if loaded:
+            assert get_docs_asset(assets, loaded.removeprefix("/docs/")).body
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_m27_a_page_has_nothing_inline_that_the_policy_would_stop(name: str) -> None:
+    elements = Elements(page(name)).found
+    assert not [tag for tag, attributes in elements if tag == "script" and "src" not in attributes]
+    assert not [tag for tag, _ in elements if tag in {"style", "base", "form", "iframe", "object"}]
+    assert not [key for _, attributes in elements for key in attributes if key.startswith("on")]
+    assert not [tag for tag, attributes in elements if "style" in attributes]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_says_its_language_title_and_width(name: str) -> None:
+    html = page(name)
+    assert html.startswith("<!doctype html>\n")
+    assert '<html lang="en">' in html
+    assert re.search(r"<title>Concord: \w[^<]+</title>", html)
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
+
+
+def test_m8_the_page_of_a_problem_says_everything_about_it() -> None:
+    html = page("get_problem.html")
+    for text in (PROBLEM.title, "404", PROBLEM.type, PROBLEM.meaning, PROBLEM.what_to_do):
+        assert text in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+def test_m8_the_list_of_problems_leads_to_each() -> None:
+    assert '<a href="/problems/not-found">Not found</a>' in page("list_problems.html")
+
+
+def test_the_policy_allows_this_service_and_nothing_else() -> None:
+    directives = dict(
+        part.split(" ", 1) for part in PAGE_HEADERS["Content-Security-Policy"].split("; ")
+    )
+    assert directives["default-src"] == "'none'"
+    assert directives["img-src"] == "'self' data:"
+    assert set(directives.values()) == {"'none'", "'self'", "'self' data:"}
+
+
+def test_m27_swagger_ui_is_a_version_5() -> None:
+    version = (files("flask_swagger_ui") / "dist" / "VERSION").read_text()
+    assert re.fullmatch(r"v5\.\d+\.\d+", version.strip())
+
+
+def test_a_file_has_its_media_type() -> None:
+    assets = Assets()
+    assert assets.get("swagger-ui.css").media_type == "text/css"
+    assert assets.get("docs.js").media_type == "application/javascript"
+    assert assets.get("favicon-32x32.png").media_type == "image/png"
+
+
+@pytest.mark.parametrize("name", ["missing.css", "../documents.py", "get_docs.html", ""])
+def test_only_files_that_the_pages_load_are_there(name: str) -> None:
+    with pytest.raises(NotFound):
+        get_docs_asset(Assets(), name)

@@ -1,0 +1,52 @@
+"""Each application counts for itself and is read on the loopback address."""
+
+from contextlib import closing
+from urllib.request import urlopen
+
+import pytest
+
+from api.metrics import Metrics
+
+
+def test_requests_are_counted_by_operation_and_status() -> None:
+    metrics = Metrics()
+    metrics.count_request("list_users", 200, 0.004)
+    metrics.count_request("list_users", 200, 0.2)
+    metrics.count_request("list_users", 403, 0.001)
+    lines = metrics.text().splitlines()
+    assert 'concord_requests_total{operation="list_users",status="200"} 2.0' in lines
+    assert 'concord_requests_total{operation="list_users",status="403"} 1.0' in lines
+    assert 'concord_request_duration_seconds_bucket{le="0.005",operation="list_users"} 2.0' in lines
+    assert 'concord_request_duration_seconds_count{operation="list_users"} 3.0' in lines
+
+
+def test_contract_violations_are_counted_by_operation() -> None:
+    metrics = Metrics()
+    metrics.count_violation("get_user")
+    assert 'concord_contract_violations_total{operation="get_user"} 1.0' in metrics.text()
+
+
+def test_a_pool_is_asked_at_each_reading() -> None:
+    metrics, use = Metrics(), [1, 7]
+    metrics.watch_pool("requests", lambda: use.pop(0))
+    assert 'concord_pool_use{pool="requests"} 1.0' in metrics.text()
+    assert 'concord_pool_use{pool="requests"} 7.0' in metrics.text()
+
+
+def test_m2_two_applications_do_not_share_counts() -> None:
+    one, other = Metrics(), Metrics()
+    one.count_violation("get_user")
+    assert "get_user" not in other.text()
+
+
+def test_counts_are_served_on_the_loopback_address_until_closed() -> None:
+    metrics = Metrics()
+    metrics.count_violation("get_user")
+    with closing(metrics.start_server(0)) as server:
+        address = f"http://127.0.0.1:{server.port}/metrics"
+        with urlopen(address, timeout=5) as answer:
+            assert b'concord_contract_violations_total{operation="get_user"} 1.0' in answer.read()
+        with pytest.raises(OSError, match="in use"):
+            Metrics().start_server(server.port)
+    with pytest.raises(OSError, match="refused"):
+        urlopen(address, timeout=5)

@@ -1,0 +1,131 @@
+"""Hostile requests, byte for byte over a real socket (issue 2; TRUST 18, 19, 21, 42; MISSION M8).
+
+Whatever is sent, the answer is a 4xx problem+json or a closed connection, nothing that was sent
+is repeated in the answer or in the log, and the service goes on. Odd but legal requests in the
+corpus expect success, so that the strictness is not bought by refusing what is right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+
+import pytest
+from openapi_schema_validator import OAS30Validator
+
+from tests.faults.cases import Case, load
+from tests.faults.verdict import Judge
+from tests.faults.wire import MalformedAnswer, exchange
+from tests.live import LiveServer
+
+CASES = load()
+PASSWORD = "correct horse battery staple 9"
+JSON_TYPE: Mapping[str, str] = {"Content-Type": "application/json"}
+
+
+@dataclass
+class People:
+    """An administrator and a user to send requests as; the user is made anew when spoilt."""
+
+    server: LiveServer
+    words: dict[str, str] = field(default_factory=dict)
+    generation: int = 0
+
+    def appoint(self) -> None:
+        """Make the administrator, once: it takes a process of its own."""
+        email = "administrator@example.org"
+        self.server.command(
+            "create-admin", "--email", email, "--name", "Corpus Administrator",
+            ADMIN_PASSWORD=PASSWORD,
+        )  # fmt: skip
+        token = self._token(email)
+        bearer = {"Authorization": f"Bearer {token}"}
+        admin_id = str(self._ask("GET", "/v1/profile", None, 200, bearer)["id"])
+        port = str(self.server.port)
+        self.words.update(PORT=port, ADMIN_TOKEN=token, ADMIN_ID=admin_id)
+
+    def renew(self) -> None:
+        """Make a user, and sign them in."""
+        self.generation += 1
+        email = f"kassi{self.generation}@example.org"
+        user = {"name": "Corpus User", "email": email, "password": PASSWORD}
+        user_id = str(self._ask("POST", "/v1/users", user, 201)["id"])
+        generation = str(self.generation)
+        self.words.update(USER_ID=user_id, GENERATION=generation, TOKEN=self._token(email))
+
+    def _token(self, email: str) -> str:
+        body = {"email": email, "password": PASSWORD}
+        return str(self._ask("POST", "/v1/auth/token", body, 200)["access_token"])
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, str] | None,
+        expected: int,
+        headers: Mapping[str, str] = JSON_TYPE,
+    ) -> dict[str, object]:
+        connection = HTTPConnection(self.server.host, self.server.port, timeout=30)
+        address = {"X-Forwarded-For": f"198.19.0.{self.generation % 250 + 1}"}
+        text = json.dumps(body) if body else None
+        connection.request(method, path, text, {**headers, **address})
+        response = connection.getresponse()
+        answer: dict[str, object] = json.loads(response.read())
+        connection.close()
+        assert response.status == expected, answer
+        return answer
+
+
+@pytest.fixture(scope="module")
+def people(live_server: LiveServer) -> People:
+    people = People(live_server)
+    people.appoint()
+    people.renew()
+    return people
+
+
+@pytest.fixture(scope="module")
+def judge(live_server: LiveServer) -> Iterator[Judge]:
+    connection = HTTPConnection(live_server.host, live_server.port, timeout=30)
+    connection.request("GET", "/openapi.json")
+    contract = json.loads(connection.getresponse().read())
+    connection.close()
+    schema = {"$ref": "#/components/schemas/Problem", "components": contract["components"]}
+    yield Judge(OAS30Validator(schema), live_server.url)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
+def test_no_request_gets_more_than_a_problem(
+    case: Case, live_server: LiveServer, people: People, judge: Judge
+) -> None:
+    request = case.request(people.words)
+    log_before = len(live_server.log_text())
+    try:
+        result = exchange(
+            live_server.host, live_server.port, request, case.delivery, head=case.is_head
+        )
+    except MalformedAnswer as error:
+        pytest.fail(f"the answer is not HTTP/1.1: {error}")
+    faults = judge.faults(case, result, live_server.log_text()[log_before:])
+    if not live_server.is_healthy():
+        faults.append("the server no longer answers /health")
+    if faults and any(answer.status < 300 for answer in result.answers):
+        people.renew()
+    assert not faults, "\n".join(
+        [*faults, f"sent {len(request)} bytes: {request[:600]!r}", f"got {result.received[:900]!r}"]
+    )
+
+
+def test_the_service_lives_and_its_log_holds_nothing_that_was_sent(
+    live_server: LiveServer,
+) -> None:
+    assert live_server.is_healthy()
+    log = live_server.log_text()
+    assert [case.id for case in CASES if any(text in log for text in case.forbid)] == []
+    assert "Traceback (most recent call last)" not in log
+
+
+def test_the_corpus_has_several_hundred_cases() -> None:
+    assert len(CASES) >= 300

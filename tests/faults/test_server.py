@@ -1,0 +1,447 @@
+"""The server layer over raw sockets: caps, deadlines, refusals, and an orderly end."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.faults.small_service import LIMITS, PUBLIC_URL, Setup
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = Path(__file__).with_name("small_service.py")
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+CHUNKED = b"POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"
+SLOW_UPLOAD = b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 300\r\n\r\nabc"
+# Generous, because the machine that runs the tests may be busy.
+SLACK = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def log_text(self) -> str:
+        return self.log.read_text()
+
+    def ports(self) -> list[int]:
+        """The port of each process that listens, in the order in which they began to."""
+        return [int(found) for found in re.findall(r"listening on \S+:(\d+)", self.log_text())]
+
+    def says(self, text: str) -> bool:
+        """Whether the log has `text` now or soon."""
+        until = time.monotonic() + SLACK
+        while text not in self.log_text() and time.monotonic() < until:
+            time.sleep(0.02)
+        return text in self.log_text()
+
+    @property
+    def port(self) -> int:
+        return self.ports()[0]
+
+    def connect(self, first: bytes = b"") -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection.sendall(first)
+        return connection
+
+    def ask(self, request: bytes) -> bytes:
+        """Everything that comes back until the server closes the connection."""
+        with self.connect() as connection:
+            # It may hang up early, and then what it said is still there to be read.
+            with suppress(ConnectionError):
+                connection.sendall(request)
+            return read_all(connection)
+
+    def stop(self, signum: int = signal.SIGTERM) -> None:
+        self.process.send_signal(signum)
+
+    def wait(self) -> int:
+        return self.process.wait(15)
+
+
+@contextmanager
+def started(setup: Setup) -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and file.
+            [sys.executable, str(PROGRAM), json.dumps(dataclasses.asdict(setup))],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        server = Server(process, Path(folder, "log"))
+        try:
+            until = time.monotonic() + 30
+            while len(server.ports()) < setup.workers and process.poll() is None:
+                assert time.monotonic() < until, server.log_text()
+                time.sleep(0.02)
+            yield server
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(15)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with started(Setup()) as running:
+        yield running
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = bytearray()
+    with suppress(ConnectionResetError):
+        while piece := connection.recv(65_536):
+            received += piece
+    return bytes(received)
+
+
+def send_for(seconds: float, connection: socket.socket) -> None:
+    """Trickle bytes for so long, unless the server hangs up first."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        connection.sendall(b"x" * 1000)
+        time.sleep(0.01)
+
+
+def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """The next answer on a connection that stays open; it has to have a Content-Length."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = connection.recv(65_536)
+        assert piece, received
+        received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, headers = parse_head(head)
+    while len(body) < int(headers["content-length"]):
+        body += connection.recv(65_536)
+    return status, headers, body
+
+
+def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    first, *lines = head.decode().split("\r\n")
+    return int(first.split()[1]), dict(line.split(": ", 1) for line in lines)
+
+
+def assert_problem(received: bytes, status: int, slug: str) -> None:
+    """One whole problem document that ends the connection, and nothing else."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    got, headers = parse_head(head)
+    assert got == status, received
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert int(headers["content-length"]) == len(body)
+    assert "server" not in headers
+    problem = json.loads(body)
+    assert problem["type"] == f"{PUBLIC_URL}/problems/{slug}"
+    assert problem["status"] == status
+    assert problem["instance"].startswith("urn:uuid:")
+
+
+def header_block(size: int) -> bytes:
+    """A request whose target and headers are `size` bytes by the server's reckoning."""
+    fixed = len("/") + len("Host: a\r\n") + len("X: \r\n")
+    return b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * (size - fixed) + b"\r\n\r\n"
+
+
+# Headers
+
+
+def test_a_header_block_at_the_cap_is_served(server: Server) -> None:
+    with server.connect(header_block(LIMITS.header_bytes)) as connection:
+        assert read_answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize("size", [LIMITS.header_bytes + 1, 100_000, 20_000_000])
+def test_a_header_block_over_the_cap_is_refused_with_a_problem(server: Server, size: int) -> None:
+    assert_problem(server.ask(header_block(size)), 431, "header-fields-too-large")
+
+
+def test_many_small_headers_count_towards_the_cap(server: Server) -> None:
+    many = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * 2000 + b"\r\n"
+    assert_problem(server.ask(many), 431, "header-fields-too-large")
+
+
+def test_a_request_line_over_the_cap_is_refused_with_a_problem(server: Server) -> None:
+    line = b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert_problem(server.ask(line), 431, "header-fields-too-large")
+
+
+def test_headers_that_stop_arriving_are_refused_at_the_deadline(server: Server) -> None:
+    begun = time.monotonic()
+    assert_problem(server.ask(b"GET / HTTP/1.1\r\nHo"), 408, "request-timeout")
+    assert time.monotonic() - begun < LIMITS.header_seconds + SLACK
+
+
+def test_headers_that_trickle_do_not_move_the_deadline(server: Server) -> None:
+    begun = time.monotonic()
+    received = b""
+    with server.connect(b"GET / HTTP/1.1\r\n") as connection:
+        connection.settimeout(0.1)
+        while not received and time.monotonic() - begun < LIMITS.header_seconds + SLACK:
+            try:
+                received = connection.recv(65_536)
+            except TimeoutError:
+                connection.sendall(b"x: y\r\n")
+    assert_problem(received, 408, "request-timeout")
+
+
+@pytest.mark.parametrize("noise", [b"", b"\r\n"])
+def test_a_silent_connection_is_closed_at_the_deadline(server: Server, noise: bytes) -> None:
+    begun = time.monotonic()
+    assert server.ask(noise) == b""
+    assert time.monotonic() - begun < LIMITS.header_seconds + SLACK
+
+
+def test_an_idle_connection_is_closed_after_the_keep_alive_time(server: Server) -> None:
+    with server.connect(GET) as connection:
+        assert read_answer(connection)[0] == 200
+        begun = time.monotonic()
+        assert read_all(connection) == b""
+        assert time.monotonic() - begun < LIMITS.keep_alive_seconds + SLACK
+
+
+# What is not a request
+
+HEAD = b"POST /length HTTP/1.1\r\nHost: a\r\n"
+MALFORMED = {
+    "garbage": b"GARBAGE\r\n\r\n",
+    "binary": bytes(range(128, 256)),
+    "http/0.9": b"GET /\r\n\r\n",
+    "http/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "http/2 in the request line": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+    "unknown version": b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+    "unknown method": b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "connect": b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "bytes beyond ASCII in the target": b"GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "header without colon": b"GET / HTTP/1.1\r\nHost: a\r\nfoo\r\n\r\n",
+    "space before the colon": b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+    "folded header": b"GET / HTTP/1.1\r\nHost: a\r\nx: a\r\n b\r\n\r\n",
+    "NUL in a header": b"GET / HTTP/1.1\r\nHost: a\r\nx: a\0b\r\n\r\n",
+    "bare line feeds": b"GET / HTTP/1.1\nHost: a\n\n",
+    "no Host": b"GET / HTTP/1.1\r\n\r\n",
+    "two Hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "Content-Length with Transfer-Encoding": (
+        HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    ),
+    "Transfer-Encoding with Content-Length": (
+        HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    ),
+    "two lengths": HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "signed length": HEAD + b"Content-Length: +3\r\n\r\nabc",
+    "length beyond 64 bits": HEAD + b"Content-Length: 99999999999999999999\r\n\r\nabc",
+    "unknown coding": HEAD + b"Transfer-Encoding: gzip\r\n\r\nabc",
+    "coding beside chunked": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "two codings": HEAD + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked in HTTP/1.0": (
+        b"POST /length HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    ),
+    "chunk size that is no number": CHUNKED + b"zz\r\nabc\r\n0\r\n\r\n",
+    "chunk longer than its size": CHUNKED + b"1\r\nabc\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_request_is_refused_with_a_problem(
+    server: Server, request_bytes: bytes
+) -> None:
+    assert_problem(server.ask(request_bytes), 400, "bad-request")
+
+
+def test_a_body_that_breaks_off_in_mid_chunk_reaches_the_application_as_a_disconnect(
+    server: Server,
+) -> None:
+    with server.connect(CHUNKED + b"3\r\nabc\r\n") as connection:
+        time.sleep(0.1)
+        connection.sendall(b"nonsense\r\n")
+        assert_problem(read_all(connection), 400, "bad-request")
+    assert server.says("the client left after 3 bytes")
+
+
+def test_trailers_are_not_taken_for_headers(server: Server) -> None:
+    with server.connect(CHUNKED + b"3\r\nabc\r\n0\r\nAuthorization: x\r\n\r\n") as connection:
+        answer = json.loads(read_answer(connection)[2])
+    assert answer == {"length": 3, "headers": ["host", "transfer-encoding"]}
+
+
+@pytest.mark.parametrize("endless", [b"3;x=", b"3\r\nabc\r\n0\r\nx: "])
+def test_a_chunk_extension_or_trailer_that_does_not_end_is_refused(
+    server: Server, endless: bytes
+) -> None:
+    received = server.ask(CHUNKED + endless + b"x" * 2_000_000)
+    assert_problem(received, 431, "header-fields-too-large")
+
+
+def test_headers_without_a_value_stay_apart(server: Server) -> None:
+    with server.connect(b"GET / HTTP/1.1\r\nHost: a\r\nx-a:\r\nx-b: \r\n\r\n") as connection:
+        answer = json.loads(read_answer(connection)[2])
+    assert answer["headers"] == ["host", "x-a", "x-b"]
+
+
+def test_the_path_reaches_the_application_as_it_was_sent(server: Server) -> None:
+    with server.connect(b"GET /a%2Fb%0A%ff?q HTTP/1.1\r\nHost: a\r\n\r\n") as connection:
+        assert json.loads(read_answer(connection)[2])["raw_path"] == "/a%2Fb%0A%ff"
+
+
+def test_a_request_to_upgrade_is_served_and_the_connection_goes_on(server: Server) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    first = b"GET /first HTTP/1.1\r\nHost: a\r\n" + upgrade + b"\r\n"
+    with server.connect(first + GET) as connection:
+        received = b""
+        while received.count(b"raw_path") < 2:
+            piece = connection.recv(65_536)
+            assert piece, received
+            received += piece
+
+
+def test_a_malformed_request_waits_for_the_answers_before_it(server: Server) -> None:
+    received = server.ask(WAIT + GET + b"GARBAGE\r\n\r\n")
+    assert [int(found) for found in re.findall(rb"HTTP/1.1 (\d+)", received)] == [200, 200, 400]
+    assert_problem(received[received.rindex(b"HTTP/1.1 400") :], 400, "bad-request")
+
+
+def test_a_malformed_body_waits_for_the_answers_before_it(server: Server) -> None:
+    received = server.ask(WAIT + CHUNKED + b"zz\r\n")
+    assert [int(found) for found in re.findall(rb"HTTP/1.1 (\d+)", received)] == [200, 400]
+
+
+# Slow and unfinished clients
+
+
+def test_an_early_answer_reaches_a_client_that_is_still_sending(server: Server) -> None:
+    size = 20_000_000
+    head = b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+    with server.connect() as connection:
+        # All of it is taken although nobody wants it: no reset overtakes the answer.
+        connection.sendall(head + b"x" * size)
+        status, headers, _ = read_answer(connection)
+        assert (status, headers["connection"]) == (413, "close")
+        assert read_all(connection) == b""
+
+
+def test_a_client_that_does_not_stop_sending_is_dropped(server: Server) -> None:
+    head = b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999999\r\n\r\n"
+    with server.connect(head) as connection, pytest.raises(ConnectionError):
+        send_for(LIMITS.linger_seconds + SLACK, connection)
+
+
+def test_a_client_that_does_not_read_is_dropped(server: Server) -> None:
+    with server.connect(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n") as connection:
+        time.sleep(LIMITS.write_seconds + 1)
+        assert len(read_all(connection)) < 32 * 1024 * 1024
+
+
+def test_silent_and_slow_clients_leave_others_served(server: Server) -> None:
+    clients = [server.connect(first) for first in (b"", b"GET / HT", SLOW_UPLOAD) * 60]
+    try:
+        begun = time.monotonic()
+        with server.connect(GET) as connection:
+            assert read_answer(connection)[0] == 200
+        assert time.monotonic() - begun < 1
+    finally:
+        for client in clients:
+            client.close()
+
+
+# Stopping
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_finishes_what_is_in_flight_and_exits(workers: int) -> None:
+    with started(Setup(workers=workers)) as server, server.connect(WAIT) as connection:
+        time.sleep(0.2)
+        server.stop()
+        status, headers, body = read_answer(connection)
+        assert (status, headers["connection"], body) == (200, "close", b'{"waited": true}')
+        assert server.wait() == 0, server.log_text()
+
+
+@pytest.mark.parametrize(
+    "client", [b"", b"GET / HT", SLOW_UPLOAD, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"]
+)
+def test_slow_clients_do_not_stop_the_exit(client: bytes) -> None:
+    setup = Setup(stop_seconds=3.0)
+    with started(setup) as server, server.connect(client), server.connect(GET):
+        time.sleep(0.2)
+        begun = time.monotonic()
+        server.stop()
+        assert server.wait() == 0, server.log_text()
+        assert time.monotonic() - begun < setup.stop_seconds + 1
+
+
+def test_a_handler_that_never_returns_does_not_stop_the_exit() -> None:
+    setup = Setup(stop_seconds=3.0)
+    hang = b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n"
+    with started(setup) as server, server.connect(hang):
+        time.sleep(0.2)
+        begun = time.monotonic()
+        server.stop()
+        assert server.wait() == 1
+        assert time.monotonic() - begun < setup.stop_seconds + 1
+        assert "ended by force" in server.log_text()
+
+
+def test_ready_drops_before_draining() -> None:
+    ready = b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n"
+    with started(Setup(drain_seconds=1.0)) as server:
+        with server.connect(ready) as connection:
+            assert read_answer(connection)[0] == 200
+        server.stop()
+        begun = time.monotonic()
+        time.sleep(0.2)
+        with server.connect(ready) as connection:
+            # It still listens and serves, and asks its clients to go elsewhere.
+            status, headers, _ = read_answer(connection)
+            assert (status, headers["connection"]) == (503, "close")
+        with server.connect(GET) as connection:
+            assert read_answer(connection)[0] == 200
+        assert server.wait() == 0
+        assert time.monotonic() - begun >= 0.9
+
+
+def test_sigint_does_not_wait_for_load_balancers() -> None:
+    with started(Setup(drain_seconds=1.5)) as server:
+        begun = time.monotonic()
+        server.stop(signal.SIGINT)
+        assert server.wait() == 0
+        assert time.monotonic() - begun < 1.4
+
+
+# Starting
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_application_that_fails_to_start_never_listens(workers: int) -> None:
+    with started(Setup(workers=workers, fail_to_start=True)) as server:
+        assert server.wait() == 3
+        assert server.ports() == []
+
+
+def test_a_worker_that_dies_is_replaced() -> None:
+    with started(Setup(workers=2)) as server:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        command = {
+            pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children.read_text().split()
+        }
+        victim = next(int(pid) for pid, line in command.items() if b"spawn_main" in line)
+        os.kill(victim, signal.SIGKILL)
+        until = time.monotonic() + 15
+        while len(server.ports()) < 3 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert len(server.ports()) == 3
+        with server.connect(GET) as connection:
+            assert read_answer(connection)[0] == 200
+        server.stop()
+        assert server.wait() == 0
