@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -107,8 +108,10 @@ def create_app(settings: Settings) -> Application:
     }
 
     async def load_state(user_id: int) -> AccountState | None:
-        work = partial(User.token_state, user_id=user_id)
-        return await bridge.run("requests", database.transact, work, write=False)
+        def work() -> AccountState | None:
+            return database.transact(partial(User.token_state, user_id=user_id), write=False)
+
+        return await bridge.run("requests", work)
 
     async def shut_down() -> None:
         await rate_limiter.close()
@@ -245,9 +248,11 @@ def create_admin(email: str, name: str) -> None:
 def seed_demo(count: int) -> None:
     """Fill the database with made-up people, the same every time."""
     with _database() as database, tqdm(total=count, unit=" users", disable=None) as bar:
-        added = seed_demo_users(
-            database, Passwords(), count=count, progress=lambda done, _: bar.update(done - bar.n)
-        )
+
+        def advance(done: int, _total: int) -> None:
+            bar.update(done - bar.n)
+
+        added = seed_demo_users(database, Passwords(), count=count, progress=advance)
     click.echo(f"{added} accounts added; the password of each is {DEMO_PASSWORD!r}.")
 
 
@@ -257,7 +262,7 @@ def openapi(form: str) -> None:
     """Print the contract as it is served."""
     with _failures_in_one_line():
         document = load_document(CONTRACT)
-    click.get_binary_stream("stdout").write(document.yaml if form == "yaml" else document.json)
+    sys.stdout.buffer.write(document.yaml if form == "yaml" else document.json)
 
 
 def _worker(settings: Settings) -> Application:
@@ -272,7 +277,9 @@ def _observe(app: Application) -> None:
     logging.basicConfig(handlers=[StandardLogs(app.logger)], level=logging.WARNING)
     logging.getLogger("api").setLevel(logging.INFO)
     if app.settings.metrics_port:
-        for port in range(app.settings.metrics_port, app.settings.metrics_port + app.settings.workers):
+        for port in range(
+            app.settings.metrics_port, app.settings.metrics_port + app.settings.workers
+        ):
             with suppress(OSError):
                 app.metrics.start_server(port)
                 return

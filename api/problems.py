@@ -11,7 +11,7 @@ import orjson
 
 from api.contract import errors as request_errors
 from api.contract.request import Answer, HeaderList
-from api.problem_types import KINDS, ProblemKind
+from api.problem_types import KINDS
 from models import errors as domain_errors
 
 MEDIA_TYPE = "application/problem+json"
@@ -90,7 +90,7 @@ class Problems:
             **_extensions(error),
         }
         headers: HeaderList = [("Content-Type", MEDIA_TYPE), ("Cache-Control", "no-store")]
-        headers += _headers(error, kind.status)
+        headers += _headers(error)
         return Answer(kind.status, headers, orjson.dumps(members))
 
     def is_bug(self, error: Exception) -> bool:
@@ -99,10 +99,12 @@ class Problems:
 
 
 def list_problems(problems: Problems) -> dict[str, object]:
+    """List every kind of problem."""
     return {"items": list(problems.types.values())}
 
 
 def get_problem(problems: Problems, slug: str) -> ProblemType:
+    """Read what one kind of problem means."""
     try:
         return problems.types[slug]
     except KeyError:
@@ -145,12 +147,12 @@ def _member_faults(error: domain_errors.DomainError) -> dict[str, object]:
     return {"errors": [{"pointer": f"/{member}", "code": "rule", "message": error.detail}]}
 
 
-def _headers(error: Exception, status: int) -> HeaderList:
+def _headers(error: Exception) -> HeaderList:
     match error:
         case request_errors.MethodNotAllowed():
             return [("Allow", error.allow)]
         case request_errors.Unauthenticated() | request_errors.InsufficientScope():
-            return [("WWW-Authenticate", error.challenge)] if status == 401 else []
+            return [("WWW-Authenticate", error.challenge)]
         case domain_errors.WrongCredentials():
             return [("WWW-Authenticate", "Bearer")]
         case request_errors.RateLimitExceeded() | request_errors.Overloaded():

@@ -45,6 +45,7 @@ class Caller:
 
     @property
     def is_admin(self) -> bool:
+        """Whether they run the service."""
         return self.role == "admin"
 
 
@@ -61,9 +62,17 @@ class AccessToken:
 class Account(Protocol):
     """What of an account goes into a token."""
 
-    id: int
-    role: str
-    token_version: int
+    @property
+    def id(self) -> int:
+        """Its number."""
+
+    @property
+    def role(self) -> str:
+        """What it may do, by name."""
+
+    @property
+    def token_version(self) -> int:
+        """How often all its tokens were ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +149,24 @@ class Tokens:
 class AccountState(Protocol):
     """What an account is now."""
 
-    token_version: int
-    active: bool
-    role: str
+    @property
+    def token_version(self) -> int:
+        """How often all its tokens were ended."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it can be used."""
+
+    @property
+    def role(self) -> str:
+        """What it may do, by name."""
 
 
 class LoadState(Protocol):
     """Asks the database, in a thread, what an account is now; None when it is no more."""
 
-    async def __call__(self, user_id: int) -> AccountState | None: ...
+    async def __call__(self, user_id: int) -> AccountState | None:
+        """Return its state, or None."""
 
 
 class Authenticator:

@@ -33,9 +33,8 @@ class User(Base):
     """A person's account.
 
     `email` is kept as given and compared by `email_key` (see `EmailAddress`). `version` counts the
-    changes of the row; every UPDATE compares it, so no change is lost. `token_version` counts the
-    events that end all tokens. An erased account keeps its id, for others to refer to, and nothing
-    that tells who it was.
+    changes of the row; every UPDATE compares it, so none is lost. `token_version` counts the events
+    that end all tokens. An erased account keeps its id, but nothing that tells whose it was.
     """
 
     __tablename__ = "users"
@@ -207,10 +206,7 @@ class User(Base):
         _store(session, self)
 
     def upgrade_password_hash(self, session: Session, password_hash: str) -> None:
-        """Store the same password hashed anew. Version and tokens stay.
-
-        If the password was changed at this very moment, that change stays as well.
-        """
+        """Store the same password hashed anew, unless it is being changed at this very moment."""
         same = update(User).where(User.id == self.id, User.password_hash == self.password_hash)
         session.execute(same.values(password_hash=password_hash, updated_at=User.updated_at))
 

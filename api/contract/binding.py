@@ -48,13 +48,14 @@ class _NoSessions(SessionInterface):
     """Flask's cookie sessions, switched off: identity comes with each request's token."""
 
     def open_session(self, app: flask.Flask, request: flask.Request) -> NullSession:
+        del app, request
         return NullSession()
 
 
 class _Answered(flask.Response):
     """Flask's response, which adds no header to those that the contract declares."""
 
-    default_mimetype = None
+    default_mimetype: str | None = None
     automatically_set_content_length = False
 
 
@@ -71,7 +72,7 @@ class _MatchedContext(RequestContext):
 class _ContractFlask(flask.Flask):
     """Flask without a second search for the route."""
 
-    session_interface = _NoSessions()
+    session_interface: SessionInterface = _NoSessions()
 
     def __init__(self, import_name: str) -> None:
         super().__init__(import_name, static_folder=None)
@@ -90,9 +91,11 @@ class _ContractFlask(flask.Flask):
 class _ContractApi(FlaskApi):  # type: ignore[misc]  # connexion ships no types.
     """Connexion's API of Flask, with compiled calls for operations."""
 
-    def __init__(self, specification: Specification, *, make_call: CallFactory, **kwargs: Any):
+    def __init__(
+        self, specification: Specification, *, make_call: CallFactory, **options: object
+    ) -> None:
         self._make_call = make_call
-        super().__init__(specification, **kwargs)
+        super().__init__(specification, **options)
 
     def make_operation(self, operation: AbstractOperation) -> Callable[[], flask.Response]:
         call = self._make_call(operation.operation_id, operation.function)
@@ -111,9 +114,9 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
         self.app = _ContractFlask(import_name)
         self._make_call = make_call
 
-    def add_api(self, specification: Specification, **kwargs: Any) -> _ContractApi:
+    def add_api(self, specification: Specification, **options: object) -> _ContractApi:
         """Register every operation of the specification with Flask."""
-        api = _ContractApi(specification, make_call=self._make_call, **kwargs)
+        api = _ContractApi(specification, make_call=self._make_call, **options)
         self.app.register_blueprint(api.blueprint, name="contract")
         self.app.rules = {
             rule.endpoint.partition(".")[2]: rule for rule in self.app.url_map.iter_rules()
@@ -128,6 +131,7 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Satisfy connexion, which wants an ASGI application; the engine calls `dispatch`."""
+        del scope, receive, send
         raise ContractViolation("Flask is reached through the engine only")
 
 
@@ -138,14 +142,16 @@ class _ContractApp(FlaskApp):  # type: ignore[misc]  # connexion ships no types.
     for ever from a server that says it has started.
     """
 
-    def __init__(self, inner: ContractASGIApp, engine: Callable[[ASGIApp], ASGIApp]) -> None:
+    def __init__(
+        self, inner: ContractASGIApp, engine: Callable[[ContractASGIApp], ASGIApp]
+    ) -> None:
         self._middleware_app = inner
         AbstractApp.__init__(self, __name__, middlewares=[engine])
         self.app = inner.app
 
     def build(self) -> None:
         self.middleware.app, self.middleware.middleware_stack = (
-            self.middleware._build_middleware_stack()
+            self.middleware._build_middleware_stack()  # noqa: SLF001 - connexion builds it at the first request.
         )
 
 

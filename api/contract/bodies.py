@@ -20,9 +20,9 @@ from api.contract.strict_json import JSON
 
 
 async def receive_body(
-    receive: Receive, fields: Mapping[str, str], *, limit: int, timeout: float
+    receive: Receive, fields: Mapping[str, str], *, limit: int, deadline: float
 ) -> bytes:
-    """Receive a whole body of at most `limit` bytes within `timeout` seconds.
+    """Receive a whole body of at most `limit` bytes within `deadline` seconds.
 
     The bytes are counted as they arrive, so that neither a declared nor a chunked body can take
     more memory than the limit.
@@ -41,7 +41,7 @@ async def receive_body(
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(deadline):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":

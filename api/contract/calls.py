@@ -52,6 +52,7 @@ class Call:
         self.__name__ = operation.id
 
     def __call__(self, request: Request) -> Answer:
+        """Run the handler, in a transaction if it asks for a session."""
         if self._operation.transaction == "none":
             return self._run(request, None)
         write = self._operation.transaction == "write"

@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110, section 13): entity tags made, compared and turned to versions."""
+"""Conditional requests (RFC 9110, section 13): entity tags made, compared, turned to versions."""
 
 import hashlib
 import re

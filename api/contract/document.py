@@ -33,7 +33,7 @@ class ContractError(Exception):
     """The contract cannot be used; the message names the file and the place, in one line."""
 
     def __init__(self, file: str, place: str, reason: str) -> None:
-        line = " ".join(reason.split())
+        line = reason.strip().partition("\n")[0]
         if len(line) > _REASON_LENGTH:
             line = f"{line[:_REASON_LENGTH]} ..."
         super().__init__(": ".join(part for part in (file, place, line) if part))

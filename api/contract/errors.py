@@ -23,7 +23,7 @@ class BodyViolation:
 
 @dataclass(frozen=True, slots=True)
 class ParameterViolation:
-    """One fault in a parameter: where it belongs (`query`, `header`), its declared name, and why."""
+    """One fault in a parameter: its place (`query`, `header`), its declared name, and why."""
 
     location: str
     parameter: str

@@ -4,12 +4,10 @@ This is the only middleware of the application. It works on the event loop and n
 may block runs in a thread behind the bridge. Whatever is raised on the way becomes a problem here.
 """
 
-import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 from werkzeug.datastructures import MIMEAccept
@@ -41,7 +39,6 @@ from api.security import Authenticator
 
 _LARGE_BODY = 64 * 1024
 """Bytes above which a body is parsed in a thread, to keep the event loop free."""
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,9 @@ class Engine:
             answer = self._problem(request, error)
         answer = self._check(request, self._finish(request, answer))
         head = request.method == "HEAD"
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
+        headers = [
+            (name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers
+        ]
         start = {"type": "http.response.start", "status": answer.status, "headers": headers}
         await send(start)
         await send({"type": "http.response.body", "body": b"" if head else answer.body})
@@ -161,7 +160,7 @@ class Engine:
         parts, body = self._parts, operation.body
         assert body is not None, "only operations that take a body get here"  # noqa: S101 - for mypy.
         text = await receive_body(
-            receive, request.fields, limit=parts.max_body_bytes, timeout=parts.body_timeout
+            receive, request.fields, limit=parts.max_body_bytes, deadline=parts.body_timeout
         )
         pool = "requests" if len(text) > _LARGE_BODY else "inline"
         request.body = await parts.bridge.run(pool, read_json, body, request.fields, text)

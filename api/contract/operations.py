@@ -6,6 +6,7 @@ document is looked at again after start-up.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from api.contract.parameters import Parameter, QueryParameters, compile_parameter
 from api.contract.schemas import SchemaNode, Validator, resolve
@@ -85,10 +86,12 @@ class Operation:
 
     @property
     def has_etag(self) -> bool:
+        """Whether its success carries an entity tag."""
         return "ETag" in self.success.headers
 
     @property
     def is_page(self) -> bool:
+        """Whether it answers with one page of a listing."""
         return "cursor" in self.query.by_name
 
 
@@ -127,8 +130,8 @@ def _compile(
     paths: Mapping[str, str],
 ) -> Operation:
     parameters = [
-        compile_parameter(resolve(bundle, node), lambda schema: validator_for(schema))
-        for node in map(lambda node: _with_schema(bundle, node), declared["parameters"])
+        compile_parameter(_with_schema(bundle, node), validator_for)
+        for node in declared["parameters"]
     ]
     placed = {parameter.name: parameter for parameter in parameters if parameter.location == "path"}
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
@@ -136,7 +139,7 @@ def _compile(
         int(status): _compile_response(bundle, int(status), resolve(bundle, node), paths)
         for status, node in declared["responses"].items()
     }
-    success = min(status for status in responses if status < 400)
+    success = min(status for status in responses if status < HTTPStatus.BAD_REQUEST)
     default_transaction = "read" if method == "get" else "write"
     return Operation(
         id=declared["operationId"],
@@ -191,9 +194,7 @@ def _compile_rate_limit(declared: SchemaNode) -> RateLimit:
 def _compile_response(
     bundle: SchemaNode, status: int, declared: SchemaNode, paths: Mapping[str, str]
 ) -> Response:
-    headers = {
-        name: resolve(bundle, node) for name, node in declared.get("headers", {}).items()
-    }
+    headers = {name: resolve(bundle, node) for name, node in declared.get("headers", {}).items()}
     content = declared.get("content", {})
     json_schema = content.get(JSON_MEDIA_TYPE, {}).get("schema")
     return Response(

@@ -24,8 +24,7 @@ class Cursors:
 
     def encode(self, operation_id: str, arguments: Mapping[str, Value], position: object) -> str:
         """Return the cursor of the row at `position` in this listing."""
-        text = self._serializer(operation_id, arguments).dumps(position)
-        return text if isinstance(text, str) else text.decode("ascii")
+        return str(self._serializer(operation_id, arguments).dumps(position))
 
     def decode(self, operation_id: str, arguments: Mapping[str, Value], cursor: str) -> object:
         """Return the position that a cursor stands for.
@@ -43,7 +42,7 @@ class Cursors:
 
     def _serializer(
         self, operation_id: str, arguments: Mapping[str, Value]
-    ) -> "itsdangerous.URLSafeSerializer[str]":
+    ) -> itsdangerous.URLSafeSerializer:
         filters = sorted(
             (name, value) for name, value in arguments.items() if name not in _POSITIONS
         )

@@ -2,7 +2,7 @@
 
 Text is read strictly: numbers are JSON's numbers in ASCII digits, booleans are `true` and `false`,
 and what is not declared is refused. Python's own `int()` and `float()` would take `1_000`, `+1`,
-`١` and `nan`, which no other client or server means by a number.
+`nan` and the digits of every script, which no other client or server means by a number.
 """
 
 import math
@@ -60,12 +60,15 @@ class Parameter:
         return value
 
     def _read(self, text: str) -> Value:
+        if _CONTROL.search(text):
+            raise self.violation("encoding", "has a control character")
         try:
             return _READERS[self.kind](text)
         except _Unreadable as error:
             raise self.violation("type", str(error)) from None
 
     def violation(self, code: str, message: str) -> InvalidParameters:
+        """Make the error that names this parameter."""
         return InvalidParameters([ParameterViolation(self.location, self.name, code, message)])
 
 
@@ -123,7 +126,7 @@ class QueryParameters:
                     name, _, text = pair.partition(b"=")
                     yield _unescape(name), _unescape(text)
         except ValueError:
-            reason = "is not percent-encoded UTF-8 without control characters"
+            reason = "is not percent-encoded UTF-8"
             fault = ParameterViolation("query", "", "encoding", reason)
             raise InvalidParameters([fault]) from None
 
@@ -172,10 +175,7 @@ def _decode_all(
 def _unescape(text: bytes) -> str:
     if _ESCAPE.search(text):
         raise ValueError("a percent sign that escapes nothing")
-    decoded = unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8", "strict")
-    if _CONTROL.search(decoded):
-        raise ValueError("a control character")
-    return decoded
+    return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8", "strict")
 
 
 def _integer(text: str) -> int:

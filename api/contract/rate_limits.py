@@ -13,6 +13,7 @@ import time
 
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
@@ -50,7 +51,7 @@ class RateLimiter:
 
     async def _count(self, request: Request, operation_id: str, limit: RateLimit) -> None:
         item = RateLimitItemPerSecond(limit.limit, limit.window, namespace=operation_id)
-        key = (limit.name, _subject(request, limit))
+        key: tuple[str, ...] = (limit.name, _subject(request, limit))
         try:
             async with asyncio.timeout(2 * _REDIS_TIMEOUT):
                 if limit.member and await self._storage.get(_known(request, operation_id, limit)):
@@ -82,7 +83,9 @@ class RateLimiter:
 
     async def close(self) -> None:
         """Give back the connections to Redis."""
-        if isinstance(self._storage, RedisStorage):
+        if isinstance(self._storage, RedisStorage) and isinstance(
+            self._storage.bridge, RedispyBridge
+        ):
             await self._storage.bridge.storage.aclose()
 
 

@@ -19,9 +19,25 @@ HeaderList: TypeAlias = list[tuple[str, str]]
 # Fields whose value is a comma-separated list may come in several lines (RFC 9110, section 5.3);
 # of every other field a second line is a contradiction that two readers resolve differently.
 _LISTS = frozenset(
-    "accept accept-charset accept-encoding accept-language cache-control connection forwarded "
-    "if-match if-none-match te trailer upgrade via x-forwarded-for x-forwarded-host "
-    "x-forwarded-port x-forwarded-proto".split()
+    (
+        "accept",
+        "accept-charset",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "connection",
+        "forwarded",
+        "if-match",
+        "if-none-match",
+        "te",
+        "trailer",
+        "upgrade",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-proto",
+    )
 )
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 
@@ -59,6 +75,7 @@ class Answer:
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
+        """Return a header's value, whatever the case of its name."""
         wanted = name.lower()
         return next((value for key, value in self.headers if key.lower() == wanted), None)
 

@@ -56,6 +56,7 @@ class Validator:
         self.normalise = _normaliser(bundle, schema)
 
     def is_valid(self, value: object) -> bool:
+        """Tell whether a value fits, without saying why not."""
         return self._compiled.is_valid(value)
 
     def faults(self, value: object) -> tuple[list[BodyViolation], list[str]]:
@@ -65,7 +66,7 @@ class Validator:
         for error in itertools.islice(self._compiled.iter_errors(value), MAX_VIOLATIONS):
             pointer = self._pointer(error.instance_path)
             if error.kind.name == "required":
-                pointer = f"{pointer}/{_escape(error.kind.property)}"
+                pointer = f"{pointer}/{_escape(str(error.kind.value))}"
                 missing.append(pointer[1:])
             violations.append(BodyViolation(pointer, error.kind.name, self._message(error)))
         return violations, missing
@@ -196,13 +197,18 @@ def _normaliser(bundle: SchemaNode, schema: SchemaNode) -> Normalise | None:
     request bodies do not refer to themselves, so that this ends.
     """
     schema = resolve(bundle, schema)
-    if schema.get("type") == "integer":
-        return lambda value: int(value) if isinstance(value, float) else value
-    if schema.get("type") == "array":
-        inner = _normaliser(bundle, schema["items"])
-        return inner and (lambda value: [inner(item) for item in value])
-    if schema.get("type") != "object":
-        return None
+    match schema.get("type"):
+        case "integer":
+            return lambda value: int(value) if isinstance(value, float) else value
+        case "array":
+            inner = _normaliser(bundle, schema["items"])
+            return inner and (lambda value: [inner(item) for item in value])
+        case "object":
+            return _object_normaliser(bundle, schema)
+    return None
+
+
+def _object_normaliser(bundle: SchemaNode, schema: SchemaNode) -> Normalise | None:
     members: dict[str, Normalise] = {}
     defaults: dict[str, object] = {}
     for name, declared in schema.get("properties", {}).items():

@@ -30,14 +30,12 @@ def compile_serializer(bundle: SchemaNode, schema: SchemaNode) -> Serializer:
     return lambda value: orjson.dumps(convert(value), option=_OPTIONS)
 
 
-def _compile(
-    bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Convert]
-) -> Convert | None:
+def _compile(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Convert]) -> Convert | None:
     """Return how to convert a value for orjson, or None when it can go as it is."""
     reference = schema.get("$ref")
     if reference in seen:
         # A schema that refers to itself calls the converter that is being made.
-        return lambda value: seen[reference](value)
+        return lambda value: seen[reference](value)  # noqa: PLW0108 - looked up when it is there.
     schema = resolve(bundle, schema)
     if schema.get("type") == "array":
         inner = _compile(bundle, schema["items"], seen)
@@ -62,7 +60,7 @@ def _compile_object(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Conv
         if (inner := _compile(bundle, declared, seen)) is not None
     ]
 
-    def convert(value: Any) -> dict[str, object]:
+    def convert(value: object) -> dict[str, object]:
         get = by_key if type(value) is dict else by_attribute
         row = dict(zip(names, get(value), strict=True))
         for name, inner in nested:

@@ -1,7 +1,7 @@
 """Answers held against the contract: status, headers and body, before they leave.
 
 Everywhere but in production an answer that breaks the contract becomes a 500, so that drift fails
-the test that meets it; in production a sample is checked, counted and logged, and sent all the same.
+the test that meets it; in production a sample is checked, counted and logged, and sent anyway.
 """
 
 from collections.abc import Callable, Mapping
@@ -72,7 +72,9 @@ class Verifier:
         except strict_json.NotStrictJSON as error:
             return f"the body is not strict JSON: {error}"
         violations, _ = validator.faults(value)
-        return f"the body at {violations[0].pointer!r} {violations[0].message}" if violations else None
+        return (
+            f"the body at {violations[0].pointer!r} {violations[0].message}" if violations else None
+        )
 
     def _header_fault(
         self, declared: Mapping[str, tuple[bool, Validator]], answer: Answer

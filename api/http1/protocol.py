@@ -16,12 +16,12 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from api.http1 import refusals
 from api.http1.limits import ProtocolConfig
-from api.http1.refusals import BAD_REQUEST, HEADER_FIELDS_TOO_LARGE, REQUEST_TIMEOUT, Refusal
+from api.http1.refusals import Refusal
 from api.http1.transport import ClosingTransport, Timer
 
 _log = logging.getLogger(__name__)
-
 
 _VERSIONS = ("1.0", "1.1")
 
@@ -48,7 +48,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._draining = ours.draining
         self._closer: ClosingTransport | None = None
         self._refusal: Refusal | None = None
-        self._reason = BAD_REQUEST
+        self._reason = refusals.MALFORMED_REQUEST
         self._header_timer: Timer | None = None
         self._write_timer: Timer | None = None
         # Answers that the application still owes: one runs, the others are pipelined.
@@ -95,7 +95,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self._unparsed_size > self._limits.header_bytes:
             # A header, a chunk extension or a trailer that does not end.
-            self._refuse(HEADER_FIELDS_TOO_LARGE)
+            self._refuse(refusals.HEADER_FIELDS_TOO_LARGE)
         elif self._header_timer is None and not self._in_body and (self._in_head or not self._owed):
             self._expect_head()
 
@@ -114,7 +114,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._reason = BAD_REQUEST
+        self._reason = refusals.MALFORMED_REQUEST
         self._unparsed_size = self._head_size = self._hosts = 0
 
     @override
@@ -142,7 +142,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _measure(self, size: int) -> None:
         self._head_size += size
         if self._head_size > self._limits.header_bytes:
-            self._reason = HEADER_FIELDS_TOO_LARGE
+            self._reason = refusals.HEADER_FIELDS_TOO_LARGE
             raise _Refused
 
     @override
@@ -217,7 +217,7 @@ class HttpProtocol(HttpToolsProtocol):
             # Reading pauses while an answer is owed, so the client may not be the slow one.
             self._expect_head()
         elif self._in_head:
-            self._refuse(REQUEST_TIMEOUT)
+            self._refuse(refusals.REQUEST_TIMEOUT)
         else:
             # Nobody who has asked nothing waits for an answer.
             self.transport.close()
@@ -244,7 +244,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         instance = uuid.uuid4().urn
-        _log.info("refused %s: %s", instance, refusal.slug)
+        _log.info("refused %s: %s", instance, refusal.kind.slug)
         headers = self.server_state.default_headers
         self.transport.write(refusal.response(self._public_url, instance, headers))
         self.transport.close()

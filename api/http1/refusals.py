@@ -6,14 +6,14 @@ from http import HTTPStatus
 
 import orjson
 
+from api.problem_types import KINDS, ProblemKind
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a request is answered by the server itself, before the application knows of it."""
 
-    status: HTTPStatus
-    slug: str
-    title: str
+    kind: ProblemKind
     detail: str
 
     def response(
@@ -25,9 +25,9 @@ class Refusal:
         """
         document = orjson.dumps(
             {
-                "type": f"{public_url}/problems/{self.slug}",
-                "title": self.title,
-                "status": self.status.value,
+                "type": f"{public_url}/problems/{self.kind.slug}",
+                "title": self.kind.title,
+                "status": self.kind.status,
                 "detail": self.detail,
                 "instance": instance,
             }
@@ -39,25 +39,20 @@ class Refusal:
             (b"cache-control", b"no-store"),
             (b"connection", b"close"),
         ]
-        status = f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n".encode()
+        code = HTTPStatus(self.kind.status)
+        status = f"HTTP/1.1 {code.value} {code.phrase}\r\n".encode()
         return b"".join([status, *(b"%s: %s\r\n" % each for each in fields), b"\r\n", document])
 
 
-BAD_REQUEST = Refusal(
-    HTTPStatus.BAD_REQUEST,
-    "bad-request",
-    "Bad request",
-    "What arrived is not a well-formed HTTP/1.1 request.",
+def _refusal(slug: str, detail: str) -> Refusal:
+    return Refusal(next(kind for kind in KINDS if kind.slug == slug), detail)
+
+
+MALFORMED_REQUEST = _refusal(
+    "malformed-request", "What arrived is not a well-formed HTTP/1.1 request."
 )
-REQUEST_TIMEOUT = Refusal(
-    HTTPStatus.REQUEST_TIMEOUT,
-    "request-timeout",
-    "Request timeout",
-    "The request's headers did not arrive in time.",
-)
-HEADER_FIELDS_TOO_LARGE = Refusal(
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+REQUEST_TIMEOUT = _refusal("request-timeout", "The request's headers did not arrive in time.")
+HEADER_FIELDS_TOO_LARGE = _refusal(
     "header-fields-too-large",
-    "Request header fields too large",
     "The request line and the headers together are larger than this service reads.",
 )

@@ -63,6 +63,8 @@ class ClosingTransport(asyncio.Transport):
     def forget(self) -> None:
         """Stop the timer: the connection is gone."""
         self._closing = True
+        # The protocol and this object would otherwise keep each other until a collection.
+        self._expects_more = bool
         if self._end is not None:
             self._end.cancel()
             self._end = None

@@ -93,22 +93,13 @@ def run_server(name: str, port: int) -> None:
         uvicorn.run(BenchService(), host=HOST, port=port, log_level="error", server_header=False)
     else:
         command = {
-            "granian": ["--interface", "asgi", "--http", "1", "--no-ws", "--log-level", "error"],
-            "hypercorn": ["--worker-class", "uvloop"],
+            "granian": f"--host {HOST} --port {port} --interface asgi --http 1 --no-ws "
+            "--log-level error --factory servers:BenchService",
+            "hypercorn": f"--bind {HOST}:{port} --worker-class uvloop --log-level error "
+            "servers:BenchService()",
         }[name]
-        address = ["--host", HOST, "--port", str(port)]
-        if name == "hypercorn":
-            address = ["--bind", f"{HOST}:{port}"]
-        program = [sys.executable, "-m", name, *command, *address, "servers:service"]
         os.chdir(Path(__file__).parent)
-        os.execv(program[0], program)  # noqa: S606 - A fixed command.
-
-
-def __getattr__(name: str) -> BenchService:
-    """Servers that import their application take `servers:service`."""
-    if name == "service":
-        return BenchService()
-    raise AttributeError(name)
+        os.execv(sys.executable, [sys.executable, "-m", name, *command.split()])  # noqa: S606 - A fixed command.
 
 
 def process_seconds(root: int) -> float:
@@ -145,6 +136,8 @@ def running(name: str, turns: int) -> Iterator[tuple[int, int]]:
                 connection.close()
                 break
             time.sleep(0.05)
+        else:
+            raise RuntimeError(f"{name} does not answer")
         yield port, process.pid
     finally:
         process.terminate()

@@ -1,7 +1,7 @@
 """Rules for schemas: everything is bounded, closed, and shown by an example that is valid."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jsonschema_rs
 
@@ -79,7 +79,7 @@ def objects_are_closed(bundle: SchemaNode) -> Iterator[Finding]:
 def request_objects_are_closed(bundle: SchemaNode) -> Iterator[Finding]:
     """No exception here: a member that is misspelt must not be passed over in silence."""
     for place, schema in schemas_sent(bundle, by_client=True):
-        if schema.get("type") == "object" and schema.get("additionalProperties") is True:
+        if schema.get("type") == "object" and schema.get("additionalProperties", True) is True:
             yield Finding(place, "takes any member from a client")
 
 
@@ -182,7 +182,7 @@ def secrets_are_never_answered(bundle: SchemaNode) -> Iterator[Finding]:
 
 
 def resources_have_the_same_properties(bundle: SchemaNode) -> Iterator[Finding]:
-    """`UserCreate` and `UserUpdate` name nothing that `User` lacks, but for what is only written."""
+    """`UserCreate` and `UserUpdate` name what `User` has, and what is only written."""
     declared = bundle["components"]["schemas"]
     for name, schema in declared.items():
         resource = re.fullmatch(r"(\w+)(?:Create|Update)", name)
@@ -197,17 +197,14 @@ def resources_have_the_same_properties(bundle: SchemaNode) -> Iterator[Finding]:
 
 def pages_have_one_shape(bundle: SchemaNode) -> Iterator[Finding]:
     for place, schema in components(bundle, "schemas"):
-        if not place.endswith("Page") or place.endswith("WebPage"):
+        if not place.endswith("Page"):
             continue
         properties = schema.get("properties", {})
         if list(properties) != ["items", "next_cursor"]:
             yield Finding(place, "is not {items, next_cursor}")
         elif properties["items"].get("type") != "array":
             yield Finding(place, "has items that are no array")
-        elif (properties["next_cursor"].get("type"), properties["next_cursor"].get("nullable")) != (
-            "string",
-            True,
-        ):
+        elif not _is_string_or_null(properties["next_cursor"]):
             yield Finding(place, "has a next_cursor that is not a string or null")
 
 
@@ -216,16 +213,33 @@ def _is_one_of(place: str, names: dict[str, str]) -> bool:
     return parts[:2] == ["components", "schemas"] and parts[2] in names
 
 
+def _is_string_or_null(schema: SchemaNode) -> bool:
+    return schema.get("type") == "string" and schema.get("nullable") is True
+
+
 def _outline(pattern: str) -> str:
-    """Return a pattern with `x` for each character and class: groups and repetitions remain."""
-    return re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern)
+    """Return the pattern's groups, alternatives, anchors and repetitions.
+
+    Each character and class becomes `x`, and a bounded repetition `#`.
+    """
+    plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern)
+    counted = re.sub(r"\{(\d+)(,\d*)?\}", lambda found: "+" if found[2] == "," else "#", plain)
+    return re.sub(r"[^()|*+?#^$]", "x", counted.replace("(?:", "("))
 
 
-def _without_groups(outline: str) -> str:
-    return _replace_groups(outline, lambda _: "x")
+def _without_groups(outline: str, mark: Callable[[str], str] = lambda _: "x") -> str:
+    """Return an outline with one character, made by `mark`, for each of its outermost groups."""
+    while group := re.search(r"\(([^()]*)\)", outline):
+        outline = outline[: group.start()] + mark(group[1]) + outline[group.end() :]
+    return outline
+
+
+def _nesting(outline: str) -> str:
+    """Return `R` if a repetition repeats another in a group, `U` if one has no end, else `x`."""
+    if re.search(r"R|U[*+#]", outline):
+        return "R"
+    return "U" if re.search(r"[*+U]", outline) else "x"
 
 
 def _repeats_a_repetition(outline: str) -> bool:
-    """Tell whether a group is repeated in which something is repeated without bound (`U`)."""
-    flat = _replace_groups(outline, lambda inner: "U" if re.search(r"[*+U]|,\}", inner) else "x")
-    return False if flat is None else bool(re.search(r"U(?:[*+]|\{)", flat))
+    return _nesting(_without_groups(outline, _nesting)) == "R"

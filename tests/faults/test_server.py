@@ -257,7 +257,7 @@ MALFORMED = {
 def test_a_malformed_request_is_refused_with_a_problem(
     server: Server, request_bytes: bytes
 ) -> None:
-    assert_problem(server.ask(request_bytes), 400, "bad-request")
+    assert_problem(server.ask(request_bytes), 400, "malformed-request")
 
 
 def test_a_body_that_breaks_off_in_mid_chunk_reaches_the_application_as_a_disconnect(
@@ -266,7 +266,7 @@ def test_a_body_that_breaks_off_in_mid_chunk_reaches_the_application_as_a_discon
     with server.connect(CHUNKED + b"3\r\nabc\r\n") as connection:
         time.sleep(0.1)
         connection.sendall(b"nonsense\r\n")
-        assert_problem(read_all(connection), 400, "bad-request")
+        assert_problem(read_all(connection), 400, "malformed-request")
     assert server.says("the client left after 3 bytes")
 
 
@@ -309,7 +309,7 @@ def test_a_request_to_upgrade_is_served_and_the_connection_goes_on(server: Serve
 def test_a_malformed_request_waits_for_the_answers_before_it(server: Server) -> None:
     received = server.ask(WAIT + GET + b"GARBAGE\r\n\r\n")
     assert [int(found) for found in re.findall(rb"HTTP/1.1 (\d+)", received)] == [200, 200, 400]
-    assert_problem(received[received.rindex(b"HTTP/1.1 400") :], 400, "bad-request")
+    assert_problem(received[received.rindex(b"HTTP/1.1 400") :], 400, "malformed-request")
 
 
 def test_a_malformed_body_waits_for_the_answers_before_it(server: Server) -> None:

@@ -42,7 +42,3 @@ def upgrade() -> None:
             postgresql_where=exists,
             sqlite_where=exists,
         )
-
-
-def downgrade() -> None:
-    op.drop_table("users")

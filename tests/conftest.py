@@ -1,0 +1,70 @@
+"""What every test may use: a service on either database, and the books kept over the whole run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import seen
+from tests.databases import KINDS, make_database_url
+from tests.service import Service, running
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service that the tests of one module share, once on each database."""
+    folder = tmp_path_factory.mktemp("service")
+    with make_database_url(request.param, folder) as url, running(folder, url) as service:
+        yield service
+
+
+@pytest.fixture
+def fresh_service(tmp_path: Path) -> Iterator[Service]:
+    """A service that no other test has touched, on the embedded database."""
+    with make_database_url("sqlite", tmp_path) as url, running(tmp_path, url) as service:
+        yield service
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the processes of this run keep what they saw in one place."""
+    if not hasattr(config, "workerinput"):
+        os.environ[seen.FOLDER] = tempfile.mkdtemp(prefix="concord-seen-")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a whole run that saw an undeclared answer, or did not see a declared one."""
+    if hasattr(session.config, "workerinput") or not _is_whole(session.config):
+        return
+    declared, pairs = seen.declared_pairs(), seen.seen_pairs(Path(os.environ[seen.FOLDER]))
+    unseen = {pair for pair in declared - pairs if pair[1] not in seen.PROVOKED_ELSEWHERE}
+    if session.exitstatus == pytest.ExitCode.OK and (unseen or pairs - declared):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print which declared answers were seen; those that were not are in brackets."""
+    if hasattr(config, "workerinput") or not _is_whole(config):
+        return
+    declared, pairs = seen.declared_pairs(), seen.seen_pairs(Path(os.environ[seen.FOLDER]))
+    terminalreporter.section("contract coverage")
+    for line in seen.table(declared, pairs):
+        terminalreporter.write_line(line)
+    terminalreporter.write_line(
+        f"{len(declared & pairs)} of {len(declared)} declared pairs of operation and status seen, "
+        f"{len(pairs - declared)} undeclared: {sorted(pairs - declared)}"
+    )
+    shutil.rmtree(os.environ[seen.FOLDER], ignore_errors=True)
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    chosen = config.option.keyword or config.option.markexpr or config.option.lf
+    return not chosen and config.args == config.getini("testpaths")

@@ -1,0 +1,58 @@
+"""All rules of the contract, those of DESIGN's that no ready-made linter knows among them.
+
+A rule is a function from the bundled contract to its findings. `test_lint.py` runs each on the
+contract, where it must find nothing, and on contracts that were broken for it, where it must.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from api.contract.schemas import SchemaNode
+from tests.contract import component_rules, operation_rules, schema_rules
+from tests.contract.walk import Finding
+
+Rule: TypeAlias = Callable[[SchemaNode], Iterator[Finding]]
+
+RULES: tuple[Rule, ...] = (
+    schema_rules.strings_are_bounded,
+    schema_rules.integers_are_bounded,
+    schema_rules.numbers_are_bounded,
+    schema_rules.arrays_are_bounded,
+    schema_rules.schemas_have_one_type,
+    schema_rules.objects_are_closed,
+    schema_rules.request_objects_are_closed,
+    schema_rules.patterns_are_anchored,
+    schema_rules.patterns_are_linear,
+    schema_rules.properties_have_examples,
+    schema_rules.parameters_and_headers_have_examples,
+    schema_rules.response_bodies_have_examples,
+    schema_rules.examples_are_valid,
+    schema_rules.required_properties_exist,
+    schema_rules.response_properties_are_required,
+    schema_rules.responses_have_no_alternatives,
+    schema_rules.secrets_are_never_answered,
+    schema_rules.resources_have_the_same_properties,
+    schema_rules.pages_have_one_shape,
+    operation_rules.operation_ids_are_unique_and_snake_case,
+    operation_rules.operations_have_one_declared_tag,
+    operation_rules.security_is_stated_and_closed,
+    operation_rules.only_known_operations_are_public,
+    operation_rules.operations_are_limited,
+    operation_rules.rate_limits_are_well_formed,
+    operation_rules.extensions_are_known,
+    operation_rules.statuses_are_those_that_can_be_sent,
+    operation_rules.conditional_headers_have_an_etag,
+    operation_rules.request_ids_can_be_sent,
+    operation_rules.parameters_are_named_alike,
+    operation_rules.bodies_are_required_json_objects,
+    operation_rules.lists_are_pages,
+    operation_rules.links_lead_somewhere,
+    component_rules.everything_is_described,
+    component_rules.operations_are_described,
+    component_rules.components_are_used,
+    component_rules.components_are_of_known_kinds,
+    component_rules.properties_are_snake_case,
+    component_rules.errors_are_shared_problems,
+    component_rules.problems_are_shown_where_they_occur,
+    component_rules.responses_carry_their_headers,
+)

@@ -1,0 +1,155 @@
+"""The contract is read strictly, bundled with its names, and refused with file and place."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from api.contract.document import ContractError, Document, load_document
+
+FOLDER = Path(__file__).parents[2] / "openapi"
+DIVIDE = "paths/divide.yaml"
+
+
+@pytest.fixture(scope="module")
+def document() -> Document:
+    return load_document(FOLDER)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the contract, to be broken."""
+    copy = tmp_path / "openapi"
+    shutil.copytree(FOLDER, copy)
+    return copy
+
+
+def replace(folder: Path, file: str, text: str, other: str) -> None:
+    content = (folder / file).read_text()
+    assert text in content
+    (folder / file).write_text(content.replace(text, other, 1))
+
+
+def message(folder: Path) -> str:
+    with pytest.raises(ContractError) as caught:
+        load_document(folder)
+    return str(caught.value)
+
+
+def test_components_keep_their_names(document: Document) -> None:
+    assert list(document.bundle["paths"])[-1] == "/v1/users/{user_id}"
+    answer = document.bundle["paths"]["/v1/users/{user_id}"]["get"]["responses"]["200"]
+    schema = answer["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/User"}
+    properties = document.bundle["components"]["schemas"]["User"]["properties"]
+    assert properties["id"] == {"$ref": "#/components/schemas/UserId"}
+
+
+def test_engine_only_keys_are_not_served(document: Document) -> None:
+    assert document.bundle["paths"]["/health"]["get"]["x-engine-pool"] == "inline"
+    for served in (document.json, document.yaml):
+        assert b"x-engine-" not in served
+        assert b"x-rate-limit" in served
+
+
+def test_json_and_yaml_are_the_same_document(document: Document) -> None:
+    assert json.loads(document.json) == yaml.safe_load(document.yaml) == document.public
+
+
+def test_the_same_contract_is_the_same_bytes(document: Document) -> None:
+    again = load_document(FOLDER)
+    assert (again.json, again.yaml) == (document.json, document.yaml)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert message(tmp_path) == "openapi.yaml: No such file or directory"
+
+
+def test_a_missing_path_file_is_named(folder: Path) -> None:
+    (folder / DIVIDE).unlink()
+    assert message(folder) == f"{DIVIDE}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "expected"),
+    [
+        ("get:\n", "get:\n\t", "found character that cannot start any token"),
+        (
+            "summary:",
+            "summary: x\n  summary:",
+            "the key summary stands here a second time",
+        ),
+        ("'400'", "400", "the key 400 is not a string; put it in quotes"),
+        ("security: []", "security: !!python/name:os.system", "could not determine a constructor"),
+        ("tags: [divide]", "tags: *divide", "found undefined alias"),
+    ],
+)
+def test_what_is_not_strict_yaml_is_refused(
+    folder: Path, text: str, other: str, expected: str
+) -> None:
+    replace(folder, DIVIDE, text, other)
+    assert message(folder).startswith(f"{DIVIDE}: line ")
+    assert expected in message(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "\x00", "\ufffe", "a: 1\n---\nb: 2\n"])
+def test_a_file_that_is_no_mapping_is_refused(folder: Path, content: str) -> None:
+    (folder / DIVIDE).write_text(content)
+    assert message(folder).startswith(f"{DIVIDE}: ")
+
+
+def test_texts_that_look_like_dates_or_old_booleans_stay_texts(folder: Path) -> None:
+    replace(folder, DIVIDE, "summary: ", "summary: 12:30 # ")
+    replace(folder, "paths/health.yaml", "summary: ", "summary: yes # ")
+    replace(folder, "paths/profile.yaml", "summary: ", "summary: 2026-01-31 # ")
+    paths = load_document(folder).bundle["paths"]
+    summaries = [paths[url]["get"]["summary"] for url in ("/v1/divide", "/health", "/v1/profile")]
+    assert summaries == ["12:30", "yes", "2026-01-31"]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "../components/schemas/Ratio.yaml",
+        "../components/schemas/Quotient",
+        "../../openapi/components/schemas/Quotient.yaml",
+        "#/components/schemas/Quotient",
+        "health.yaml",
+    ],
+)
+def test_a_reference_to_anything_but_a_component_is_refused(folder: Path, reference: str) -> None:
+    replace(folder, DIVIDE, "../components/schemas/Quotient.yaml", f"'{reference}'")
+    place = "get: responses: 200: content: application/json: schema"
+    assert message(folder) == f"{DIVIDE}: {place}: $ref {reference} is not the file of a component"
+
+
+def test_a_path_that_is_written_out_in_the_root_is_refused(folder: Path) -> None:
+    replace(folder, "openapi.yaml", "    $ref: paths/health.yaml", "    get: {}")
+    assert message(folder) == "openapi.yaml: paths: /health: is not a $ref to a file of its own"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "other", "expected"),
+    [
+        ("openapi.yaml", "openapi: 3.0.3", "openapi: 3.1.0", "openapi.yaml: openapi: "),
+        ("openapi.yaml", "  title: Concord\n", "", 'openapi.yaml: info: "title"'),
+        (DIVIDE, "responses:", "answers:", f"{DIVIDE}: get: "),
+        (
+            "components/schemas/Role.yaml",
+            "type: string",
+            "type: text",
+            "components/schemas/Role.yaml: ",
+        ),
+        ("components/parameters/Limit.yaml", "default: 25", "default: all", "'all'"),
+        ("paths/users_{user_id}.yaml", "UserId.yaml", "ProblemSlug.yaml", "'user_id'"),
+    ],
+)
+def test_what_is_not_valid_openapi_is_refused_in_one_line(
+    folder: Path, file: str, text: str, other: str, expected: str
+) -> None:
+    replace(folder, file, text, other)
+    assert expected in message(folder)
+    assert "\n" not in message(folder)
+    assert len(message(folder)) < 500

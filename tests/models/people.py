@@ -1,0 +1,94 @@
+"""Accounts for the tests of the models, and how to look at them and change them."""
+
+from dataclasses import dataclass
+from itertools import count
+
+from sqlalchemy.orm import Session
+
+from models.database import Database
+from models.page import Page
+from models.user import Role, User
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whoever asks."""
+
+    user_id: int
+    is_admin: bool = False
+
+
+ROOT = Person(0, is_admin=True)
+
+
+def make_user(
+    database: Database,
+    *,
+    name: str = "Alice Adams",
+    email: str | None = None,
+    role: Role = "user",
+    active: bool = True,
+    password_hash: str | None = "a hash",
+) -> User:
+    """Store an account; by default everyone has another address."""
+    user = User.draft(
+        name=name,
+        email=email or f"person{next(_numbers)}@example.com",
+        password_hash=password_hash,
+    )
+    user.role, user.active = role, active
+    database.transact(lambda session: session.add(user), write=True)
+    return user
+
+
+def read_user(database: Database, user_id: int) -> User:
+    """Read an account as it is now."""
+    return database.transact(
+        lambda session: User.visible_to(session, ROOT, user_id), write=False
+    )
+
+
+def read_page(
+    database: Database,
+    *,
+    active: bool | None = None,
+    role: Role | None = None,
+    after: int | None = None,
+    limit: int = 100,
+) -> Page[User]:
+    """Read a page of the list."""
+    return database.transact(
+        lambda session: User.page(session, active=active, role=role, after=after, limit=limit),
+        write=False,
+    )
+
+
+def change_user(
+    database: Database,
+    user_id: int,
+    *,
+    name: str | None = None,
+    email: str | None = None,
+    role: Role | None = None,
+    active: bool | None = None,
+    password_hash: str | None = None,
+) -> User:
+    """Change an account in a transaction of its own."""
+
+    def work(session: Session) -> User:
+        user = User.visible_to(session, ROOT, user_id)
+        user.change(
+            session, name=name, email=email, role=role, active=active, password_hash=password_hash
+        )
+        return user
+
+    return database.transact(work, write=True)
+
+
+def erase_user(database: Database, user_id: int) -> None:
+    """Erase an account in a transaction of its own."""
+    database.transact(
+        lambda session: User.visible_to(session, ROOT, user_id).erase(session), write=True
+    )

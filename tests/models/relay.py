@@ -1,0 +1,61 @@
+"""A network between a client and a server that can be made to swallow everything."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Relay:
+    """Passes bytes on to an address, as long as it is not frozen."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        self._flows = threading.Event()
+        self._flows.set()
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def freeze(self) -> None:
+        """Keep connections open and let nothing through, like a paused server."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """Let everything through again, also what came meanwhile."""
+        self._flows.set()
+
+    def close(self) -> None:
+        """Cut all connections."""
+        self.thaw()
+        for each in (self._listener, *self._sockets):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._address)
+                self._sockets += [client, server]
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self._flows.wait()
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def relay_to(host: str, port: int) -> Iterator[Relay]:
+    """Open a relay for the block."""
+    relay = Relay((host, port))
+    try:
+        yield relay
+    finally:
+        relay.close()

@@ -1,0 +1,247 @@
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import psycopg
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from models.database import Database
+from models.errors import DatabaseUnavailable
+from models.postgresql import BoundedConnection
+from tests.databases import make_database_url
+from tests.models.people import make_user, read_page
+from tests.models.relay import Relay, relay_to
+
+pytestmark = pytest.mark.postgresql
+
+RAISE = "DO $$ BEGIN RAISE EXCEPTION 'provoked' USING ERRCODE = '{}'; END $$"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    with make_database_url("postgresql", tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    database = Database(url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def relay(url: str) -> Iterator[Relay]:
+    parts = make_url(url)
+    with relay_to(parts.host or "127.0.0.1", parts.port or 5432) as relay:
+        yield relay
+
+
+def through(relay: Relay, url: str) -> str:
+    return (
+        make_url(url)
+        .set(host="127.0.0.1", port=relay.port)
+        .render_as_string(hide_password=False)
+    )
+
+
+def setting(database: Database, name: str, *, write: bool) -> object:
+    return database.transact(lambda s: s.scalar(text(f"SHOW {name}")), write=write)
+
+
+def test_every_transaction_is_set_up(url: str) -> None:
+    database = Database(
+        f"{url}?options=-c%20work_mem%3D8MB", lock_timeout=1.5, statement_timeout=2.5
+    )
+
+    assert setting(database, "lock_timeout", write=True) == "1500ms"
+    assert setting(database, "statement_timeout", write=True) == "2500ms"
+    assert setting(database, "timezone", write=True) == "UTC"
+    assert setting(database, "work_mem", write=True) == "8MB"
+    assert setting(database, "transaction_isolation", write=True) == "read committed"
+    assert setting(database, "transaction_read_only", write=True) == "off"
+    assert setting(database, "transaction_read_only", write=False) == "on"
+    database.dispose()
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+def test_a_conflict_is_tried_again(database: Database, state: str) -> None:
+    attempts = []
+
+    def work(session: Session) -> None:
+        attempts.append(session)
+        if len(attempts) == 1:
+            session.execute(text(RAISE.format(state)))
+
+    database.transact(work, write=True)
+
+    assert len(attempts) == 2
+
+
+@pytest.mark.parametrize("state", ["08006", "25P03", "53100", "53300", "55P03", "57014", "58030"])
+def test_a_server_in_trouble_is_unavailable_at_once(database: Database, state: str) -> None:
+    attempts = []
+
+    def work(session: Session) -> None:
+        attempts.append(session)
+        session.execute(text(RAISE.format(state)))
+
+    with pytest.raises(DatabaseUnavailable):
+        database.transact(work, write=True)
+    assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("state", ["22P02", "23505", "42P01", "XX000"])
+def test_every_other_error_is_a_bug(database: Database, state: str) -> None:
+    with pytest.raises(DBAPIError):
+        database.transact(lambda s: s.execute(text(RAISE.format(state))), write=True)
+
+
+def test_a_standby_that_cannot_be_written_is_unavailable(database: Database) -> None:
+    def work(session: Session) -> None:
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        session.execute(text("DELETE FROM users"))
+
+    with pytest.raises(DatabaseUnavailable):
+        database.transact(work, write=True)
+
+
+def test_transactions_that_lock_each_other_out_both_succeed(database: Database) -> None:
+    first, second = make_user(database).id, make_user(database).id
+    both = threading.Barrier(2)
+    lock = text("UPDATE users SET name = name || :mark WHERE id = :id")
+
+    def cross(mark: str, *ids: int) -> None:
+        meet = [True]
+
+        def work(session: Session) -> None:
+            session.execute(lock, {"mark": mark, "id": ids[0]})
+            if meet:
+                meet.pop()
+                both.wait(10)
+            session.execute(lock, {"mark": mark, "id": ids[1]})
+
+        database.transact(work, write=True)
+
+    other = threading.Thread(target=cross, args=("!", first, second))
+    other.start()
+    cross("?", second, first)
+    other.join()
+
+    assert all({"!", "?"} <= set(user.name) for user in read_page(database).items)
+
+
+def test_a_statement_that_takes_too_long_is_stopped(url: str) -> None:
+    database = Database(url, statement_timeout=0.3)
+
+    start = monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        database.transact(lambda s: s.execute(text("SELECT pg_sleep(9)")), write=False)
+    assert monotonic() - start < 3
+    database.dispose()
+
+
+def test_connections_closed_by_the_server_are_replaced(database: Database, url: str) -> None:
+    make_user(database)
+    end_sessions(url)
+
+    assert len(read_page(database).items) == 1
+
+
+def test_a_connection_lost_in_a_transaction_is_unavailable_once(
+    database: Database, url: str
+) -> None:
+    def work(session: Session) -> None:
+        session.execute(text("SELECT 1"))
+        end_sessions(url)
+        session.execute(text("SELECT 1"))
+
+    with pytest.raises(DatabaseUnavailable):
+        database.transact(work, write=True)
+    assert not read_page(database).items
+    assert database.is_ready()
+
+
+def end_sessions(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_a_server_that_refuses_connections_is_unavailable() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        database = Database(f"postgresql://127.0.0.1:{unused.getsockname()[1]}/concord")
+
+        start = monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            read_page(database)
+        assert not database.is_ready()
+        assert monotonic() - start < 2
+
+
+def test_a_server_that_accepts_and_says_nothing_is_unavailable_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/concord"
+        database = Database(url, connect_timeout=2)
+
+        start = monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            read_page(database)
+        assert not database.is_ready()
+        assert monotonic() - start < 6
+
+
+def test_a_server_that_falls_silent_is_unavailable_until_it_is_back(
+    url: str, relay: Relay
+) -> None:
+    database = Database(through(relay, url), statement_timeout=0.5, connect_timeout=2)
+    assert not read_page(database).items
+    assert database.is_ready()
+
+    relay.freeze()
+    start = monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        read_page(database)
+    assert monotonic() - start < 6
+    assert not database.is_ready()
+
+    relay.thaw()
+    assert not read_page(database).items
+    assert database.is_ready()
+    database.dispose()
+
+
+def test_a_server_that_falls_silent_in_a_statement_is_unavailable(url: str, relay: Relay) -> None:
+    database = Database(through(relay, url), statement_timeout=0.5)
+
+    def work(session: Session) -> None:
+        session.execute(text("SELECT 1"))
+        relay.freeze()
+        session.execute(text("SELECT 1"))
+
+    start = monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        database.transact(work, write=True)
+    assert monotonic() - start < 4
+    relay.thaw()
+    assert not read_page(database).items
+    database.dispose()
+
+
+def test_psycopg_still_waits_where_a_bounded_connection_expects_it(url: str) -> None:
+    # `wait` is where every exchange goes through. If psycopg changes that, the limit is void.
+    with BoundedConnection.connect(url) as connection:
+        connection.patience = 0.2
+        start = monotonic()
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT pg_sleep(5)")
+        assert monotonic() - start < 2
+        assert connection.closed

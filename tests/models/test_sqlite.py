@@ -1,0 +1,130 @@
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.orm import Session
+
+from models.database import Database
+from models.errors import DatabaseUnavailable
+from models.user import User
+from tests.databases import make_database_url
+from tests.models.people import make_user, read_page
+from tests.models.together import together
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    with make_database_url("sqlite", tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    database = Database(url)
+    yield database
+    database.dispose()
+
+
+def pragma(database: Database, name: str) -> object:
+    return database.transact(lambda s: s.scalar(text(f"PRAGMA {name}")), write=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("journal_mode", "wal"), ("foreign_keys", 1), ("secure_delete", 1), ("synchronous", 2)],
+)
+def test_every_connection_is_set_up(database: Database, name: str, value: object) -> None:
+    results = together(*[lambda: pragma(database, name)] * 4)
+
+    assert results == [value] * 4
+
+
+def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
+    file = tmp_path / "var" / "data" / "concord.db"
+    database = Database(f"sqlite:///{file}")
+
+    assert file.parent.is_dir()
+    assert not file.exists()
+    database.dispose()
+
+
+def test_what_one_transaction_reads_does_not_change_meanwhile(database: Database) -> None:
+    def work(session: Session) -> tuple[int, int]:
+        before = len(User.page(session, limit=10).items)
+        make_user(database)
+        return before, len(User.page(session, limit=10).items)
+
+    assert database.transact(work, write=False) == (0, 0)
+
+
+def test_writers_of_several_processes_take_turns(url: str) -> None:
+    # Each has a pool of its own, as if it were another process: nothing but the file is shared.
+    databases = [Database(url) for _ in range(6)]
+
+    def write_often(database: Database) -> None:
+        for _ in range(10):
+            make_user(database)
+
+    results = together(*(lambda each=each: write_often(each) for each in databases))
+
+    assert results == [None] * 6
+    assert len(read_page(databases[0]).items) == 60
+    for each in databases:
+        each.dispose()
+
+
+def test_a_full_disk_is_unavailable_and_does_no_harm(database: Database) -> None:
+    def work(session: Session) -> None:
+        session.execute(text("PRAGMA max_page_count = 1"))
+        for number in range(500):
+            User.register(
+                session, name="x" * 100, email=f"{number}@example.com", password_hash=None
+            )
+
+    with pytest.raises(DatabaseUnavailable):
+        database.transact(work, write=True)
+    assert not read_page(database).items
+
+
+def test_a_disk_that_cannot_be_written_is_unavailable(database: Database) -> None:
+    def work(session: Session) -> None:
+        session.execute(text("PRAGMA query_only = 1"))
+        User.register(session, name="Alice", email="alice@example.com", password_hash=None)
+
+    with pytest.raises(DatabaseUnavailable):
+        database.transact(work, write=True)
+
+
+def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}")
+
+    assert not database.is_ready()
+    with pytest.raises(DatabaseUnavailable):
+        read_page(database)
+
+
+def test_a_file_without_tables_is_not_ready(tmp_path: Path) -> None:
+    with make_database_url("sqlite", tmp_path, migrated=False) as url:
+        database = Database(url)
+        assert not database.is_ready()
+        database.dispose()
+
+
+def test_a_file_locked_by_another_program_is_unavailable_and_not_ready(url: str) -> None:
+    database = Database(url, lock_timeout=0.2)
+    assert database.is_ready()
+    database.dispose()
+    other = sqlite3.connect(make_url(url).database or "", isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(DatabaseUnavailable):
+        make_user(database)
+    assert not database.is_ready()
+
+    other.close()
+    make_user(database)
+    assert database.is_ready()
+    database.dispose()

@@ -1,0 +1,247 @@
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
+
+from models.database import Database
+from models.errors import DatabaseUnavailable
+from models.user import User
+from tests.models.people import ROOT, change_user, make_user, read_user
+from tests.models.together import together
+
+Work = Callable[[Session], object]
+
+
+def rename(user_id: int, name: str) -> Work:
+    def work(session: Session) -> None:
+        User.visible_to(session, ROOT, user_id).change(session, name=name)
+
+    return work
+
+
+def test_the_result_is_given_after_the_commit(database: Database) -> None:
+    alice = make_user(database)
+
+    def work(session: Session) -> str:
+        rename(alice.id, "Bob")(session)
+        return "done"
+
+    assert database.transact(work, write=True) == "done"
+    assert read_user(database, alice.id).name == "Bob"
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_any_error_rolls_back(database: Database, write: bool) -> None:
+    alice = make_user(database, name="Alice")
+
+    def work(session: Session) -> None:
+        rename(alice.id, "Bob")(session)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        database.transact(work, write=write)
+    assert read_user(database, alice.id).name == "Alice"
+
+
+def test_objects_can_be_read_after_the_transaction(database: Database) -> None:
+    assert change_user(database, make_user(database).id, name="Bob").name == "Bob"
+
+
+def test_a_transaction_takes_no_lock_before_its_first_statement(
+    database: Database, database_url: str
+) -> None:
+    impatient = Database(database_url, lock_timeout=0.1, pool_size=1, pool_timeout=0.1)
+    alice = make_user(database)
+
+    def slow(session: Session) -> None:
+        # This is where a handler would spend its time on hashing a password.
+        impatient.transact(rename(alice.id, "Bob"), write=True)
+        rename(alice.id, "Carol")(session)
+
+    impatient.transact(slow, write=True)
+
+    assert read_user(database, alice.id).name == "Carol"
+    impatient.dispose()
+
+
+def test_a_transaction_announced_as_reading_may_write(database: Database) -> None:
+    alice = make_user(database)
+
+    database.transact(rename(alice.id, "Bob"), write=False)
+
+    assert read_user(database, alice.id).name == "Bob"
+
+
+def test_a_reader_that_writes_on_an_outdated_snapshot_starts_again(database: Database) -> None:
+    alice = make_user(database, name="A")
+    seen: list[str] = []
+
+    def work(session: Session) -> None:
+        user = User.visible_to(session, ROOT, alice.id)
+        seen.append(user.name)
+        if len(seen) == 1:
+            database.transact(rename(alice.id, "AB"), write=True)
+        user.change(session, name=user.name + "C")
+
+    database.transact(work, write=False)
+
+    assert seen == ["A", "AB"]
+    assert read_user(database, alice.id).name == "ABC"
+
+
+def test_readers_that_write_at_the_same_moment_all_succeed(database: Database) -> None:
+    alice = make_user(database, name="A")
+
+    def lengthen(session: Session) -> None:
+        user = User.visible_to(session, ROOT, alice.id)
+        user.change(session, name=user.name + "a")
+
+    results = together(*[lambda: database.transact(lengthen, write=False)] * 6)
+
+    assert results == [None] * 6
+    assert read_user(database, alice.id).name == "Aaaaaaa"
+
+
+def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
+    alice = make_user(database, name="Alice")
+    written, read = threading.Event(), threading.Event()
+
+    def write(session: Session) -> None:
+        rename(alice.id, "Bob")(session)
+        written.set()
+        assert read.wait(5)
+
+    def look() -> str:
+        assert written.wait(5)
+        try:
+            return read_user(database, alice.id).name
+        finally:
+            read.set()
+
+    assert together(lambda: database.transact(write, write=True), look) == [None, "Alice"]
+
+
+def test_work_is_tried_again_when_a_row_changed_under_it(database: Database) -> None:
+    attempts: list[Session] = []
+
+    def work(session: Session) -> int:
+        attempts.append(session)
+        if len(attempts) < 3:
+            raise StaleDataError
+        return len(attempts)
+
+    assert database.transact(work, write=True) == 3
+    assert len(set(attempts)) == 3
+
+
+def test_work_that_always_collides_is_given_up(database: Database) -> None:
+    attempts = []
+
+    def work(session: Session) -> None:
+        attempts.append(session)
+        raise StaleDataError
+
+    start = monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        database.transact(work, write=True)
+    assert 1 < len(attempts) <= 10
+    assert monotonic() - start < 5
+
+
+def test_a_bug_is_raised_at_once(database: Database) -> None:
+    attempts = []
+
+    def work(session: Session) -> None:
+        attempts.append(session)
+        session.execute(text("SELECT * FROM no_such_table"))
+
+    with pytest.raises(DBAPIError):
+        database.transact(work, write=True)
+    assert len(attempts) == 1
+
+
+def test_errors_do_not_repeat_the_values_of_a_statement(database: Database) -> None:
+    query = text("SELECT * FROM no_such_table WHERE email = :email")
+
+    with pytest.raises(DBAPIError) as error:
+        database.transact(lambda s: s.execute(query, {"email": "alice@secret"}), write=False)
+    assert "alice@secret" not in str(error.value)
+
+
+def test_waiting_for_a_lock_ends(database: Database, database_url: str) -> None:
+    impatient = Database(database_url, lock_timeout=0.3)
+    alice = make_user(database)
+    locked, tried = threading.Event(), threading.Event()
+
+    def hold(session: Session) -> None:
+        rename(alice.id, "Bob")(session)
+        locked.set()
+        assert tried.wait(10)
+
+    def wait() -> float:
+        assert locked.wait(10)
+        start = monotonic()
+        try:
+            with pytest.raises(DatabaseUnavailable):
+                impatient.transact(rename(alice.id, "Carol"), write=True)
+            return monotonic() - start
+        finally:
+            tried.set()
+
+    nothing, seconds = together(lambda: database.transact(hold, write=True), wait)
+
+    assert nothing is None
+    assert isinstance(seconds, float)
+    assert 0.2 < seconds < 3
+    impatient.dispose()
+
+
+def test_waiting_for_a_connection_ends(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, pool_timeout=0.2)
+
+    def work(session: Session) -> None:
+        session.execute(text("SELECT 1"))
+        start = monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            database.transact(lambda inner: inner.execute(text("SELECT 1")), write=False)
+        assert monotonic() - start < 2
+
+    database.transact(work, write=False)
+    database.dispose()
+
+
+def test_no_more_connections_are_opened_than_allowed(database_url: str) -> None:
+    database = Database(database_url, pool_size=3)
+    running, most = 0, 0
+    counter = threading.Lock()
+
+    def work(session: Session) -> None:
+        nonlocal running, most
+        session.execute(text("SELECT 1"))
+        with counter:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.02)
+        with counter:
+            running -= 1
+
+    results = together(*[lambda: database.transact(work, write=False)] * 9)
+
+    assert results == [None] * 9
+    assert most == 3
+    database.dispose()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "concord.db", "mysql://root:hunter22@127.0.0.1/x", "sqlite://", "sqlite:///:memory:"],
+)
+def test_a_url_that_names_no_usable_database_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="SQLite|sqlite") as error:
+        Database(url)
+    assert "hunter22" not in str(error.value)

@@ -1,0 +1,301 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from models.database import Database
+from models.errors import (
+    EmailTaken,
+    InvalidEmail,
+    InvalidName,
+    NotFound,
+    VersionMismatch,
+)
+from models.user import TokenState, User
+from tests.models.people import (
+    ROOT,
+    Person,
+    change_user,
+    erase_user,
+    make_user,
+    read_page,
+    read_user,
+)
+from tests.models.together import together
+
+
+def register(database: Database, name: str, email: str) -> User:
+    return database.transact(
+        lambda session: User.register(session, name=name, email=email, password_hash=None),
+        write=True,
+    )
+
+
+def test_registering_opens_an_active_account_of_a_user(database: Database) -> None:
+    before = datetime.now(UTC)
+
+    user = register(database, " Rene\u0301e ", "Renee@Example.com")
+
+    assert (user.name, user.email, user.email_key) == (
+        "Ren\u00e9e",
+        "Renee@Example.com",
+        "renee@example.com",
+    )
+    assert (user.role, user.active, user.email_verified) == ("user", True, False)
+    assert (user.version, user.token_version, user.password_hash) == (1, 1, None)
+    assert before <= user.created_at == user.updated_at <= datetime.now(UTC)
+
+
+def test_times_are_read_back_in_utc_to_the_microsecond(database: Database) -> None:
+    user = make_user(database)
+    user.created_at = datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=UTC)
+    database.transact(lambda session: session.merge(user), write=True)
+
+    read = read_user(database, user.id)
+
+    assert read.created_at == user.created_at
+    assert read.created_at.tzinfo is UTC
+    assert read.created_at.utcoffset() == timedelta(0)
+
+
+def test_a_naive_time_is_not_stored(database: Database) -> None:
+    user = make_user(database)
+    user.erased_at = datetime(2026, 1, 1)  # noqa: DTZ001 - it has no zone on purpose
+
+    with pytest.raises(Exception, match="without a zone"):
+        database.transact(lambda session: session.merge(user), write=True)
+
+
+@pytest.mark.parametrize("twin", ["alice@example.com", "ALICE@example.COM", "al\u0131ce@example.com"])
+def test_a_twin_of_an_address_cannot_be_registered(database: Database, twin: str) -> None:
+    register(database, "Alice", "alice@example.com")
+
+    with pytest.raises(EmailTaken):
+        register(database, "Mallory", twin)
+
+
+def test_twins_that_register_at_the_same_moment_get_one_account(database: Database) -> None:
+    spellings = [
+        "".join(c.upper() if bits >> place & 1 else c for place, c in enumerate("alice"))
+        for bits in range(8)
+    ]
+
+    results = together(
+        *(
+            lambda email=f"{spelling}@example.com": register(database, "Alice", email)
+            for spelling in spellings
+        )
+    )
+
+    assert sorted(type(result).__name__ for result in results) == ["EmailTaken"] * 7 + ["User"]
+
+
+@pytest.mark.parametrize(
+    ("name", "email", "error"),
+    [("\x00", "alice@example.com", InvalidName), ("Alice", "alice", InvalidEmail)],
+)
+def test_nothing_is_stored_of_an_invalid_account(
+    database: Database, name: str, email: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        register(database, name, email)
+
+    assert not read_page(database, limit=1).items
+
+
+def test_an_administrator_is_created_ready_to_work(database: Database) -> None:
+    user = database.transact(
+        lambda session: User.create_administrator(
+            session, name="Root", email="root@example.com", password_hash="h"
+        ),
+        write=True,
+    )
+
+    assert (user.role, user.active, user.email_verified) == ("admin", True, True)
+    assert user.version == 1
+
+
+def test_an_id_is_never_given_twice(database: Database) -> None:
+    first = make_user(database)
+    database.transact(
+        lambda session: session.execute(delete(User).where(User.id == first.id)), write=True
+    )
+
+    assert make_user(database).id > first.id
+
+
+def test_people_see_themselves_and_administrators_see_everybody(database: Database) -> None:
+    alice, bob = make_user(database), make_user(database)
+
+    def sees(actor: Person, user_id: int) -> bool:
+        try:
+            database.transact(lambda s: User.visible_to(s, actor, user_id), write=False)
+        except NotFound:
+            return False
+        return True
+
+    assert sees(Person(alice.id), alice.id)
+    assert not sees(Person(alice.id), bob.id)
+    assert not sees(Person(alice.id), bob.id + 1)
+    assert sees(ROOT, bob.id)
+    assert not sees(ROOT, bob.id + 1)
+    erase_user(database, bob.id)
+    assert not sees(ROOT, bob.id)
+    assert not sees(Person(bob.id), bob.id)
+
+
+def test_an_account_is_found_by_every_twin_of_its_address(database: Database) -> None:
+    alice = make_user(database, email="Alice@example.com")
+
+    def find(email: str) -> int | None:
+        user = database.transact(lambda session: User.by_email(session, email), write=False)
+        return user.id if user else None
+
+    assert find("alice@example.com") == alice.id
+    assert find("ALICE@EXAMPLE.COM") == alice.id
+    assert find("bob@example.com") is None
+    assert find("no address") is None
+    assert find(f"{alice.id}@erased.invalid") is None
+
+
+def test_the_token_state_follows_the_account(database: Database) -> None:
+    alice = make_user(database)
+
+    def state() -> TokenState | None:
+        return database.transact(lambda session: User.token_state(session, alice.id), write=False)
+
+    assert state() == TokenState(1, active=True, role="user")
+    change_user(database, alice.id, active=False, role="admin")
+    assert state() == TokenState(2, active=False, role="admin")
+    erase_user(database, alice.id)
+    assert state() is None
+
+
+def test_a_row_is_only_changed_at_a_version_that_the_caller_knows(database: Database) -> None:
+    alice = make_user(database)
+
+    alice.require_version(None)
+    alice.require_version(frozenset({1, 7}))
+    for versions in (frozenset({2}), frozenset[int]()):
+        with pytest.raises(VersionMismatch):
+            alice.require_version(versions)
+
+
+def test_what_is_not_given_stays(database: Database) -> None:
+    alice = make_user(database, name="Alice", password_hash="h")
+
+    changed = change_user(database, alice.id, name="Alicia")
+
+    assert (changed.name, changed.email, changed.password_hash) == ("Alicia", alice.email, "h")
+    assert changed.version == 2
+    assert changed.updated_at > changed.created_at
+    assert changed.token_version == 1
+
+
+def test_changing_nothing_changes_nothing(database: Database) -> None:
+    alice = make_user(database, name="Alice", email="alice@example.com")
+
+    changed = change_user(database, alice.id, name="Alice", email="alice@example.com", active=True)
+
+    assert (changed.version, changed.token_version) == (1, 1)
+    assert read_user(database, alice.id).updated_at == alice.updated_at
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"email": "new@example.com"},
+        {"email": "ALICE@example.com"},
+        {"role": "admin"},
+        {"active": False},
+        {"password_hash": "another"},
+    ],
+)
+def test_changing_what_signs_in_ends_all_tokens(
+    database: Database, change: dict[str, object]
+) -> None:
+    alice = make_user(database, email="alice@example.com")
+
+    assert change_user(database, alice.id, **change).token_version == 2
+
+
+def test_a_new_address_is_unverified_and_the_old_one_is_free(database: Database) -> None:
+    alice = make_user(database, email="alice@example.com")
+    alice.email_verified = True
+    database.transact(lambda session: session.merge(alice), write=True)
+
+    changed = change_user(database, alice.id, email="Alicia@example.com")
+
+    assert (changed.email, changed.email_verified) == ("Alicia@example.com", False)
+    make_user(database, email="alice@example.com")
+    with pytest.raises(EmailTaken):
+        register(database, "Mallory", "ALICIA@example.com")
+
+
+def test_an_address_that_is_taken_cannot_be_moved_to(database: Database) -> None:
+    alice = make_user(database, email="alice@example.com")
+    bob = make_user(database, email="bob@example.com")
+
+    with pytest.raises(EmailTaken):
+        change_user(database, bob.id, name="Robert", email="Alice@example.com")
+
+    unchanged = read_user(database, bob.id)
+    assert (unchanged.name, unchanged.email, unchanged.version) == (bob.name, bob.email, 1)
+    assert alice.id != bob.id
+
+
+def test_no_change_is_lost_when_many_come_at_once(database: Database) -> None:
+    alice = make_user(database, name="A")
+
+    def lengthen() -> None:
+        def work(session: Session) -> None:
+            user = User.visible_to(session, ROOT, alice.id)
+            user.change(session, name=user.name + "a")
+
+        database.transact(work, write=True)
+
+    results = together(*[lengthen] * 12)
+
+    assert results == [None] * 12
+    assert read_user(database, alice.id).name == "A" + "a" * 12
+    assert read_user(database, alice.id).version == 13
+
+
+def test_of_changes_to_one_version_only_the_first_is_made(database: Database) -> None:
+    alice = make_user(database)
+
+    def rename(name: str) -> None:
+        def work(session: Session) -> None:
+            user = User.visible_to(session, ROOT, alice.id)
+            user.require_version(frozenset({1}))
+            user.change(session, name=name)
+
+        database.transact(work, write=True)
+
+    results = together(*(lambda name=name: rename(name) for name in "ABCDEF"))
+
+    assert sorted(type(result).__name__ for result in results) == ["NoneType"] + [
+        "VersionMismatch"
+    ] * 5
+    assert read_user(database, alice.id).version == 2
+
+
+def test_an_upgraded_hash_ends_no_token_and_is_no_change(database: Database) -> None:
+    alice = make_user(database, password_hash="old")
+
+    database.transact(lambda s: s.merge(alice, load=False).upgrade_password_hash(s, "new"), write=True)
+
+    upgraded = read_user(database, alice.id)
+    assert upgraded.password_hash == "new"
+    assert (upgraded.version, upgraded.token_version) == (1, 1)
+    assert upgraded.updated_at == alice.updated_at
+
+
+def test_an_upgraded_hash_does_not_undo_a_change_of_password(database: Database) -> None:
+    alice = make_user(database, password_hash="old")
+    change_user(database, alice.id, password_hash="chosen meanwhile")
+
+    database.transact(lambda s: s.merge(alice, load=False).upgrade_password_hash(s, "new"), write=True)
+
+    assert read_user(database, alice.id).password_hash == "chosen meanwhile"

@@ -1,0 +1,111 @@
+import random
+
+import pytest
+from sqlalchemy import Connection, Select, event, text
+from sqlalchemy.orm import Session
+
+from models.database import Database
+from models.page import Page
+from models.user import Role, User
+from tests.models.people import erase_user, make_user, read_page
+
+
+def ids(page: Page[User]) -> list[int]:
+    return [user.id for user in page.items]
+
+
+def test_pages_are_in_the_order_of_ids_and_the_last_says_so(database: Database) -> None:
+    users = [make_user(database).id for _ in range(5)]
+
+    first = read_page(database, limit=2)
+    second = read_page(database, after=first.next_key, limit=2)
+    third = read_page(database, after=second.next_key, limit=2)
+
+    assert ids(first) + ids(second) + ids(third) == users
+    assert (first.next_key, second.next_key, third.next_key) == (users[1], users[3], None)
+
+
+def test_a_page_that_is_just_full_is_the_last(database: Database) -> None:
+    make_user(database)
+    make_user(database)
+
+    assert read_page(database, limit=2).next_key is None
+
+
+def test_there_may_be_nobody(database: Database) -> None:
+    assert read_page(database) == Page([], None)
+
+
+def test_filters_can_be_combined(database: Database) -> None:
+    everybody = {
+        (role, active): make_user(database, role=role, active=active).id
+        for role in ("user", "admin")
+        for active in (True, False)
+    }
+
+    for wanted_role in ("user", "admin", None):
+        for wanted_active in (True, False, None):
+            assert ids(read_page(database, role=wanted_role, active=wanted_active)) == [
+                user_id
+                for (role, active), user_id in everybody.items()
+                if wanted_role in (None, role) and wanted_active in (None, active)
+            ]
+
+
+def test_a_walk_neither_repeats_nor_skips_who_stays(database: Database) -> None:
+    chance = random.Random(7)
+    present = [make_user(database).id for _ in range(30)]
+    stayed, walked, after = set(present), [], None
+
+    while True:
+        page = read_page(database, after=after, limit=4)
+        walked += ids(page)
+        if page.next_key is None:
+            break
+        after = page.next_key
+        make_user(database)
+        leaver = chance.choice(sorted(stayed))
+        stayed.remove(leaver)
+        erase_user(database, leaver)
+
+    assert len(walked) == len(set(walked))
+    assert walked == sorted(walked)
+    assert stayed <= set(walked)
+
+
+@pytest.mark.parametrize("active", [True, False, None])
+@pytest.mark.parametrize("role", ["user", "admin", None])
+def test_every_list_is_served_by_an_index_in_one_query(
+    database: Database, kind: str, role: Role | None, active: bool | None
+) -> None:
+    make_user(database)
+
+    def explain(session: Session) -> str:
+        if kind == "postgresql":
+            # A table of one row is best read as a whole. What can be asked is whether it must be.
+            session.execute(text("SET LOCAL enable_seqscan = off"))
+            session.execute(text("SET LOCAL enable_sort = off"))
+        queries: list[str] = []
+
+        @event.listens_for(session, "do_orm_execute")
+        def record(state: object) -> None:
+            queries.append(state.statement)
+
+        User.page(session, active=active, role=role, after=1, limit=25)
+        (query,) = queries
+        dialect = session.get_bind().dialect
+        sql = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+        prefix = "EXPLAIN QUERY PLAN " if kind == "sqlite" else "EXPLAIN "
+        return "\n".join(str(row) for row in session.execute(text(prefix + sql)))
+
+    plan = database.transact(explain, write=False)
+
+    expected = {
+        (False, False): ("pk_users", "INTEGER PRIMARY KEY"),
+        (True, False): ("ix_users_role_id",),
+        (False, True): ("ix_users_active_id",),
+        (True, True): ("ix_users_role_id", "ix_users_active_id"),
+    }[role is not None, active is not None]
+    assert any(index in plan for index in expected), plan
+    assert "Sort" not in plan
+    assert "TEMP B-TREE" not in plan
