@@ -13,6 +13,7 @@ from typing import IO
 
 import click
 import flask
+from sqlalchemy.orm import Session
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tqdm import tqdm
 
@@ -28,13 +29,14 @@ from api.contract.operations import compile_operations
 from api.contract.pagination import Cursors
 from api.contract.rate_limits import RateLimiter
 from api.contract.routing import Router
+from api.contract.schemas import Validators
 from api.contract.verification import Verifier
 from api.documents import Assets
 from api.http1.limits import ConnectionLimits
 from api.logs import Logger, StandardLogs, make_logger
 from api.metrics import Metrics
 from api.problems import Problems
-from api.security import AccountState, Authenticator, Tokens
+from api.security import AccountState, Authenticator, Caller, Tokens, require_standing
 from api.serving import ServerOptions
 from api.serving import serve as run_server
 from api.serving import serve_workers as run_workers
@@ -42,6 +44,7 @@ from api.settings import Settings, SettingsError
 from api.signing import SigningKeyError, load_signing_key
 from models.database import Database
 from models.demo import DEMO_PASSWORD, seed_demo_users
+from models.email_address import EmailAddress
 from models.errors import DomainError
 from models.migrating import migrate as migrate_database
 from models.password import Passwords
@@ -78,25 +81,29 @@ def create_app(settings: Settings) -> Application:
         SigningKeyError: there is no key to sign with.
     """
     document = load_document(CONTRACT)
-    operations = {operation.id: operation for operation in compile_operations(document.bundle)}
+    validators = Validators(document.bundle)
+    operations = {
+        operation.id: operation for operation in compile_operations(document.bundle, validators)
+    }
     key = load_signing_key(settings.signing_key_file, create=settings.app_env != "production")
     database = Database(
         settings.database_url, pool_size=settings.threads + settings.hashing_threads
     )
-    bridge = Bridge(
-        {
-            "requests": Pool("requests", settings.threads, settings.queue),
-            "passwords": Pool("passwords", settings.hashing_threads, settings.queue),
-        }
-    )
+    pools = {
+        "requests": Pool("requests", settings.threads, settings.queue),
+        "passwords": Pool("passwords", settings.hashing_threads, settings.queue),
+    }
+    bridge = Bridge(pools)
     tokens = Tokens(key, settings.public_url)
     problems = Problems(settings.public_url)
     cursors = Cursors(key.derive("cursors"))
     draining = threading.Event()
     metrics = Metrics()
+    for name, pool in pools.items():
+        metrics.watch_pool(name, partial(getattr, pool, "use"))
     logger = make_logger(settings)
     router = Router(operations.values())
-    rate_limiter = RateLimiter(settings.redis_url)
+    rate_limiter = RateLimiter(settings.redis_url, {"email": EmailAddress.normal_form})
     services = {
         "assets": Assets(),
         "database": database,
@@ -112,6 +119,9 @@ def create_app(settings: Settings) -> Application:
             return database.transact(partial(User.token_state, user_id=user_id), write=False)
 
         return await bridge.run("requests", work)
+
+    def recheck(session: Session, caller: Caller) -> None:
+        require_standing(User.token_state(session, caller.user_id), caller.token_version)
 
     async def shut_down() -> None:
         await rate_limiter.close()
@@ -129,6 +139,7 @@ def create_app(settings: Settings) -> Application:
             database=database,
             cursors=cursors,
             render=lambda name, it: flask.render_template(name, it=it),
+            recheck=recheck,
         )
 
     def make_engine(app: ContractASGIApp) -> Engine:
@@ -141,7 +152,7 @@ def create_app(settings: Settings) -> Application:
             cors=Cors(settings.cors_origins, router.resources),
             bridge=bridge,
             problems=problems,
-            verifier=Verifier(document.bundle),
+            verifier=Verifier(document.bundle, validators),
             logger=logger,
             metrics=metrics,
             max_body_bytes=settings.max_body_bytes,
@@ -149,6 +160,7 @@ def create_app(settings: Settings) -> Application:
             check_sample=settings.response_check_sample,
             checks_fail=settings.app_env != "production",
             close=shut_down,
+            request_id=validators.of({"$ref": "#/components/schemas/RequestId"}),
         )
         return Engine(app.dispatch, parts)
 
@@ -177,11 +189,16 @@ def _failures_in_one_line() -> Iterator[None]:
 
 
 @contextmanager
-def _database() -> Iterator[Database]:
+def _database(*, migrated: bool = True) -> Iterator[Database]:
     """Open the database of the settings, for a command other than `serve`."""
     with _failures_in_one_line():
-        database = Database(Settings.from_environment(os.environ).database_url)
+        settings = Settings.from_environment(os.environ)
+        database = Database(settings.database_url)
         try:
+            if migrated and settings.is_embedded:
+                migrate_database(database)
+            elif migrated and not database.is_ready():
+                raise _Failure("the database is away, or needs `python app.py migrate` first")
             yield database
         finally:
             database.dispose()
@@ -202,7 +219,7 @@ def serve() -> None:
         settings = Settings.from_environment(os.environ)
         # What is wrong with the settings or the contract is said here, before anything listens.
         app = create_app(settings)
-        if settings.database_url.startswith("sqlite"):
+        if settings.is_embedded:
             migrate_database(app.database)
         options = ServerOptions(
             settings.host,
@@ -222,7 +239,7 @@ def serve() -> None:
 @cli.command()
 def migrate() -> None:
     """Bring the database to the newest schema."""
-    with _database() as database:
+    with _database(migrated=False) as database:
         migrate_database(database)
 
 
@@ -231,9 +248,10 @@ def migrate() -> None:
 @click.option("--name", required=True, help="The person's name.")
 def create_admin(email: str, name: str) -> None:
     """Create an administrator; the password comes from ADMIN_PASSWORD or is asked for twice."""
-    password = os.environ.get("ADMIN_PASSWORD") or click.prompt(
-        "Password", hide_input=True, confirmation_prompt=True, err=True
-    )
+    password = os.environ.get("ADMIN_PASSWORD")
+    if password is None and not sys.stdin.isatty():
+        raise _Failure("set ADMIN_PASSWORD, or run this in a terminal")
+    password = password or click.prompt("Password", hide_input=True, confirmation_prompt=True)
     with _database() as database:
         password_hash = Passwords().hash(password, email=email)
         create = partial(

@@ -25,7 +25,7 @@ styles: it sets them by script, property by property, which the policy leaves al
 
 _MEDIA_TYPES = {
     "css": "text/css",
-    "js": "application/javascript",
+    "js": "text/javascript",
     "png": "image/png",
 }
 _OWN = ("docs.css", "docs.js", "problems.css")

@@ -31,6 +31,7 @@ _KIND_OF: Mapping[type[Exception], str] = {
     request_errors.InvalidBody: "invalid-body",
     request_errors.RateLimitExceeded: "rate-limited",
     request_errors.Overloaded: "overloaded",
+    domain_errors.AccountGone: "not-authenticated",
     domain_errors.NotFound: "not-found",
     domain_errors.EmailTaken: "email-taken",
     domain_errors.LastAdministrator: "last-administrator",
@@ -45,6 +46,12 @@ _KIND_OF: Mapping[type[Exception], str] = {
     domain_errors.ImpossibleDivision: "impossible-division",
     domain_errors.DatabaseUnavailable: "database-unavailable",
 }
+
+_EVERY_PROBLEM: HeaderList = [
+    ("Content-Type", MEDIA_TYPE),
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+]
 
 _MEMBER_OF: Mapping[type[Exception], str] = {
     domain_errors.InvalidEmail: "email",
@@ -89,8 +96,7 @@ class Problems:
             "instance": request_id,
             **_extensions(error),
         }
-        headers: HeaderList = [("Content-Type", MEDIA_TYPE), ("Cache-Control", "no-store")]
-        headers += _headers(error)
+        headers = [*_EVERY_PROBLEM, *_headers(error)]
         return Answer(kind.status, headers, orjson.dumps(members))
 
     def is_bug(self, error: Exception) -> bool:
@@ -153,7 +159,7 @@ def _headers(error: Exception) -> HeaderList:
             return [("Allow", error.allow)]
         case request_errors.Unauthenticated() | request_errors.InsufficientScope():
             return [("WWW-Authenticate", error.challenge)]
-        case domain_errors.WrongCredentials():
+        case domain_errors.WrongCredentials() | domain_errors.AccountGone():
             return [("WWW-Authenticate", "Bearer")]
         case request_errors.RateLimitExceeded() | request_errors.Overloaded():
             return [("Retry-After", str(error.retry_after))]

@@ -10,7 +10,7 @@ from models.user import User
 
 def get_profile(session: Session, caller: Caller) -> User:
     """Read one's own account."""
-    return User.visible_to(session, caller, caller.user_id)
+    return User.of(session, caller)
 
 
 def update_profile(
@@ -21,7 +21,7 @@ def update_profile(
     passwords: Passwords,
 ) -> User:
     """Change one's own account."""
-    user = User.visible_to(session, caller, caller.user_id)
+    user = User.of(session, caller)
     user.require_version(if_match)
     change_account(session, user, body, by=caller, passwords=passwords)
     return user

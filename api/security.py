@@ -5,8 +5,11 @@ RFC 8725 asks: one algorithm, one type, every claim required. A token says what 
 when it was signed; that the account still is so is asked of the database at most twice a second.
 """
 
+import base64
+import re
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -24,6 +27,8 @@ TOKEN_LIFETIME: Final = 3600
 _ALGORITHM = "EdDSA"
 _TYPE = "at+jwt"
 _HEADER = frozenset({"alg", "typ", "kid"})
+_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.([A-Za-z0-9_-]{86})")
+_USER_ID = re.compile(r"[1-9][0-9]{0,17}")
 _CLAIMS = ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "scope", "ver"]
 _MAX_TOKEN = 2048
 _CACHE_SIZE = 10_000
@@ -41,7 +46,7 @@ class Caller:
     user_id: int
     role: str
     scopes: frozenset[str]
-    token_id: str
+    token_version: int
 
     @property
     def is_admin(self) -> bool:
@@ -81,7 +86,6 @@ class Claims:
 
     user_id: int
     scopes: frozenset[str]
-    token_id: str
     token_version: int
     expires_at: int
 
@@ -121,7 +125,9 @@ class Tokens:
             InvalidToken: for every reason alike.
         """
         try:
-            if len(token) > _MAX_TOKEN:
+            form = _FORM.fullmatch(token) if len(token) <= _MAX_TOKEN else None
+            # A signature has one spelling: one with unused bits set would be the same token again.
+            if form is None or _spelling(form[1]) != form[1]:
                 raise InvalidToken
             decoded = jwt.decode_complete(
                 token,
@@ -135,15 +141,31 @@ class Tokens:
             # A header with jku, jwk, x5u or crit asks for keys or rules of the sender's choice.
             if set(header) != _HEADER or header["typ"] != _TYPE or header["kid"] != self._key.id:
                 raise InvalidToken
-            return Claims(
-                user_id=int(claims["sub"]),
-                scopes=frozenset(claims["scope"].split(" ")),
-                token_id=str(claims["jti"]),
-                token_version=int(claims["ver"]),
-                expires_at=int(claims["exp"]),
-            )
+            return _claims(claims)
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError):
             raise InvalidToken from None
+
+
+def _claims(claims: Mapping[str, object]) -> Claims:
+    """Read the claims strictly: what is not of its type is not ours, whoever signed it."""
+    subject, scope, version = claims["sub"], claims["scope"], claims["ver"]
+    expires_at, issued_at = claims["exp"], claims["iat"]
+    if not (
+        isinstance(subject, str)
+        and _USER_ID.fullmatch(subject)
+        and isinstance(scope, str)
+        and isinstance(claims["jti"], str)
+        and claims["jti"]
+        and type(version) is type(expires_at) is type(issued_at) is type(claims["nbf"]) is int
+    ):
+        raise InvalidToken
+    return Claims(int(subject), frozenset(scope.split(" ")), version, expires_at)
+
+
+def _spelling(signature: str) -> str:
+    """Return how a base64url text (RFC 7515, section 2) is spelled by everybody who encodes it."""
+    decoded = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
+    return base64.urlsafe_b64encode(decoded).rstrip(b"=").decode()
 
 
 class AccountState(Protocol):
@@ -160,6 +182,17 @@ class AccountState(Protocol):
     @property
     def role(self) -> str:
         """What it may do, by name."""
+
+
+def require_standing(state: AccountState | None, token_version: int) -> AccountState:
+    """Insist that an account is such that a token of this version still holds.
+
+    Raises:
+        InvalidToken: the account is gone or disabled, or its tokens were ended.
+    """
+    if state is None or not state.active or state.token_version != token_version:
+        raise InvalidToken
+    return state
 
 
 class LoadState(Protocol):
@@ -191,10 +224,8 @@ class Authenticator:
         if scheme.lower() != "bearer":
             raise Unauthenticated
         claims = self._verified(token)
-        state = await self._state(claims.user_id)
-        if state is None or not state.active or state.token_version != claims.token_version:
-            raise InvalidToken
-        return Caller(claims.user_id, state.role, claims.scopes, claims.token_id)
+        state = require_standing(await self._state(claims), claims.token_version)
+        return Caller(claims.user_id, state.role, claims.scopes, claims.token_version)
 
     def _verified(self, token: str) -> Claims:
         claims = self._claims.get(token)
@@ -206,15 +237,18 @@ class Authenticator:
             raise InvalidToken
         return claims
 
-    async def _state(self, user_id: int) -> AccountState | None:
-        known = self._states.get(user_id)
+    async def _state(self, claims: Claims) -> AccountState | None:
+        known = self._states.get(claims.user_id)
         now = time.monotonic()
         if known is not None and now - known[0] < _STATE_LIFETIME:
-            return known[1]
-        state = await self._load_state(user_id)
+            state = known[1]
+            # A token that is newer than what is known of its account means that this is outdated.
+            if state is not None and state.active and state.token_version >= claims.token_version:
+                return state
+        state = await self._load_state(claims.user_id)
         # The age counts from before the question: the answer may be as old as that.
-        self._states.pop(user_id, None)
-        _remember(self._states, user_id, (now, state))
+        self._states.pop(claims.user_id, None)
+        _remember(self._states, claims.user_id, (now, state))
         return state
 
 

@@ -214,6 +214,11 @@ class Settings(BaseModel):
         description="fraction of answers that are checked against the contract",
     )
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is a file of this machine, which `serve` keeps migrated."""
+        return self.database_url.startswith("sqlite:")
+
     @field_validator("database_url", "signing_key_file", mode="before")
     @classmethod
     def _must_be_given_in_production(cls, value: object, info: ValidationInfo) -> object:

@@ -55,7 +55,9 @@ class Database:
             self._backend = _BACKENDS[self._url.get_backend_name()]
         except (SQLAlchemyError, KeyError):
             # The URL itself is not repeated: it may hold a password.
-            raise ValueError("The database URL must be of sqlite:// or postgresql://.") from None
+            raise ValueError(
+                "The database URL must begin with sqlite:// or postgresql://."
+            ) from None
         self._limits = Limits(
             pool_size, pool_timeout, connect_timeout, lock_timeout, statement_timeout
         )

@@ -45,6 +45,14 @@ class EmailAddress:
     key: str
 
     @classmethod
+    def normal_form(cls, text: str) -> str:
+        """Return the key of an address, or for what is none the text itself."""
+        try:
+            return cls.parse(text).key
+        except InvalidEmail:
+            return text
+
+    @classmethod
     def parse(cls, text: str) -> "EmailAddress":
         """Check an address without asking the network.
 

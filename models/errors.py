@@ -29,6 +29,12 @@ class NotFound(DomainError):
     detail = "There is no such resource."
 
 
+class AccountGone(DomainError):
+    """The account of whoever asks has been erased; nothing can be done in its name any more."""
+
+    detail = "The account is no more."
+
+
 class EmailTaken(DomainError):
     """Another account has this email address, or one that cannot be told apart from it."""
 

@@ -83,12 +83,13 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
     if not isinstance(error.orig, psycopg.Error):
         return None
     state = error.orig.sqlstate
-    if state in _CONFLICT or (state == _READ_ONLY and not write):
+    if state in _CONFLICT:
         return Fault.CONFLICT
+    if state == _READ_ONLY:
+        return Fault.UNAVAILABLE if write else Fault.CONFLICT
     if state is None:
         # The server had no say: it was not reached, or went away.
-        lost = isinstance(error.orig, psycopg.OperationalError) or error.connection_invalidated
-        return Fault.UNAVAILABLE if lost else None
+        return Fault.UNAVAILABLE if isinstance(error.orig, psycopg.OperationalError) else None
     known = state in _UNAVAILABLE or state[:2] in _UNAVAILABLE_CLASSES
     return Fault.UNAVAILABLE if known else None
 

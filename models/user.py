@@ -10,7 +10,14 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from models.actor import Actor
 from models.base import Base, BigId, UTCDateTime, utcnow
 from models.email_address import EmailAddress
-from models.errors import EmailTaken, InvalidEmail, LastAdministrator, NotFound, VersionMismatch
+from models.errors import (
+    AccountGone,
+    EmailTaken,
+    InvalidEmail,
+    LastAdministrator,
+    NotFound,
+    VersionMismatch,
+)
 from models.page import Page
 from models.person_name import person_name
 
@@ -127,6 +134,18 @@ class User(Base):
         if user is None:
             raise NotFound
         return user
+
+    @classmethod
+    def of(cls, session: Session, actor: Actor) -> "User":
+        """Read the actor's own account.
+
+        Raises:
+            AccountGone: it was erased after they were let in.
+        """
+        try:
+            return cls.visible_to(session, actor, actor.user_id)
+        except NotFound:
+            raise AccountGone from None
 
     @classmethod
     def page(

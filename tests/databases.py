@@ -1,4 +1,4 @@
-"""Fresh databases for tests: migrated once in a process, then copied for each test."""
+"""Databases for tests, each as good as new: migrated once in a process, then copied or emptied."""
 
 import atexit
 import os
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -24,6 +25,19 @@ SERVER = os.environ.get("TEST_POSTGRESQL_URL", "postgresql://127.0.0.1:5432/post
 KINDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql))
 """Parameters for a fixture or a test that runs on every database."""
 
+CLOSE_SESSIONS = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+EMPTY_TABLES = """
+    DO $$ BEGIN EXECUTE (
+        SELECT format('TRUNCATE %s RESTART IDENTITY', string_agg(relname, ', '))
+        FROM pg_stat_user_tables WHERE relname <> 'alembic_version'
+    ); END $$
+"""
+
+_spare: list[str] = []  # PostgreSQL databases of this process that no test is using.
+
 
 @contextmanager
 def make_database_url(kind: str, tmp_path: Path, *, migrated: bool = True) -> Iterator[str]:
@@ -38,12 +52,34 @@ def make_database_url(kind: str, tmp_path: Path, *, migrated: bool = True) -> It
         yield f"sqlite:///{file}"
         return
     _require_postgresql()
-    name = f"concord_test_{uuid4().hex}"
-    _create(name, template=_postgresql_template() if migrated else "template1")
-    try:
+    with _migrated() if migrated else _empty() as name:
         yield _url(name)
+
+
+@contextmanager
+def _empty() -> Iterator[str]:
+    name = _create()
+    try:
+        yield name
     finally:
         _drop(name)
+
+
+@contextmanager
+def _migrated() -> Iterator[str]:
+    if _spare:
+        name = _spare.pop()
+    else:
+        name = _create()
+        atexit.register(_drop, name)
+        _migrate(_url(name))
+    try:
+        yield name
+    finally:
+        # This takes a tenth of the time of making another.
+        _execute(_url(name), CLOSE_SESSIONS)
+        _execute(_url(name), EMPTY_TABLES)
+        _spare.append(name)
 
 
 @cache
@@ -53,15 +89,6 @@ def _sqlite_template() -> Path:
     file = folder / "template.db"
     _migrate(f"sqlite:///{file}")
     return file
-
-
-@cache
-def _postgresql_template() -> str:
-    name = f"concord_test_template_{uuid4().hex}"
-    _create(name, template="template1")
-    atexit.register(_drop, name)
-    _migrate(_url(name))
-    return name
 
 
 @cache
@@ -91,13 +118,16 @@ def _url(name: str) -> str:
     return make_url(SERVER).set(database=name).render_as_string(hide_password=False)
 
 
-def _create(name: str, *, template: str) -> None:
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-    with psycopg.connect(SERVER, autocommit=True) as connection:
-        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+def _create() -> str:
+    name = f"concord_test_{uuid4().hex}"
+    _execute(SERVER, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return name
 
 
 def _drop(name: str) -> None:
-    statement = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
-    with psycopg.connect(SERVER, autocommit=True) as connection:
+    _execute(SERVER, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _execute(url: str, statement: LiteralString | sql.Composed) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)

@@ -66,12 +66,12 @@ def read_json(body: Body, fields: Mapping[str, str], text: bytes) -> JSON:
     if not text:
         if not body.required:
             return None
-        raise _fault("required", "a body is required")
+        raise _fault("required", "is required")
     _check_media_type(fields.get("content-type", ""))
     try:
         value = strict_json.parse(text)
     except strict_json.NotStrictJSON as error:
-        raise _fault("json", f"the body cannot be read: {error}") from None
+        raise _fault("json", f"cannot be read: {error}") from None
     if not body.validator.is_valid(value):
         raise InvalidBody(*body.validator.faults(value))
     return body.validator.normalise(value) if body.validator.normalise else value
@@ -80,9 +80,9 @@ def read_json(body: Body, fields: Mapping[str, str], text: bytes) -> JSON:
 def _check_media_type(field: str) -> None:
     media_type, options = parse_options_header(field)
     if media_type.lower() != JSON_MEDIA_TYPE:
-        raise _fault("media-type", f"the body must be sent as {JSON_MEDIA_TYPE}")
+        raise _fault("media-type", f"must be sent as {JSON_MEDIA_TYPE}")
     if options.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
-        raise _fault("media-type", "the body must be in UTF-8")
+        raise _fault("media-type", "must be in UTF-8")
 
 
 def _fault(code: str, message: str) -> InvalidBody:

@@ -25,7 +25,14 @@ class Pool:
 
     def __init__(self, name: str, threads: int, queue: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._places = threading.BoundedSemaphore(threads + queue)
+        self._lock = threading.Lock()
+        self._places = threads + queue
+        self._use = 0
+
+    @property
+    def use(self) -> int:
+        """How many requests have a thread or wait for one."""
+        return self._use
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run blocking work in a thread.
@@ -33,12 +40,14 @@ class Pool:
         Raises:
             Overloaded: all threads are busy and the queue is full.
         """
-        if not self._places.acquire(blocking=False):
-            raise Overloaded
+        with self._lock:
+            if self._use >= self._places:
+                raise Overloaded
+            self._use += 1
         try:
             future = self._executor.submit(self._work, lambda: work(*args, **kwargs))
         except RuntimeError:
-            self._places.release()
+            self._give_back()
             raise Overloaded("The service is stopping.") from None
         return await asyncio.wrap_future(future)
 
@@ -47,7 +56,11 @@ class Pool:
         try:
             return work()
         finally:
-            self._places.release()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        with self._lock:
+            self._use -= 1
 
     def close(self) -> None:
         """Wait for what runs, refuse what comes."""

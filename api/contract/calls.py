@@ -16,6 +16,7 @@ from api.contract.errors import ContractViolation
 from api.contract.operations import HTML_MEDIA_TYPE, JSON_MEDIA_TYPE, Link, Operation
 from api.contract.pagination import Cursors, next_link
 from api.contract.request import Answer, HeaderList, Request
+from api.security import Caller
 from models.database import Database
 from models.page import Page
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 Handler: TypeAlias = Callable[..., object]
 Argument: TypeAlias = Callable[[Request, "Session | None"], object]
+Recheck: TypeAlias = Callable[["Session", Caller], None]
+"""Insists, in the transaction of a write, that the caller still is who they were."""
+
 Render: TypeAlias = Callable[[str, object], str]
 
 
@@ -39,6 +43,7 @@ class Call:
         database: Database,
         cursors: Cursors,
         render: Render,
+        recheck: Recheck,
     ) -> None:
         self._operation = operation
         self._handler = handler
@@ -49,6 +54,7 @@ class Call:
         self._database = database
         self._cursors = cursors
         self._render = render
+        self._recheck = recheck
         self.__name__ = operation.id
 
     def __call__(self, request: Request) -> Answer:
@@ -59,6 +65,10 @@ class Call:
         return self._database.transact(partial(self._run, request), write=write)
 
     def _run(self, request: Request, session: "Session | None") -> Answer:
+        if session is not None and request.caller and self._operation.transaction == "write":
+            # Since the token was checked the body came and a thread got free, which the client
+            # can draw out; what it changes now must still be its to change.
+            self._recheck(session, request.caller)
         arguments = {name: get(request, session) for name, get in self._arguments}
         result = self._handler(**arguments)
         if session is not None:

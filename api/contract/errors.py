@@ -66,7 +66,7 @@ class InvalidBody(RequestError):
     def __init__(
         self, violations: Sequence[BodyViolation], missing_fields: Sequence[str] = ()
     ) -> None:
-        super().__init__(violations[0].message if len(violations) == 1 else _summary(violations))
+        super().__init__(_summary(violations))
         self.violations = tuple(violations[:MAX_VIOLATIONS])
         self.missing_fields = tuple(missing_fields)
 
@@ -161,4 +161,7 @@ class ContractViolation(Exception):
 
 
 def _summary(violations: Sequence[BodyViolation]) -> str:
-    return f"The body breaks the contract in {min(len(violations), MAX_VIOLATIONS)} places."
+    first = violations[0]
+    subject = f"member {first.pointer[1:]}" if first.pointer else "body"
+    more = "" if len(violations) == 1 else " There is more: see errors."
+    return f"The {subject} {first.message}.{more}"

@@ -31,6 +31,7 @@ from api.contract.pagination import Cursors
 from api.contract.rate_limits import RateLimiter
 from api.contract.request import Answer, HeaderList, Next, Request, read_fields, request_id
 from api.contract.routing import Resource, Router
+from api.contract.schemas import Validator
 from api.contract.verification import Verifier
 from api.logs import Logger
 from api.metrics import Metrics
@@ -61,6 +62,7 @@ class Parts:
     check_sample: float
     checks_fail: bool
     close: Callable[[], Awaitable[None]]
+    request_id: Validator
 
 
 class Engine:
@@ -79,6 +81,7 @@ class Engine:
         try:
             answer = await self._answer(request, scope, receive)
         except ClientGone:
+            self._log(request, None)
             return
         except Exception as error:  # noqa: BLE001 - the one place where every error ends.
             answer = self._problem(request, error)
@@ -98,7 +101,7 @@ class Engine:
             raw_path=scope["raw_path"],
             query_string=scope["query_string"],
             fields={},
-            id=request_id(scope),
+            id=request_id(scope, self._parts.request_id),
             started=time.perf_counter(),
             client_address=scope["client"][0] if scope.get("client") else "",
             base_url="",
@@ -201,16 +204,18 @@ class Engine:
             return answer
         return self._finish(request, self._problem(request, violation))
 
-    def _log(self, request: Request, answer: Answer) -> None:
+    def _log(self, request: Request, answer: Answer | None) -> None:
+        """Write the request's line; without an answer the client had gone."""
         seconds = time.perf_counter() - request.started
         operation = request.operation.id if request.operation else "unmatched"
-        self._parts.metrics.count_request(operation, answer.status, seconds)
+        if answer is not None:
+            self._parts.metrics.count_request(operation, answer.status, seconds)
         self._parts.logger.info(
             "request",
             request_id=request.id,
             operation=operation,
             method=request.method,
-            status=answer.status,
+            status=answer.status if answer else None,
             milliseconds=round(seconds * 1000, 2),
             caller=request.caller.user_id if request.caller else None,
             address=request.client_address,

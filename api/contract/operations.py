@@ -4,12 +4,12 @@ Everything that a request needs to know about its operation is an attribute here
 document is looked at again after start-up.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from api.contract.parameters import Parameter, QueryParameters, compile_parameter
-from api.contract.schemas import SchemaNode, Validator, resolve
+from api.contract.schemas import SchemaNode, Validator, Validators, resolve
 from api.contract.serializers import Serializer, compile_serializer
 
 METHODS = ("get", "put", "post", "delete", "patch")
@@ -95,19 +95,11 @@ class Operation:
         return "cursor" in self.query.by_name
 
 
-def compile_operations(bundle: SchemaNode) -> tuple[Operation, ...]:
+def compile_operations(bundle: SchemaNode, validators: Validators) -> tuple[Operation, ...]:
     """Compile every operation of a bundled, valid document."""
-    validators: dict[str, Validator] = {}
-
-    def validator_for(schema: SchemaNode) -> Validator:
-        key = repr(schema)
-        if key not in validators:
-            validators[key] = Validator(bundle, schema)
-        return validators[key]
-
     paths = {declared["operationId"]: path for path, _, declared in _declared(bundle)}
     return tuple(
-        _compile(bundle, path, method, declared, validator_for, paths)
+        _compile(bundle, path, method, declared, validators, paths)
         for path, method, declared in _declared(bundle)
     )
 
@@ -126,12 +118,11 @@ def _compile(
     path: str,
     method: str,
     declared: SchemaNode,
-    validator_for: Callable[[SchemaNode], Validator],
+    validators: Validators,
     paths: Mapping[str, str],
 ) -> Operation:
     parameters = [
-        compile_parameter(_with_schema(bundle, node), validator_for)
-        for node in declared["parameters"]
+        compile_parameter(_with_schema(bundle, node), validators) for node in declared["parameters"]
     ]
     placed = {parameter.name: parameter for parameter in parameters if parameter.location == "path"}
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
@@ -150,7 +141,7 @@ def _compile(
         path_parameters=tuple(placed[name] for name in names),
         query=QueryParameters({p.name: p for p in parameters if p.location == "query"}),
         headers={p.name.lower(): p for p in parameters if p.location == "header"},
-        body=_compile_body(bundle, declared, validator_for),
+        body=_compile_body(bundle, declared, validators),
         rate_limits=tuple(map(_compile_rate_limit, declared.get("x-rate-limit", ()))),
         responses=responses,
         success=responses[success],
@@ -169,14 +160,12 @@ def _scopes(declared: SchemaNode, bundle: SchemaNode) -> tuple[str, ...] | None:
     return tuple(requirements[0]["bearer"]) if requirements else None
 
 
-def _compile_body(
-    bundle: SchemaNode, declared: SchemaNode, validator_for: Callable[[SchemaNode], Validator]
-) -> Body | None:
+def _compile_body(bundle: SchemaNode, declared: SchemaNode, validators: Validators) -> Body | None:
     if "requestBody" not in declared:
         return None
     body = resolve(bundle, declared["requestBody"])
     schema = body["content"][JSON_MEDIA_TYPE]["schema"]
-    return Body(bool(body.get("required", False)), validator_for(schema))
+    return Body(bool(body.get("required", False)), validators.of(schema))
 
 
 def _compile_rate_limit(declared: SchemaNode) -> RateLimit:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from api.contract.errors import InvalidParameters, ParameterViolation
-from api.contract.schemas import SchemaNode, Validator
+from api.contract.schemas import SchemaNode, Validator, Validators
 
 Value: TypeAlias = "str | int | float | bool | list[Value] | None"
 
@@ -72,9 +72,7 @@ class Parameter:
         return InvalidParameters([ParameterViolation(self.location, self.name, code, message)])
 
 
-def compile_parameter(
-    declared: SchemaNode, validator_for: Callable[[SchemaNode], Validator]
-) -> Parameter:
+def compile_parameter(declared: SchemaNode, validators: Validators) -> Parameter:
     """Compile a parameter object of the contract, its references already resolved."""
     schema: SchemaNode = declared["schema"]
     is_array = schema.get("type") == "array"
@@ -89,7 +87,7 @@ def compile_parameter(
         is_array=is_array,
         explode=bool(declared.get("explode", location == "query")),
         kind=str((schema["items"] if is_array else schema).get("type", "string")),
-        validator=validator_for(schema),
+        validator=validators.of(schema),
     )
 
 

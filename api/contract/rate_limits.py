@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import math
 import time
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
@@ -21,6 +23,8 @@ from api.contract.errors import Overloaded, RateLimitExceeded
 from api.contract.operations import Operation, RateLimit
 from api.contract.request import Request
 
+NormalForm: TypeAlias = Callable[[str], str]
+
 _REDIS_TIMEOUT = 0.25
 """Seconds that a request waits for Redis before its limits count as unreachable."""
 
@@ -31,7 +35,12 @@ _KNOWN_FOR = 30 * 24 * 3600
 class RateLimiter:
     """Counts requests against the limits of their operations."""
 
-    def __init__(self, redis_url: str | None) -> None:
+    def __init__(self, redis_url: str | None, normal_forms: Mapping[str, NormalForm]) -> None:
+        """Count in Redis, or in memory without a URL.
+
+        `normal_forms` says for members of bodies that limits count by how their twins are one.
+        """
+        self._normal_forms = normal_forms
         self._storage = _storage(redis_url)
         self._window = MovingWindowRateLimiter(self._storage)
 
@@ -51,10 +60,12 @@ class RateLimiter:
 
     async def _count(self, request: Request, operation_id: str, limit: RateLimit) -> None:
         item = RateLimitItemPerSecond(limit.limit, limit.window, namespace=operation_id)
-        key: tuple[str, ...] = (limit.name, _subject(request, limit))
+        key: tuple[str, ...] = (limit.name, self._subject(request, limit))
         try:
             async with asyncio.timeout(2 * _REDIS_TIMEOUT):
-                if limit.member and await self._storage.get(_known(request, operation_id, limit)):
+                if limit.member and await self._storage.get(
+                    self._known(request, operation_id, limit)
+                ):
                     key = (*key, request.client_address)
                 granted = await self._window.hit(item, *key)
                 stats = await self._window.get_window_stats(item, *key)
@@ -78,7 +89,7 @@ class RateLimiter:
             if limit.member is not None:
                 with contextlib.suppress(StorageError, TimeoutError):
                     async with asyncio.timeout(_REDIS_TIMEOUT):
-                        key = _known(request, operation.id, limit)
+                        key = self._known(request, operation.id, limit)
                         await self._storage.incr(key, _KNOWN_FOR)
 
     async def close(self) -> None:
@@ -87,6 +98,25 @@ class RateLimiter:
             self._storage.bridge, RedispyBridge
         ):
             await self._storage.bridge.storage.aclose()
+
+    async def _is_known(self, request: Request, operation_id: str, limit: RateLimit) -> bool:
+        if limit.member is None:
+            return False
+        return bool(await self._storage.get(self._known(request, operation_id, limit)))
+
+    def _known(self, request: Request, operation_id: str, limit: RateLimit) -> str:
+        subject = self._subject(request, limit)
+        return f"known/{operation_id}/{subject}/{request.client_address}"
+
+    def _subject(self, request: Request, limit: RateLimit) -> str:
+        """Return who is counted; a member's value is hashed, for no store to hold what was sent."""
+        if limit.member is not None and isinstance(request.body, dict):
+            normal_form = self._normal_forms.get(limit.member, str)
+            value = normal_form(str(request.body.get(limit.member)))
+            return hashlib.blake2b(value.encode(), digest_size=16).hexdigest()
+        if limit.per == "caller" and request.caller is not None:
+            return f"user {request.caller.user_id}"
+        return request.client_address
 
 
 def _storage(redis_url: str | None) -> Storage:
@@ -99,20 +129,6 @@ def _storage(redis_url: str | None) -> Storage:
         socket_timeout=_REDIS_TIMEOUT,
         socket_connect_timeout=_REDIS_TIMEOUT,
     )
-
-
-def _subject(request: Request, limit: RateLimit) -> str:
-    """Return who is counted; a member's value is hashed so that no store holds what was sent."""
-    if limit.member is not None and isinstance(request.body, dict):
-        value = str(request.body.get(limit.member)).strip().casefold()
-        return hashlib.blake2b(value.encode(), digest_size=16).hexdigest()
-    if limit.per == "caller" and request.caller is not None:
-        return f"user {request.caller.user_id}"
-    return request.client_address
-
-
-def _known(request: Request, operation_id: str, limit: RateLimit) -> str:
-    return f"known/{operation_id}/{_subject(request, limit)}/{request.client_address}"
 
 
 def _note(request: Request, limit: RateLimit, remaining: int, reset: int) -> None:

@@ -1,6 +1,5 @@
 """What belongs to one request and to no other: its id, its fields, its caller, its values."""
 
-import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from starlette.types import Scope
 from api.contract.errors import MalformedRequest
 from api.contract.operations import Operation
 from api.contract.parameters import Value
+from api.contract.schemas import Validator
 from api.contract.strict_json import JSON
 from api.security import Caller
 
@@ -39,7 +39,6 @@ _LISTS = frozenset(
         "x-forwarded-proto",
     )
 )
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 
 
 @dataclass(slots=True)
@@ -104,11 +103,10 @@ def read_fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return fields
 
 
-def request_id(scope: Scope) -> str:
-    """Return the client's `X-Request-ID` where it is fit for a log line, else a new one."""
+def request_id(scope: Scope, declared: Validator) -> str:
+    """Return the client's `X-Request-ID` where it is as the contract declares, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            text = value.decode("latin-1")
-            if _REQUEST_ID.fullmatch(text):
-                return str(text)
+            text: str = value.decode("latin-1")
+            return text if declared.is_valid(text) else uuid.uuid4().hex
     return uuid.uuid4().hex

@@ -6,6 +6,7 @@ expressions are Rust's: linear in the input, and `$` is the end of the text and 
 """
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -24,6 +25,7 @@ _ANNOTATIONS = {"example", "discriminator", "xml", "externalDocs", "deprecated",
     "exclusiveMaximum",
 }
 _INTEGER_RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (INT64_MIN, INT64_MAX)}
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _SUBSCHEMAS = ("items", "not", "additionalProperties")
 _SUBSCHEMA_LISTS = ("allOf", "anyOf", "oneOf")
 _COMPONENTS = "#/components/schemas/"
@@ -50,6 +52,7 @@ class Validator:
         self._compiled = jsonschema_rs.Draft202012Validator(
             self._schema,
             validate_formats=True,
+            formats={"email": _is_email},
             ignore_unknown_formats=True,
             pattern_options=jsonschema_rs.RegexOptions(),
         )
@@ -96,6 +99,30 @@ class Validator:
             options = wanted if isinstance(wanted, list) else [wanted]
             wanted = ", ".join(str(option) for option in options)
         return _MESSAGES.get(keyword, "does not fit the schema").format(wanted)
+
+
+class Validators:
+    """The validators of one document, each schema compiled once however often it stands there."""
+
+    def __init__(self, bundle: SchemaNode) -> None:
+        self._bundle = bundle
+        self._compiled: dict[str, Validator] = {}
+
+    def of(self, schema: SchemaNode) -> Validator:
+        """Return the validator of a schema of the document."""
+        key = repr(schema)
+        if key not in self._compiled:
+            self._compiled[key] = Validator(self._bundle, schema)
+        return self._compiled[key]
+
+
+def _is_email(text: str) -> bool:
+    """Tell whether a text has the shape of an address, in any alphabet (RFC 6531).
+
+    Which of these are good addresses is for the models to say; the ready-made check is for ASCII
+    alone and would lock out people who have others.
+    """
+    return _EMAIL.fullmatch(text) is not None
 
 
 _MESSAGES: Mapping[str, str] = {

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from api.contract import strict_json
 from api.contract.operations import JSON_MEDIA_TYPE, Operation
 from api.contract.request import Answer
-from api.contract.schemas import SchemaNode, Validator, resolve
+from api.contract.schemas import SchemaNode, Validator, Validators, resolve
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _ALWAYS = frozenset({"content-type", "content-length", "vary", "allow"})
@@ -22,9 +22,10 @@ Check: TypeAlias = Callable[[Answer], str | None]
 class Verifier:
     """Checks answers; `fault` returns what is wrong with one, or None."""
 
-    def __init__(self, bundle: SchemaNode) -> None:
+    def __init__(self, bundle: SchemaNode, validators: Validators) -> None:
         self._bundle = bundle
-        self._problem = Validator(bundle, {"$ref": "#/components/schemas/Problem"})
+        self._validators = validators
+        self._problem = validators.of({"$ref": "#/components/schemas/Problem"})
         self._bodies: dict[tuple[str, int, str], Validator] = {}
         self._headers: dict[tuple[str, int], Mapping[str, tuple[bool, Validator]]] = {}
         for item in bundle["paths"].values():
@@ -41,11 +42,11 @@ class Verifier:
                 for name, header in response.get("headers", {}).items()
             }
             for media_type, content in response.get("content", {}).items():
-                self._bodies[*key, media_type] = Validator(self._bundle, content["schema"])
+                self._bodies[*key, media_type] = self._validators.of(content["schema"])
 
     def _header(self, declared: SchemaNode) -> tuple[bool, Validator]:
         schema = resolve(self._bundle, declared["schema"])
-        return bool(declared.get("required", False)), Validator(self._bundle, schema)
+        return bool(declared.get("required", False)), self._validators.of(schema)
 
     def fault(self, operation: Operation | None, answer: Answer) -> str | None:
         """Return what the answer has that the contract does not declare, or lacks."""

@@ -102,7 +102,7 @@ def test_m27_swagger_ui_is_a_version_5() -> None:
 def test_a_file_has_its_media_type() -> None:
     assets = Assets()
     assert assets.get("swagger-ui.css").media_type == "text/css"
-    assert assets.get("docs.js").media_type == "application/javascript"
+    assert assets.get("docs.js").media_type == "text/javascript"
     assert assets.get("favicon-32x32.png").media_type == "image/png"
 
 

@@ -2,52 +2,48 @@
 
 A file is a mapping with `group`, optional `defaults` for its cases, and `cases`. A case has a
 `name` and either `raw` (the whole request) or `method`, `target`, `headers` and `body`, each made
-of *pieces*: text (sent as UTF-8), a list of pieces (joined), or one of the generators below.
+of pieces (see pieces.py). The rest of its keys:
 
-    {$repeat: [piece, n]}           the piece n times
-    {$hex: "ff fe"}                 these bytes
-    {$json: value}                  the value as compact JSON; text in it may be a generator
-    {$nest: [open, n, inner, close]} n times open, inner, n times close
-    {$encode: [piece, codec]}       the text in another character encoding
-    {$base64url: piece}             without padding, as in a token (RFC 7515)
-    {$gzip: piece} {$deflate: piece} compressed
-    {$chunked: [piece, size]}       the chunked coding (RFC 9112, 7.1) in chunks of `size` bytes
-    {$cut: [piece, n]}              the first n bytes
-    {$join: [separator, first, count, piece]} `count` times the piece, `$N` counting from `first`
+    as: user | admin        adds that person's Authorization
+    expect                  a status, a class, `closed`, or a list; [4xx, closed] unless told
+    answers: n              that many answers, and time to see that there is not one more
+    json                    what the answer's body has to hold, among other things
+    forbid                  texts that neither answer nor log may hold, besides the canary
+    echoes: true            the answer may repeat what was sent, as that of a change does
+    within                  seconds until the answer; 8 unless told
+    length: false           no Content-Length is added; head: true: answers have no body
+    one_byte, slices, pause, half_close, linger, deadline   see wire.Delivery
 
 `vary: {NAME: values}` makes one case of each value (of each combination, with several names) and
 puts it in the place of `$NAME`; values are a list, a mapping of label → value, or
-`{$range: [start, stop]}`. `$CANARY`, `$TOKEN`, `$ADMIN_TOKEN`, `$USER_ID`, `$ADDRESS` and `$PORT`
-are filled in when the request is sent.
+`{$range: [start, stop]}`. `$CANARY`, `$TOKEN`, `$ADMIN_TOKEN`, `$USER_ID`, `$ADMIN_ID`,
+`$GENERATION`, `$ADDRESS` and `$PORT` are filled in when the request is sent.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
 import hashlib
 import itertools
-import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import cast
 
 import yaml
 
+from tests.faults.pieces import Piece, render, settle, substitute
 from tests.faults.wire import Delivery
 
-Piece: TypeAlias = "str | int | float | bool | None | list[Piece] | dict[str, Piece]"
-
 CORPUS = Path(__file__).parent / "corpus"
-KEYS = frozenset(
-    "name raw method target headers body as length expect forbid echoes answers json "
-    "head one_byte slices pause half_close linger deadline vary why".split()
-)
+KEYS = frozenset({
+    "name", "raw", "method", "target", "headers", "body", "as", "length", "head", "vary",
+    "expect", "answers", "json", "forbid", "echoes", "within",
+    "one_byte", "slices", "pause", "half_close", "linger", "deadline",
+})  # fmt: skip
 CLOSED = "closed"
 DEADLINE = 20.0
-LINGER = 0.5
+LINGER = 0.3
+WITHIN = 8.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,12 @@ class Case:
     @property
     def json(self) -> Piece:
         """What the body of the answer has to hold, or None."""
-        return _settled(substitute(self.description.get("json"), {"CANARY": self.canary}))
+        return settle(substitute(self.description.get("json"), {"CANARY": self.canary}))
+
+    @property
+    def within(self) -> float:
+        """Seconds that the exchange may take, waiting on our side not counted."""
+        return float(cast("float", self.description.get("within", WITHIN)))
 
     @property
     def answers(self) -> int:
@@ -110,7 +111,7 @@ class Case:
 
     @property
     def echoes(self) -> bool:
-        """Whether the answer may repeat what was sent, as that of a change does; the log may not."""
+        """Whether the answer may repeat what was sent, as that of a change does."""
         return bool(self.description.get("echoes", False))
 
     @property
@@ -147,85 +148,6 @@ class Case:
             token = words["ADMIN_TOKEN" if description["as"] == "admin" else "TOKEN"]
             yield f"Authorization: Bearer {token}".encode()
         yield from (name + b": " + value for name, value in given)
-
-
-def substitute(piece: Piece, words: Mapping[str, Piece]) -> Piece:
-    """`piece` with each `$NAME` replaced: whole by any piece, inside a text by text or pieces."""
-    if isinstance(piece, dict):
-        return {
-            render(substitute(key, words)).decode("utf-8", "surrogatepass"): substitute(item, words)
-            for key, item in piece.items()
-        }
-    if isinstance(piece, list):
-        return [substitute(item, words) for item in piece]
-    if not isinstance(piece, str) or "$" not in piece:
-        return piece
-    parts: list[Piece] = [piece]
-    for name in sorted(words, key=len, reverse=True):
-        mark = f"${name}"
-        for index, part in reversed(list(enumerate(parts))):
-            if isinstance(part, str) and mark in part:
-                split = part.split(mark)
-                woven = [item for text in split for item in (text, words[name])][:-1]
-                parts[index : index + 1] = [item for item in woven if item != ""]
-    if len(parts) == 1:
-        return parts[0]
-    if all(isinstance(part, str | int) for part in parts):
-        return "".join(str(part) for part in parts)
-    return parts
-
-
-def render(piece: Piece) -> bytes:
-    """The bytes that a piece stands for."""
-    if isinstance(piece, str):
-        return piece.encode("utf-8", "surrogatepass")
-    if isinstance(piece, list):
-        return b"".join(render(item) for item in piece)
-    if isinstance(piece, dict):
-        [(generator, argument)] = piece.items()
-        return _generate(generator, argument)
-    return str(piece).encode()
-
-
-def _generate(generator: str, argument: Piece) -> bytes:
-    match generator, argument:
-        case "$repeat", [item, int(times)]:
-            return render(item) * times
-        case "$hex", str(digits):
-            return bytes.fromhex(digits)
-        case "$json", value:
-            return json.dumps(_settled(value), ensure_ascii=False, separators=(",", ":")).encode(
-                "utf-8", "surrogatepass"
-            )
-        case "$nest", [opening, int(depth), inner, closing]:
-            return render(opening) * depth + render(inner) + render(closing) * depth
-        case "$encode", [item, str(codec)]:
-            return render(item).decode().encode(codec)
-        case "$base64url", item:
-            return base64.urlsafe_b64encode(render(item)).rstrip(b"=")
-        case "$gzip", item:
-            return gzip.compress(render(item), mtime=0)
-        case "$deflate", item:
-            return zlib.compress(render(item))
-        case "$chunked", [item, int(size)]:
-            data = render(item)
-            parts = [data[at : at + size] for at in range(0, len(data), size)]
-            return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in [*parts, b""])
-        case "$cut", [item, int(length)]:
-            return render(item)[:length]
-        case "$join", [str(separator), int(first), int(count), item]:
-            numbers = range(first, first + count)
-            return separator.encode().join(render(substitute(item, {"N": n})) for n in numbers)
-    raise ValueError(f"no generator {generator} takes {argument!r}")
-
-
-def _settled(value: Piece) -> Piece:
-    """A JSON value whose generators have become text."""
-    if isinstance(value, dict):
-        if len(value) == 1 and next(iter(value)) in {"$repeat", "$nest", "$join"}:
-            return render(value).decode()
-        return {key: _settled(item) for key, item in value.items()}
-    return [_settled(item) for item in value] if isinstance(value, list) else value
 
 
 def _labelled(values: Piece) -> Sequence[tuple[str, Piece]]:

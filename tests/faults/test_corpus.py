@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from typing import Any
 
 import pytest
 from openapi_schema_validator import OAS30Validator
@@ -18,10 +19,11 @@ from openapi_schema_validator import OAS30Validator
 from tests.faults.cases import Case, load
 from tests.faults.verdict import Judge
 from tests.faults.wire import MalformedAnswer, exchange
-from tests.live import LiveServer
+from tests.live import LiveServer, running_server
 
 CASES = load()
 PASSWORD = "correct horse battery staple 9"
+USER = {"name": "Corpus User", "password": PASSWORD}
 JSON_TYPE: Mapping[str, str] = {"Content-Type": "application/json"}
 
 
@@ -41,41 +43,49 @@ class People:
             ADMIN_PASSWORD=PASSWORD,
         )  # fmt: skip
         token = self._token(email)
-        bearer = {"Authorization": f"Bearer {token}"}
-        admin_id = str(self._ask("GET", "/v1/profile", None, 200, bearer)["id"])
+        admin = self.ask("GET", "/v1/profile", headers={"Authorization": f"Bearer {token}"})
         port = str(self.server.port)
-        self.words.update(PORT=port, ADMIN_TOKEN=token, ADMIN_ID=admin_id)
+        self.words.update(PORT=port, ADMIN_TOKEN=token, ADMIN_ID=str(admin["id"]))
 
     def renew(self) -> None:
         """Make a user, and sign them in."""
         self.generation += 1
         email = f"kassi{self.generation}@example.org"
-        user = {"name": "Corpus User", "email": email, "password": PASSWORD}
-        user_id = str(self._ask("POST", "/v1/users", user, 201)["id"])
-        generation = str(self.generation)
-        self.words.update(USER_ID=user_id, GENERATION=generation, TOKEN=self._token(email))
+        user = self.ask("POST", "/v1/users", {**USER, "email": email})
+        self.words.update(
+            USER_ID=str(user["id"]), GENERATION=str(self.generation), TOKEN=self._token(email)
+        )
 
     def _token(self, email: str) -> str:
-        body = {"email": email, "password": PASSWORD}
-        return str(self._ask("POST", "/v1/auth/token", body, 200)["access_token"])
+        token = self.ask("POST", "/v1/auth/token", {"email": email, "password": PASSWORD})
+        return str(token["access_token"])
 
-    def _ask(
+    def ask(
         self,
         method: str,
         path: str,
-        body: dict[str, str] | None,
-        expected: int,
+        body: Mapping[str, str] | None = None,
         headers: Mapping[str, str] = JSON_TYPE,
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
+        """Send an ordinary request, which has to succeed; the body of its answer."""
         connection = HTTPConnection(self.server.host, self.server.port, timeout=30)
+        # Signing in is limited by address, so that each user needs another.
         address = {"X-Forwarded-For": f"198.19.0.{self.generation % 250 + 1}"}
         text = json.dumps(body) if body else None
         connection.request(method, path, text, {**headers, **address})
         response = connection.getresponse()
-        answer: dict[str, object] = json.loads(response.read())
+        answer: dict[str, Any] = json.loads(response.read())
         connection.close()
-        assert response.status == expected, answer
+        assert response.status < 300, answer
         return answer
+
+
+@pytest.fixture(scope="module")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    folder = tmp_path_factory.mktemp("corpus")
+    # The proxy is the test itself, which gives each case an address of its own.
+    with running_server(folder, TRUSTED_PROXIES="127.0.0.1", METRICS_PORT="0") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +97,11 @@ def people(live_server: LiveServer) -> People:
 
 
 @pytest.fixture(scope="module")
-def judge(live_server: LiveServer) -> Iterator[Judge]:
-    connection = HTTPConnection(live_server.host, live_server.port, timeout=30)
-    connection.request("GET", "/openapi.json")
-    contract = json.loads(connection.getresponse().read())
-    connection.close()
-    schema = {"$ref": "#/components/schemas/Problem", "components": contract["components"]}
-    yield Judge(OAS30Validator(schema), live_server.url)
+def judge(people: People) -> Judge:
+    contract = people.ask("GET", "/openapi.json")
+    components = {"$ref": "#/components/schemas/Problem", "components": contract["components"]}
+    listed = people.ask("GET", "/problems")["items"]
+    return Judge(OAS30Validator(components), frozenset(item["type"] for item in listed))
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])

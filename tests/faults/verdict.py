@@ -23,10 +23,10 @@ INTERNALS = (
 
 @dataclass(frozen=True)
 class Judge:
-    """Knows the served contract's Problem schema and where its problem types are."""
+    """Knows the served contract's Problem schema and the types that `GET /problems` explains."""
 
     problem: OAS30Validator
-    url: str
+    types: frozenset[str]
 
     def faults(self, case: Case, exchange: Exchange, log: str) -> list[str]:
         """Sentences that say what is wrong; `log` is what the server wrote meanwhile."""
@@ -37,6 +37,10 @@ class Judge:
         ]
 
     def _shape(self, case: Case, exchange: Exchange) -> Iterator[str]:
+        if exchange.answers and exchange.seconds > case.within:
+            yield f"{exchange.seconds:.1f} s until the answer, not {case.within:.1f} s"
+        if exchange.rest:
+            yield f"{len(exchange.rest)} bytes that belong to no complete answer"
         if not exchange.answers:
             if not exchange.closed:
                 yield f"neither an answer nor a closed connection in {exchange.seconds:.0f} s"
@@ -66,25 +70,30 @@ class Judge:
         companion = COMPANIONS.get(answer.status)
         if companion and not answer.header(companion):
             yield f"{answer.status} without {companion}"
-        if case.is_head:
-            if answer.body:
-                yield "a body in answer to HEAD"
-            return
+        if not case.is_head:
+            yield from self._document(answer)
+        elif answer.body:
+            yield "a body in answer to HEAD"
+
+    def _document(self, answer: Answer) -> Iterator[str]:
         try:
             problem = json.loads(answer.body)
         except ValueError:
             yield f"the body is not JSON: {answer.body[:80]!r}"
             return
-        for error in self.problem.iter_errors(problem):
-            yield f"the body is not a Problem at {error.json_path}: {error.validator}"
-        if not isinstance(problem, dict):
+        invalid = [
+            f"the body is not a Problem at {error.json_path}: {error.validator}"
+            for error in self.problem.iter_errors(problem)
+        ]
+        if invalid:
+            yield from invalid
             return
-        if problem.get("status") != answer.status:
-            yield f"status {problem.get('status')} in the body, {answer.status} in the status line"
-        if not str(problem.get("type")).startswith(f"{self.url}/problems/"):
-            yield f"type {problem.get('type')} is not under /problems/"
-        if (answer.header("x-request-id") or "-") not in str(problem.get("instance")):
-            yield f"instance {problem.get('instance')} is not the X-Request-ID"
+        if problem["status"] != answer.status:
+            yield f"status {problem['status']} in the body, {answer.status} in the status line"
+        if problem["type"] not in self.types:
+            yield f"type {problem['type']} is none of those under /problems"
+        if (answer.header("x-request-id") or "-") not in problem["instance"]:
+            yield f"instance {problem['instance']} is not the X-Request-ID"
 
 
 def leaks(case: Case, exchange: Exchange, log: str) -> Iterator[str]:

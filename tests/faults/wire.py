@@ -40,12 +40,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Exchange:
-    """What one connection gave: complete final answers, all bytes received, how it ended."""
+    """What one connection gave: complete final answers, all bytes received, how and when it ended.
+
+    `rest` are bytes behind the last complete answer, of which there should be none; `seconds` are
+    those until the first answer, or until the end where there was none.
+    """
 
     answers: tuple[Answer, ...]
     received: bytes
+    rest: bytes
     closed: bool
-    sent_all: bool
     seconds: float
 
 
@@ -85,60 +89,84 @@ def exchange(
 
     Raises MalformedAnswer, and OSError when the connection cannot be made.
     """
-    started = time.monotonic()
     with socket.create_connection((host, port), timeout=delivery.deadline) as peer:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        peer.setblocking(False)
-        received, closed, sent_all = _converse(peer, request, delivery, started, head=head)
-    answers = tuple(parse(received, closed=closed, head=head))
-    return Exchange(answers, received, closed, sent_all, time.monotonic() - started)
+        peer.settimeout(0)
+        return _Conversation(peer, request, delivery, head=head).hold()
 
 
-def _converse(
-    peer: socket.socket, request: bytes, delivery: Delivery, started: float, *, head: bool
-) -> tuple[bytes, bool, bool]:
-    received = bytearray()
-    pieces = delivery.pieces(request)
-    pending = memoryview(next(pieces, b""))
-    sending, not_before, until = True, 0.0, started + delivery.deadline
-    answered = False
-    while (now := time.monotonic()) < until:
-        want_write = sending and now >= not_before
-        wait = max(0.0, min(until, not_before if now < not_before else until) - now)
-        readable, writable, _ = select.select([peer], [peer] if want_write else [], [], wait)
-        if readable:
-            try:
-                data = peer.recv(READ_SIZE)
-            except ConnectionError:
-                return bytes(received), True, not sending
-            if not data:
-                return bytes(received), True, not sending
-            received += data
-            if not answered and parse(bytes(received), closed=False, head=head):
-                answered = True
-                until = min(until, time.monotonic() + delivery.linger)
-        elif writable:
-            try:
-                pending = pending[peer.send(pending) :]
-            except ConnectionError:
-                # The server has hung up; what it said before may still be waiting to be read.
-                sending = False
-                continue
-            if not pending:
-                following = next(pieces, None)
-                if following is None:
-                    sending = False
-                    if delivery.half_close:
-                        peer.shutdown(socket.SHUT_WR)
-                else:
-                    pending = memoryview(following)
-                    not_before = time.monotonic() + delivery.pause
-    return bytes(received), False, not sending
+class _Conversation:
+    """One request on its way out while the answers come in."""
+
+    def __init__(
+        self, peer: socket.socket, request: bytes, delivery: Delivery, *, head: bool
+    ) -> None:
+        self._peer = peer
+        self._delivery = delivery
+        self._head = head
+        self._pieces = delivery.pieces(request)
+        self._piece: memoryview | None = memoryview(next(self._pieces, b""))
+        self._received = bytearray()
+        self._closed = False
+        self._send_after = 0.0
+        self._started = time.monotonic()
+        self._until = self._started + delivery.deadline
+        self._answered: float | None = None
+
+    def hold(self) -> Exchange:
+        """Send and listen until the server closes or the time is up."""
+        while not self._closed and (now := time.monotonic()) < self._until:
+            waiting = self._piece is not None and now < self._send_after
+            writers = [self._peer] if self._piece is not None and not waiting else []
+            pause = (self._send_after if waiting else self._until) - now
+            readable, writable, _ = select.select([self._peer], writers, [], pause)
+            if readable:
+                self._read()
+            elif writable:
+                self._write()
+        received = bytes(self._received)
+        answers, rest = parse(received, closed=self._closed, head=self._head)
+        ended = self._answered or time.monotonic()
+        return Exchange(tuple(answers), received, rest, self._closed, ended - self._started)
+
+    def _read(self) -> None:
+        try:
+            data = self._peer.recv(READ_SIZE)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._closed = True
+            return
+        self._received += data
+        if self._answered is not None:
+            return
+        answers, _ = parse(bytes(self._received), closed=False, head=self._head)
+        if answers:
+            self._answered = time.monotonic()
+            self._until = min(self._until, self._answered + self._delivery.linger)
+
+    def _write(self) -> None:
+        assert self._piece is not None
+        try:
+            self._piece = self._piece[self._peer.send(self._piece) :]
+        except ConnectionError:
+            # The server has hung up; what it said before may still be waiting to be read.
+            self._piece = None
+            return
+        if self._piece:
+            return
+        following = next(self._pieces, None)
+        self._piece = None if following is None else memoryview(following)
+        self._send_after = time.monotonic() + self._delivery.pause
+        if following is None and self._delivery.half_close:
+            self._peer.shutdown(socket.SHUT_WR)
 
 
-def parse(received: bytes, *, closed: bool, head: bool) -> list[Answer]:
-    """The complete final answers in `received`; an incomplete last one counts only as malformed
-    when the connection is `closed`."""
+def parse(received: bytes, *, closed: bool, head: bool) -> tuple[list[Answer], bytes]:
+    """Return the complete final answers in `received`, and the bytes after them.
+
+    Raises MalformedAnswer, also for an answer that was cut off by the end of the connection.
+    """
     answers: list[Answer] = []
     rest = received
     while rest:
@@ -147,12 +175,13 @@ def parse(received: bytes, *, closed: bool, head: bool) -> list[Answer]:
             break
         answer, rest = parsed
         answers.append(answer)
-    return answers
+    return answers, rest
 
 
 def _parse_one(received: bytes, *, closed: bool, head: bool) -> tuple[Answer, bytes] | None:
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-    connection.send(h11.Request(method="HEAD" if head else "GET", target="/", headers=[("Host", "")]))
+    method = "HEAD" if head else "GET"
+    connection.send(h11.Request(method=method, target="/", headers=[("Host", "")]))
     connection.send(h11.EndOfMessage())
     final: h11.Response | None = None
     body = bytearray()
@@ -174,6 +203,6 @@ def _parse_one(received: bytes, *, closed: bool, head: bool) -> tuple[Answer, by
         raise MalformedAnswer(f"{error}: {received[:200]!r}") from error
     if final is None:
         return None
-    headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in final.headers)
-    answer = Answer(final.status_code, final.reason.decode("latin-1"), headers, bytes(body))
+    fields = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in final.headers)
+    answer = Answer(final.status_code, final.reason.decode("latin-1"), fields, bytes(body))
     return answer, connection.trailing_data[0]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import count
+from typing import TypedDict, Unpack
 
 from sqlalchemy.orm import Session
 
@@ -10,6 +11,16 @@ from models.page import Page
 from models.user import Role, User
 
 _numbers = count(1)
+
+
+class Change(TypedDict, total=False):
+    """What can be changed of an account."""
+
+    name: str
+    email: str
+    role: Role
+    active: bool
+    password_hash: str
 
 
 @dataclass(frozen=True)
@@ -45,9 +56,7 @@ def make_user(
 
 def read_user(database: Database, user_id: int) -> User:
     """Read an account as it is now."""
-    return database.transact(
-        lambda session: User.visible_to(session, ROOT, user_id), write=False
-    )
+    return database.transact(lambda session: User.visible_to(session, ROOT, user_id), write=False)
 
 
 def read_page(
@@ -65,23 +74,12 @@ def read_page(
     )
 
 
-def change_user(
-    database: Database,
-    user_id: int,
-    *,
-    name: str | None = None,
-    email: str | None = None,
-    role: Role | None = None,
-    active: bool | None = None,
-    password_hash: str | None = None,
-) -> User:
+def change_user(database: Database, user_id: int, **change: Unpack[Change]) -> User:
     """Change an account in a transaction of its own."""
 
     def work(session: Session) -> User:
         user = User.visible_to(session, ROOT, user_id)
-        user.change(
-            session, name=name, email=email, role=role, active=active, password_hash=password_hash
-        )
+        user.change(session, **change)
         return user
 
     return database.transact(work, write=True)

@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001 - twins look alike
+# ruff: noqa: RUF001, RUF003 - twins look alike
 import unicodedata
 
 import pytest

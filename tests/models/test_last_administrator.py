@@ -55,15 +55,11 @@ def test_nobody_else_is_kept_by_this_rule(
 def test_the_last_administrator_may_change_in_every_other_way(database: Database) -> None:
     admin = make_user(database, role="admin")
 
-    change_user(
-        database, admin.id, name="Root", email="r@example.com", role="admin", active=True
-    )
+    change_user(database, admin.id, name="Root", email="r@example.com", role="admin", active=True)
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_administrators_who_remove_each_other_leave_one(
-    database: Database, attempt: int
-) -> None:
+def test_administrators_who_remove_each_other_leave_one(database: Database, attempt: int) -> None:
     admins = [make_user(database, role="admin").id for _ in range(6)]
     ways = list(REMOVALS.values())
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from models.database import Database
 from models.errors import DatabaseUnavailable
 from models.postgresql import BoundedConnection
-from tests.databases import make_database_url
+from tests.databases import CLOSE_SESSIONS, make_database_url
 from tests.models.people import make_user, read_page
 from tests.models.relay import Relay, relay_to
 
@@ -44,10 +44,13 @@ def relay(url: str) -> Iterator[Relay]:
 
 def through(relay: Relay, url: str) -> str:
     return (
-        make_url(url)
-        .set(host="127.0.0.1", port=relay.port)
-        .render_as_string(hide_password=False)
+        make_url(url).set(host="127.0.0.1", port=relay.port).render_as_string(hide_password=False)
     )
+
+
+def end_sessions(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(CLOSE_SESSIONS)
 
 
 def setting(database: Database, name: str, *, write: bool) -> object:
@@ -167,14 +170,6 @@ def test_a_connection_lost_in_a_transaction_is_unavailable_once(
     assert database.is_ready()
 
 
-def end_sessions(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-
-
 def test_a_server_that_refuses_connections_is_unavailable() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -199,9 +194,7 @@ def test_a_server_that_accepts_and_says_nothing_is_unavailable_in_time() -> None
         assert monotonic() - start < 6
 
 
-def test_a_server_that_falls_silent_is_unavailable_until_it_is_back(
-    url: str, relay: Relay
-) -> None:
+def test_a_server_that_falls_silent_is_unavailable_until_it_is_back(url: str, relay: Relay) -> None:
     database = Database(through(relay, url), statement_timeout=0.5, connect_timeout=2)
     assert not read_page(database).items
     assert database.is_ready()

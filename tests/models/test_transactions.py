@@ -36,7 +36,7 @@ def test_the_result_is_given_after_the_commit(database: Database) -> None:
 
 
 @pytest.mark.parametrize("write", [True, False])
-def test_any_error_rolls_back(database: Database, write: bool) -> None:
+def test_any_error_rolls_back(database: Database, *, write: bool) -> None:
     alice = make_user(database, name="Alice")
 
     def work(session: Session) -> None:
@@ -242,6 +242,6 @@ def test_no_more_connections_are_opened_than_allowed(database_url: str) -> None:
     ["", "concord.db", "mysql://root:hunter22@127.0.0.1/x", "sqlite://", "sqlite:///:memory:"],
 )
 def test_a_url_that_names_no_usable_database_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="SQLite|sqlite") as error:
+    with pytest.raises(ValueError, match="sqlite://") as error:
         Database(url)
     assert "hunter22" not in str(error.value)

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from models.database import Database
@@ -15,6 +15,7 @@ from models.errors import (
 from models.user import TokenState, User
 from tests.models.people import (
     ROOT,
+    Change,
     Person,
     change_user,
     erase_user,
@@ -67,7 +68,9 @@ def test_a_naive_time_is_not_stored(database: Database) -> None:
         database.transact(lambda session: session.merge(user), write=True)
 
 
-@pytest.mark.parametrize("twin", ["alice@example.com", "ALICE@example.COM", "al\u0131ce@example.com"])
+@pytest.mark.parametrize(
+    "twin", ["alice@example.com", "ALICE@example.COM", "al\u0131ce@example.com"]
+)
 def test_a_twin_of_an_address_cannot_be_registered(database: Database, twin: str) -> None:
     register(database, "Alice", "alice@example.com")
 
@@ -212,9 +215,7 @@ def test_changing_nothing_changes_nothing(database: Database) -> None:
         {"password_hash": "another"},
     ],
 )
-def test_changing_what_signs_in_ends_all_tokens(
-    database: Database, change: dict[str, object]
-) -> None:
+def test_changing_what_signs_in_ends_all_tokens(database: Database, change: Change) -> None:
     alice = make_user(database, email="alice@example.com")
 
     assert change_user(database, alice.id, **change).token_version == 2
@@ -275,16 +276,19 @@ def test_of_changes_to_one_version_only_the_first_is_made(database: Database) ->
 
     results = together(*(lambda name=name: rename(name) for name in "ABCDEF"))
 
-    assert sorted(type(result).__name__ for result in results) == ["NoneType"] + [
-        "VersionMismatch"
-    ] * 5
+    assert (
+        sorted(type(result).__name__ for result in results)
+        == ["NoneType"] + ["VersionMismatch"] * 5
+    )
     assert read_user(database, alice.id).version == 2
 
 
 def test_an_upgraded_hash_ends_no_token_and_is_no_change(database: Database) -> None:
     alice = make_user(database, password_hash="old")
 
-    database.transact(lambda s: s.merge(alice, load=False).upgrade_password_hash(s, "new"), write=True)
+    database.transact(
+        lambda s: s.merge(alice, load=False).upgrade_password_hash(s, "new"), write=True
+    )
 
     upgraded = read_user(database, alice.id)
     assert upgraded.password_hash == "new"
@@ -296,6 +300,8 @@ def test_an_upgraded_hash_does_not_undo_a_change_of_password(database: Database)
     alice = make_user(database, password_hash="old")
     change_user(database, alice.id, password_hash="chosen meanwhile")
 
-    database.transact(lambda s: s.merge(alice, load=False).upgrade_password_hash(s, "new"), write=True)
+    database.transact(
+        lambda s: s.merge(alice, load=False).upgrade_password_hash(s, "new"), write=True
+    )
 
     assert read_user(database, alice.id).password_hash == "chosen meanwhile"

@@ -1,0 +1,99 @@
+"""Everybody who could ask for something: the account that they ask for, and what they show."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from models.user import User
+from tests.api.accounts import bearer, edit_account, make_account, token_for
+from tests.api.forging import Forger
+from tests.service import Service
+
+Headers: TypeAlias = dict[str, str]
+Caller: TypeAlias = Callable[[Service], tuple[User, Headers]]
+"""Gives the account that a path names, and the headers that the caller sends."""
+
+
+def _forged(forge: Callable[[Forger], str]) -> Caller:
+    def caller(service: Service) -> tuple[User, Headers]:
+        user = make_account(service)
+        return user, bearer(forge(Forger(service, user)))
+
+    return caller
+
+
+def _expired(forger: Forger) -> str:
+    now = int(time.time())
+    return forger.signed(claims=forger.claims(iat=now - 3600, nbf=now - 3600, exp=now))
+
+
+def _nobody(service: Service) -> tuple[User, Headers]:
+    return make_account(service), {}
+
+
+def _disabled(service: Service) -> tuple[User, Headers]:
+    user = make_account(service)
+    edit_account(service, user.id, lambda session, row: row.change(session, active=False))
+    return user, bearer(token_for(service, user))
+
+
+def _deleted(service: Service) -> tuple[User, Headers]:
+    user = make_account(service)
+    edit_account(service, user.id, lambda session, row: row.erase(session))
+    return user, bearer(token_for(service, user))
+
+
+def _promoted(service: Service) -> tuple[User, Headers]:
+    user = make_account(service)
+    edit_account(service, user.id, lambda session, row: row.change(session, role="admin"))
+    return user, bearer(token_for(service, user))
+
+
+def _demoted(service: Service) -> tuple[User, Headers]:
+    make_account(service, role="admin")
+    user = make_account(service, role="admin")
+    edit_account(service, user.id, lambda session, row: row.change(session, role="user"))
+    return user, bearer(token_for(service, user))
+
+
+def _user(service: Service) -> tuple[User, Headers]:
+    user = make_account(service)
+    return user, bearer(token_for(service, user))
+
+
+def _other_user(service: Service) -> tuple[User, Headers]:
+    return make_account(service), bearer(token_for(service, make_account(service)))
+
+
+def _administrator(service: Service) -> tuple[User, Headers]:
+    administrator = make_account(service, role="admin")
+    return make_account(service), bearer(token_for(service, administrator))
+
+
+USER, OTHER_USER, ADMINISTRATOR = "user", "other user", "administrator"
+
+REFUSED: Mapping[str, Caller] = {
+    "no token": _nobody,
+    "malformed token": _forged(lambda forger: forger.signed().replace(".", "", 1)),
+    "expired token": _forged(_expired),
+    "token of another key": _forged(Forger.signed_by_stranger),
+    "token for another audience": _forged(
+        lambda forger: forger.signed(claims=forger.claims(aud="https://other.example"))
+    ),
+    "token of another issuer": _forged(
+        lambda forger: forger.signed(claims=forger.claims(iss="https://other.example"))
+    ),
+    "unsigned token": _forged(lambda forger: forger.unsigned("none")),
+    "token signed with the public key": _forged(lambda forger: forger.shared(forger.public_pem)),
+    "disabled account": _disabled,
+    "deleted account": _deleted,
+    "promoted since": _promoted,
+    "demoted since": _demoted,
+}
+"""Those whom no operation that needs a token may serve. Each sends the token that they had."""
+
+ADMITTED: Mapping[str, Caller] = {
+    USER: _user,
+    OTHER_USER: _other_user,
+    ADMINISTRATOR: _administrator,
+}

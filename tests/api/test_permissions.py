@@ -1,0 +1,140 @@
+"""Who may do what: every operation of the contract, asked for by everybody who could ask.
+
+What is expected is computed from the contract's `security`, the scopes of the two roles and who
+owns an account. No operation is named here, so that a new one is tested as soon as it is declared.
+"""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.api.accounts import (
+    bearer,
+    edit_account,
+    fresh_address,
+    fresh_email,
+    make_account,
+    read_account,
+    token_for,
+)
+from tests.api.answers import comparable, problem
+from tests.api.callers import ADMINISTRATOR, ADMITTED, OTHER_USER, REFUSED, USER
+from tests.api.calling import Operation, operations
+from tests.service import PASSWORD, Service
+
+pytestmark = pytest.mark.mission("M18")
+
+OPERATIONS = operations()
+OWNED = [operation for operation in OPERATIONS if operation.is_owned]
+READING = [operation for operation in OPERATIONS if operation.method == "GET"]
+
+USER_SCOPES = frozenset({"profile:read", "profile:write", "users:read", "users:write"})
+SCOPES = {
+    USER: USER_SCOPES,
+    OTHER_USER: USER_SCOPES,
+    ADMINISTRATOR: USER_SCOPES | {"users:list"},
+}
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[httpx.Client]:
+    """One client for all callers: whoever calls says so, and has a network address of their own."""
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        yield client
+
+
+def expected(operation: Operation, caller: str) -> int:
+    """What the contract and the ownership of accounts make of it."""
+    if operation.scopes is None:
+        return operation.success
+    if caller in REFUSED:
+        return 401
+    if not operation.scopes <= SCOPES[caller]:
+        return 403
+    if operation.is_owned and caller == OTHER_USER:
+        return 404
+    return operation.success
+
+
+@pytest.mark.parametrize("caller", [*REFUSED, *ADMITTED])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+def test_an_operation_serves_those_whom_the_contract_admits(
+    service: Service, client: httpx.Client, operation: Operation, caller: str
+) -> None:
+    account, headers = {**REFUSED, **ADMITTED}[caller](service)
+    # Registering needs an address that is free, signing in one that has a password.
+    email = fresh_email() if operation.success == 201 else make_account(service).email
+    answer = operation.call(
+        client,
+        headers | fresh_address(),
+        user_id=account.id,
+        members={"email": email, "password": PASSWORD},
+    )
+    assert answer.status_code == expected(operation, caller), answer.text
+    # RFC 6750, section 3: whoever lacks a token, or the scope, is told so.
+    assert ("www-authenticate" in answer.headers) is (answer.status_code in (401, 403))
+    if answer.status_code >= 400:
+        slugs = {401: "not-authenticated", 403: "not-permitted", 404: "not-found"}
+        assert problem(answer) == slugs[answer.status_code]
+
+
+@pytest.mark.parametrize("caller", [*REFUSED, OTHER_USER])
+def test_a_refused_change_or_deletion_changes_nothing(
+    service: Service, client: httpx.Client, caller: str
+) -> None:
+    account, headers = {**REFUSED, **ADMITTED}[caller](service)
+    before = read_account(service, account.id)
+    for operation in OWNED:
+        operation.call(client, headers, user_id=account.id, members={"name": "Mallory"})
+    after = read_account(service, account.id)
+    assert (after.version, after.name) == (before.version, before.name)
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+@pytest.mark.parametrize("missing", ["never used", "erased", "the largest", "zero", "not a number"])
+def test_another_ones_account_looks_as_one_that_does_not_exist(
+    service: Service, client: httpx.Client, method: str, missing: str
+) -> None:
+    caller = bearer(token_for(service, make_account(service)))
+    erased = make_account(service).id
+    edit_account(service, erased, lambda session, row: row.erase(session))
+    ids = {
+        "never used": "987654321",
+        "erased": str(erased),
+        "the largest": str(2**63 - 1),
+        "zero": "0",
+        "not a number": "me",
+    }
+
+    def ask(user_id: str | int) -> httpx.Response:
+        body = {"role": "admin", "name": "Mallory"} if method == "PATCH" else None
+        headers = {**caller, "If-Match": '"999"'} if method != "GET" else caller
+        return client.request(method, f"/v1/users/{user_id}", json=body, headers=headers)
+
+    foreign, absent = comparable(ask(make_account(service).id)), comparable(ask(ids[missing]))
+    assert foreign.status == 404
+    if missing in ("zero", "not a number"):
+        # No resource can have this path, which everybody can read in the contract.
+        assert absent.status == 404
+    else:
+        assert foreign == absent
+
+
+@pytest.mark.parametrize("operation", READING, ids=lambda operation: operation.id)
+def test_head_admits_those_whom_get_admits(
+    service: Service, client: httpx.Client, operation: Operation
+) -> None:
+    for caller in ("no token", "disabled account", USER, OTHER_USER, ADMINISTRATOR):
+        account, headers = {**REFUSED, **ADMITTED}[caller](service)
+        path = operation.path.replace("{user_id}", str(account.id))
+        got = client.get(path, params=operation.query, headers=headers | fresh_address())
+        head = client.head(path, params=operation.query, headers=headers | fresh_address())
+        assert head.status_code == got.status_code == expected(operation, caller)
+        assert head.content == b""
+
+
+def test_every_operation_that_needs_a_token_names_one_scope_of_some_role() -> None:
+    for operation in OPERATIONS:
+        assert operation.scopes is None or operation.scopes <= SCOPES[ADMINISTRATOR]
+        assert operation.scopes is None or len(operation.scopes) == 1
