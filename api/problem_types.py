@@ -106,7 +106,7 @@ KINDS: tuple[ProblemKind, ...] = (
         "Email taken",
         "Another account has this email address.",
         "When an account is created or its address is changed. Addresses that differ only in "
-        "case, or in characters that look alike, are the same.",
+        "case, or in how Unicode writes their characters, are the same.",
         "Sign in to that account, or use another address.",
     ),
     ProblemKind(

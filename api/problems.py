@@ -88,6 +88,7 @@ class Problems:
         kind = self.types[_kind_of(error)]
         members: dict[str, object] = {
             "type": kind.type,
+            "code": kind.slug,
             "title": kind.title,
             "status": kind.status,
             "detail": getattr(error, "detail", kind.meaning)

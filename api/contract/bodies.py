@@ -74,7 +74,7 @@ def read_json(body: Body, fields: Mapping[str, str], text: bytes) -> JSON:
         raise _fault("json", f"cannot be read: {error}") from None
     if not body.validator.is_valid(value):
         raise InvalidBody(*body.validator.faults(value))
-    return body.validator.normalise(value) if body.validator.normalise else value
+    return body.normalise(value) if body.normalise else value
 
 
 def _check_media_type(field: str) -> None:

@@ -16,7 +16,6 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 )
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
-_PAIR = re.compile(r'\s*([A-Za-z]+)=(?:"([^"]*)"|([^";,\s]*))\s*')
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,7 @@ class Forwarding:
 
     def origin(self, peer: str, fields: Mapping[str, str]) -> Origin:
         """Return where a request came from; `peer` is the socket's other end."""
+        peer = _address(peer) or peer
         if not self._trusted or not self._is_trusted(peer):
             return Origin(peer, self._public_url)
         elements = _elements(fields)
@@ -81,17 +81,23 @@ def _elements(fields: Mapping[str, str]) -> list[dict[str, str]] | None:
             legacy = legacy or [{}]
             legacy[-1][name] = value
     standard = [
-        {name.lower(): quoted or plain for name, quoted, plain in _PAIR.findall(element)}
-        for element in fields.get("forwarded", "").split(",")
-        if element.strip()
+        _pairs(element) for element in fields.get("forwarded", "").split(",") if element.strip()
     ]
     if legacy and standard:
-        return legacy if _senders(legacy) == _senders(standard) else None
+        return legacy if _said(legacy) == _said(standard) else None
     return legacy or standard
 
 
-def _senders(elements: list[dict[str, str]]) -> list[str | None]:
-    return [_address(element.get("for", "")) for element in elements]
+def _pairs(element: str) -> dict[str, str]:
+    """Read one element of `Forwarded` (RFC 7239, section 4) without a regular expression."""
+    pairs = (pair.partition("=") for pair in element.split(";"))
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+
+
+def _said(elements: list[dict[str, str]]) -> list[object]:
+    """Return what the elements say that is acted on, in a form that can be compared."""
+    senders: list[object] = [_address(element.get("for", "")) for element in elements]
+    return [*senders, elements[-1].get("host"), elements[-1].get("proto")]
 
 
 def _address(text: str) -> str | None:
@@ -101,7 +107,13 @@ def _address(text: str) -> str | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
+    if "%" in text:
+        # A scope id is any text, and says nothing outside of the machine that wrote it.
+        return None
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
         return None
+    # A socket of both kinds shows IPv4 clients as IPv6 addresses (RFC 4291, section 2.5.5.2).
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)

@@ -10,10 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
 
-from api.contract import conditional, parameters
+from api.contract import conditional, negotiation, parameters
 from api.contract.bodies import read_json, receive_body
 from api.contract.bridge import Bridge
 from api.contract.cors import Cors
@@ -116,15 +114,15 @@ class Engine:
         if match is None:
             raise NoSuchResource
         resource = match.resource
+        values = parameters.decode_path(resource.path_parameters, match.values)
+        if values is None:
+            raise NoSuchResource
+        request.path_values = values
         if request.method == "OPTIONS":
             headers: HeaderList = [("Allow", resource.allow)]
             return Answer(204, headers + parts.cors.preflight(request, resource))
         operation = _operation(resource, request.method)
         request.operation = operation
-        values = parameters.decode_path(operation.path_parameters, match.values)
-        if values is None:
-            raise NoSuchResource
-        request.path_values = values
         await self._admit(request, operation)
         self._decode(request, operation)
         if operation.body is not None:
@@ -237,18 +235,10 @@ def _operation(resource: Resource, method: str) -> Operation:
 
 
 def _negotiate(operation: Operation, accept: str) -> str:
-    """Return the media type of the answer (RFC 9110, section 12.5.1).
-
-    Raises:
-        NotAcceptable: the client takes none of those that the operation has.
-    """
     available = operation.success.media_types
     if not available:
         return ""
-    if accept in ("", "*/*", available[0]):
-        return available[0]
-    wanted = parse_accept_header(accept, MIMEAccept)
-    chosen = wanted.best_match(available) if wanted else available[0]
+    chosen = negotiation.choose(accept, available)
     if chosen is None:
         raise NotAcceptable(available)
-    return str(chosen)
+    return chosen

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from api.contract.normalisers import Normalise, compile_normaliser
 from api.contract.parameters import Parameter, QueryParameters, compile_parameter
-from api.contract.schemas import SchemaNode, Validator, Validators, resolve
+from api.contract.schemas import SchemaNode, Validator, Validators, flatten, resolve
 from api.contract.serializers import Serializer, compile_serializer
 
 METHODS = ("get", "put", "post", "delete", "patch")
@@ -47,6 +48,7 @@ class Body:
 
     required: bool
     validator: Validator
+    normalise: Normalise | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def _compile(
 
 def _with_schema(bundle: SchemaNode, node: SchemaNode) -> SchemaNode:
     parameter = resolve(bundle, node)
-    return {**parameter, "schema": resolve(bundle, parameter["schema"])}
+    return {**parameter, "schema": flatten(bundle, parameter["schema"])}
 
 
 def _scopes(declared: SchemaNode, bundle: SchemaNode) -> tuple[str, ...] | None:
@@ -165,7 +167,8 @@ def _compile_body(bundle: SchemaNode, declared: SchemaNode, validators: Validato
         return None
     body = resolve(bundle, declared["requestBody"])
     schema = body["content"][JSON_MEDIA_TYPE]["schema"]
-    return Body(bool(body.get("required", False)), validators.of(schema))
+    normalise = compile_normaliser(bundle, schema)
+    return Body(bool(body.get("required", False)), validators.of(schema), normalise)
 
 
 def _compile_rate_limit(declared: SchemaNode) -> RateLimit:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from api.contract.errors import InvalidParameters, ParameterViolation
+from api.contract.errors import ContractViolation, InvalidParameters, ParameterViolation
 from api.contract.schemas import SchemaNode, Validator, Validators
 
 Value: TypeAlias = "str | int | float | bool | list[Value] | None"
@@ -21,6 +21,7 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,309})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?")
 _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SEPARATORS = {"form": ",", "simple": ",", "spaceDelimited": " ", "pipeDelimited": "|"}
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -30,7 +31,11 @@ class _Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One compiled parameter; `argument` is its name in the handler's signature."""
+    """One compiled parameter; `argument` is its name in the handler's signature.
+
+    An array whose items stand in one text has their `separator`; otherwise each item is given by
+    itself.
+    """
 
     name: str
     argument: str
@@ -38,7 +43,7 @@ class Parameter:
     required: bool
     default: Value
     is_array: bool
-    explode: bool
+    separator: str | None
     kind: str
     validator: Validator
 
@@ -49,8 +54,7 @@ class Parameter:
             InvalidParameters: it does not fit the declared type or bounds.
         """
         if self.is_array:
-            items = texts if self.explode else texts[0].split(",")
-            value: Value = [self._read(item) for item in items]
+            value: Value = [self._read(text) for text in texts]
         elif len(texts) > 1:
             raise self.violation("repeated", "may be given only once")
         else:
@@ -78,6 +82,11 @@ def compile_parameter(declared: SchemaNode, validators: Validators) -> Parameter
     is_array = schema.get("type") == "array"
     location = str(declared["in"])
     name = str(declared["name"])
+    kind = str((schema["items"] if is_array else schema).get("type", "string"))
+    style = str(declared.get("style", "form" if location == "query" else "simple"))
+    explode = bool(declared.get("explode", style == "form"))
+    if kind not in _READERS or style not in _SEPARATORS:
+        raise ContractViolation(f"the parameter {name} has a type or style that cannot be decoded")
     return Parameter(
         name=name,
         argument=name.lower().replace("-", "_"),
@@ -85,8 +94,8 @@ def compile_parameter(declared: SchemaNode, validators: Validators) -> Parameter
         required=bool(declared.get("required", False)),
         default=schema.get("default"),
         is_array=is_array,
-        explode=bool(declared.get("explode", location == "query")),
-        kind=str((schema["items"] if is_array else schema).get("type", "string")),
+        separator=None if explode and style == "form" else _SEPARATORS[style],
+        kind=kind,
         validator=validators.of(schema),
     )
 
@@ -106,8 +115,8 @@ class QueryParameters:
         """
         sent: dict[str, list[str]] = {}
         if query_string:
-            for name, text in self._pairs(query_string):
-                sent.setdefault(name, []).append(text)
+            for name, texts in self._pairs(query_string):
+                sent.setdefault(name, []).extend(texts)
         return _decode_all(self.by_name, sent, self._unknown(sent))
 
     def _unknown(self, sent: Iterable[str]) -> list[ParameterViolation]:
@@ -117,23 +126,45 @@ class QueryParameters:
         reason = f"has a parameter that is not declared; declared are: {known}"
         return [ParameterViolation("query", "", "unknown", reason)]
 
-    def _pairs(self, query_string: bytes) -> Iterable[tuple[str, str]]:
+    def _pairs(self, query_string: bytes) -> Iterable[tuple[str, list[str]]]:
+        seen: set[str] = set()
         try:
             for pair in query_string.split(b"&"):
                 if pair:
-                    name, _, text = pair.partition(b"=")
-                    yield _unescape(name), _unescape(text)
+                    raw_name, _, text = pair.partition(b"=")
+                    name = _unescape(raw_name)
+                    yield name, self._texts(name, text, repeated=name in seen)
+                    seen.add(name)
         except ValueError:
             reason = "is not percent-encoded UTF-8"
             fault = ParameterViolation("query", "", "encoding", reason)
             raise InvalidParameters([fault]) from None
+
+    def _texts(self, name: str, text: bytes, *, repeated: bool) -> list[str]:
+        """Split the items of an array before they are decoded (RFC 6570, section 3.2.1)."""
+        parameter = self.by_name.get(name)
+        if parameter is None or not parameter.is_array or parameter.separator is None:
+            return [_unescape(text)]
+        if repeated:
+            raise parameter.violation("repeated", "may be given only once")
+        if parameter.separator == " ":
+            text, separator = text.replace(b"+", b"%20"), b"%20"
+        else:
+            separator = parameter.separator.encode()
+        return [_unescape(item) for item in text.split(separator)]
 
 
 def decode_headers(
     parameters: Mapping[str, Parameter], fields: Mapping[str, str]
 ) -> dict[str, Value]:
     """Decode the declared header parameters, keyed in lower case, from the request's fields."""
-    sent = {name: [fields[name]] for name in parameters if name in fields}
+    sent = {
+        name: [text.strip() for text in fields[name].split(",")]
+        if parameter.is_array
+        else [fields[name]]
+        for name, parameter in parameters.items()
+        if name in fields
+    }
     return _decode_all(parameters, sent, [])
 
 
@@ -141,7 +172,7 @@ def decode_path(parameters: Iterable[Parameter], texts: Iterable[str]) -> dict[s
     """Decode path parameters in the order of the path; None where a value fits no resource."""
     try:
         return {
-            parameter.argument: parameter.decode([text])
+            parameter.argument: parameter.decode(text.split(",") if parameter.is_array else [text])
             for parameter, text in zip(parameters, texts, strict=True)
         }
     except InvalidParameters:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from api.contract.operations import Operation
+from api.contract.parameters import Parameter
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -21,6 +22,11 @@ class Resource:
     path: str
     operations: dict[str, Operation]
     allow: str
+
+    @property
+    def path_parameters(self) -> tuple[Parameter, ...]:
+        """The parameters of the path, which all its operations share."""
+        return next(iter(self.operations.values())).path_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +88,10 @@ class Router:
         if not raw_path.startswith(b"/"):
             return None
         segments = raw_path[1:].split(b"/")
-        if len(segments) > 1 and not segments[-1]:
+        if not segments[-1]:
             segments.pop()
+        if b"" in segments:
+            return None
         try:
             decoded = [_decode(segment) for segment in segments]
         except ValueError:
@@ -100,7 +108,7 @@ def _walk(node: _Node, segments: list[str], index: int, values: tuple[str, ...])
         found = _walk(literal, segments, index + 1, values)
         if found is not None:
             return found
-    if node.parameter is None or not segment:
+    if node.parameter is None:
         return None
     return _walk(node.parameter, segments, index + 1, (*values, segment))
 

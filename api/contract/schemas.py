@@ -7,12 +7,12 @@ expressions are Rust's: linear in the input, and `$` is the end of the text and 
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import jsonschema_rs
 
-from api.contract.errors import MAX_VIOLATIONS, BodyViolation
+from api.contract.errors import MAX_VIOLATIONS, BodyViolation, ContractViolation
 from api.contract.strict_json import INT64_MAX, INT64_MIN
 
 SchemaNode: TypeAlias = dict[str, Any]
@@ -25,6 +25,8 @@ _ANNOTATIONS = {"example", "discriminator", "xml", "externalDocs", "deprecated",
     "exclusiveMaximum",
 }
 _INTEGER_RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (INT64_MIN, INT64_MAX)}
+_LONGEST_PATTERN = 80
+"""Characters of a pattern that a person may be shown; a longer one explains nothing."""
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _SUBSCHEMAS = ("items", "not", "additionalProperties")
 _SUBSCHEMA_LISTS = ("allOf", "anyOf", "oneOf")
@@ -41,6 +43,20 @@ def resolve(bundle: SchemaNode, node: SchemaNode) -> SchemaNode:
     return node
 
 
+def flatten(bundle: SchemaNode, schema: SchemaNode) -> SchemaNode:
+    """Follow a schema's references and merge its `allOf` into one schema."""
+    schema = resolve(bundle, schema)
+    if "allOf" not in schema:
+        return {"type": "object", **schema} if "properties" in schema else schema
+    merged: SchemaNode = {}
+    properties: SchemaNode = {}
+    own = {key: value for key, value in schema.items() if key != "allOf"}
+    for part in [*(flatten(bundle, part) for part in schema["allOf"]), own]:
+        merged |= part
+        properties |= part.get("properties", {})
+    return {"type": "object", **merged, "properties": properties} if properties else merged
+
+
 class Validator:
     """One compiled schema."""
 
@@ -49,14 +65,17 @@ class Validator:
         root = _translate(bundle, schema, definitions)
         self._schema: SchemaNode = {**root, "$defs": definitions}
         self._names = frozenset(_property_names(self._schema))
-        self._compiled = jsonschema_rs.Draft202012Validator(
-            self._schema,
-            validate_formats=True,
-            formats={"email": _is_email},
-            ignore_unknown_formats=True,
-            pattern_options=jsonschema_rs.RegexOptions(),
-        )
-        self.normalise = _normaliser(bundle, schema)
+        try:
+            self._compiled = jsonschema_rs.Draft202012Validator(
+                self._schema,
+                validate_formats=True,
+                formats={"email": _is_email},
+                ignore_unknown_formats=True,
+                pattern_options=jsonschema_rs.RegexOptions(),
+            )
+        except (jsonschema_rs.ValidationError, ValueError) as error:
+            place = schema.get("$ref") or schema.get("description") or "without a name"
+            raise ContractViolation(f"the schema {place} cannot be compiled: {error}") from None
 
     def is_valid(self, value: object) -> bool:
         """Tell whether a value fits, without saying why not."""
@@ -70,9 +89,9 @@ class Validator:
             pointer = self._pointer(error.instance_path)
             if error.kind.name == "required":
                 pointer = f"{pointer}/{_escape(str(error.kind.value))}"
-                missing.append(pointer[1:])
+                missing.append(str(error.kind.value))
             violations.append(BodyViolation(pointer, error.kind.name, self._message(error)))
-        return violations, missing
+        return violations, list(dict.fromkeys(missing))
 
     def scalar_faults(self, value: object) -> Iterator[tuple[str, str]]:
         """Yield code and message of each fault, for values that have no inner places."""
@@ -95,6 +114,8 @@ class Validator:
             declared = ", ".join(parent.get("properties", {})) or "none"
             return f"has a member that is not declared; declared are: {declared}"
         wanted = getattr(error.kind, "value", None)
+        if keyword == "pattern" and len(str(wanted)) > _LONGEST_PATTERN:
+            return "must match the declared pattern"
         if keyword in ("type", "enum"):
             options = wanted if isinstance(wanted, list) else [wanted]
             wanted = ", ".join(str(option) for option in options)
@@ -211,47 +232,3 @@ def _property_names(node: object) -> Iterator[str]:
 def _escape(name: str) -> str:
     """Escape a member name for a JSON Pointer (RFC 6901, section 3)."""
     return name.replace("~", "~0").replace("/", "~1")
-
-
-Normalise: TypeAlias = Callable[[Any], Any]
-
-
-def _normaliser(bundle: SchemaNode, schema: SchemaNode) -> Normalise | None:
-    """Return a function that fills in defaults and makes `1.0` the integer it is; or None.
-
-    JSON Schema counts `1.0` as an integer; a handler must not meet a float where the contract
-    says integer. A schema without integers and defaults, which is most, costs nothing. Schemas of
-    request bodies do not refer to themselves, so that this ends.
-    """
-    schema = resolve(bundle, schema)
-    match schema.get("type"):
-        case "integer":
-            return lambda value: int(value) if isinstance(value, float) else value
-        case "array":
-            inner = _normaliser(bundle, schema["items"])
-            return inner and (lambda value: [inner(item) for item in value])
-        case "object":
-            return _object_normaliser(bundle, schema)
-    return None
-
-
-def _object_normaliser(bundle: SchemaNode, schema: SchemaNode) -> Normalise | None:
-    members: dict[str, Normalise] = {}
-    defaults: dict[str, object] = {}
-    for name, declared in schema.get("properties", {}).items():
-        member = _normaliser(bundle, declared)
-        if member is not None:
-            members[name] = member
-        if "default" in resolve(bundle, declared):
-            defaults[name] = resolve(bundle, declared)["default"]
-    if not members and not defaults:
-        return None
-
-    def normalise(value: dict[str, object]) -> dict[str, object]:
-        result = {**defaults, **value}
-        for name, member in members.items():
-            if result.get(name) is not None:
-                result[name] = member(result[name])
-        return result
-
-    return normalise

@@ -10,19 +10,24 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from api.contract.schemas import SchemaNode, resolve
+from api.contract.errors import ContractViolation
+from api.contract.schemas import SchemaNode, flatten
 
 Convert: TypeAlias = Callable[[Any], object]
 Serializer: TypeAlias = Callable[[object], bytes]
 
-_OPTIONS = orjson.OPT_UTC_Z
+# What is not converted here is not to be written by accident, field for field.
+_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 def compile_serializer(bundle: SchemaNode, schema: SchemaNode) -> Serializer:
     """Compile a response schema to a function from an object to its JSON in UTF-8.
 
-    Objects may be read by attribute (models, dataclasses) or, if they are dicts, by key. Times
-    become RFC 3339 in UTC and UUIDs their text.
+    Objects may be read by attribute (models, dataclasses) or, if they are dicts, by key. Aware
+    times become RFC 3339 and UUIDs their text.
+
+    Raises:
+        ContractViolation: the schema leaves open which properties an object has.
     """
     convert = _compile(bundle, schema, {})
     if convert is None:
@@ -36,14 +41,16 @@ def _compile(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Convert]) -
     if reference in seen:
         # A schema that refers to itself calls the converter that is being made.
         return lambda value: seen[reference](value)  # noqa: PLW0108 - looked up when it is there.
-    schema = resolve(bundle, schema)
+    schema = flatten(bundle, schema)
+    if "oneOf" in schema or "anyOf" in schema:
+        raise ContractViolation("a response schema may not use oneOf or anyOf")
     if schema.get("type") == "array":
         inner = _compile(bundle, schema["items"], seen)
-        return None if inner is None else lambda value: [inner(item) for item in value]
-    if schema.get("type") != "object" or "properties" not in schema:
+        return None if inner is None else _each(inner)
+    if schema.get("type") != "object":
         return None
     if reference is not None:
-        seen[reference] = lambda value: value
+        seen[reference] = _as_it_is
     convert = _compile_object(bundle, schema, seen)
     if reference is not None:
         seen[reference] = convert
@@ -51,7 +58,9 @@ def _compile(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Convert]) -
 
 
 def _compile_object(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Convert]) -> Convert:
-    properties: Mapping[str, SchemaNode] = schema["properties"]
+    properties: Mapping[str, SchemaNode] = schema.get("properties", {})
+    if not properties:
+        return _compile_map(bundle, schema.get("additionalProperties"), seen)
     names = tuple(properties)
     by_attribute, by_key = _getter(operator.attrgetter, names), _getter(operator.itemgetter, names)
     nested = [
@@ -60,15 +69,31 @@ def _compile_object(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Conv
         if (inner := _compile(bundle, declared, seen)) is not None
     ]
 
-    def convert(value: object) -> dict[str, object]:
+    def convert(value: object) -> dict[str, object] | None:
+        if value is None:
+            return None
         get = by_key if type(value) is dict else by_attribute
         row = dict(zip(names, get(value), strict=True))
         for name, inner in nested:
-            if row[name] is not None:
-                row[name] = inner(row[name])
+            row[name] = inner(row[name])
         return row
 
     return convert
+
+
+def _compile_map(bundle: SchemaNode, values: object, seen: dict[str, Convert]) -> Convert:
+    inner = _compile(bundle, values, seen) if isinstance(values, dict) else None
+    if inner is None:
+        return _as_it_is
+    return lambda value: value and {name: inner(item) for name, item in value.items()}
+
+
+def _each(inner: Convert) -> Convert:
+    return lambda value: value and [inner(item) for item in value]
+
+
+def _as_it_is(value: object) -> object:
+    return value
 
 
 def _getter(

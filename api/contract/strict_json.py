@@ -14,6 +14,9 @@ import jiter
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 
 MAX_DEPTH = 64
+MAX_VALUES = 100_000
+"""How many values a text may hold: far more than any body of the contract, and what a parser can
+build without taking a thousand times the text's own memory."""
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 # Only a text with one of these can hold NUL, an integer beyond int64 or a number beyond a double;
@@ -33,6 +36,8 @@ def parse(text: bytes) -> JSON:
             surrogates, integers beyond int64, non-finite numbers or more than 64 levels. The
             message never quotes the text.
     """
+    if len(text) > MAX_VALUES and _values(text) > MAX_VALUES:
+        raise NotStrictJSON(f"it may hold more than {MAX_VALUES} values")
     try:
         value: JSON = jiter.from_json(text, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
@@ -40,6 +45,11 @@ def parse(text: bytes) -> JSON:
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH or _SUSPICIOUS.search(text):
         _check(value)
     return value
+
+
+def _values(text: bytes) -> int:
+    """Return at least how many values there can be: each stands after one of these."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def _reason(message: str) -> str:

@@ -243,8 +243,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _send_refusal(self, refusal: Refusal) -> None:
         if self.transport.is_closing():
             return
-        instance = uuid.uuid4().urn
+        instance = uuid.uuid4().hex
         _log.info("refused %s: %s", instance, refusal.kind.slug)
+        head = self.parser.get_method() == b"HEAD"
         headers = self.server_state.default_headers
-        self.transport.write(refusal.response(self._public_url, instance, headers))
+        self.transport.write(refusal.response(self._public_url, instance, headers, head=head))
         self.transport.close()

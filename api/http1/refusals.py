@@ -17,15 +17,22 @@ class Refusal:
     detail: str
 
     def response(
-        self, public_url: str, instance: str, headers: Iterable[tuple[bytes, bytes]]
+        self,
+        public_url: str,
+        instance: str,
+        headers: Iterable[tuple[bytes, bytes]],
+        *,
+        head: bool = False,
     ) -> bytes:
         """The whole answer: a problem document (RFC 9457) that ends the connection.
 
-        It holds nothing that the client sent. `headers` go before its own.
+        It holds nothing that the client sent. `headers` go before its own. To a HEAD request the
+        document is not sent.
         """
         document = orjson.dumps(
             {
                 "type": f"{public_url}/problems/{self.kind.slug}",
+                "code": self.kind.slug,
                 "title": self.kind.title,
                 "status": self.kind.status,
                 "detail": self.detail,
@@ -34,14 +41,17 @@ class Refusal:
         )
         fields = [
             *headers,
+            (b"x-request-id", instance.encode()),
             (b"content-type", b"application/problem+json"),
             (b"content-length", b"%d" % len(document)),
             (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
             (b"connection", b"close"),
         ]
         code = HTTPStatus(self.kind.status)
         status = f"HTTP/1.1 {code.value} {code.phrase}\r\n".encode()
-        return b"".join([status, *(b"%s: %s\r\n" % each for each in fields), b"\r\n", document])
+        lines = b"".join(b"%s: %s\r\n" % each for each in fields)
+        return b"%s%s\r\n%s" % (status, lines, b"" if head else document)
 
 
 def _refusal(slug: str, detail: str) -> Refusal:

@@ -1,12 +1,20 @@
 """The pages as a browser shows them, with no network but the service itself (MISSION M8, M27)."""
 
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.request import Request, urlopen
 
+import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Playwright,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from api.contract.document import load_document
 from api.problem_types import KINDS
@@ -16,104 +24,169 @@ from tests.tools import find_tool
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "var" / "screenshots"
 CREDENTIALS = {"email": "ada@concord.example", "password": "seven green bicycles sing"}
-SECONDS = 20.0
-# Chromium finds no host by name, so what it might ask for by itself has nowhere to go.
+MILLISECONDS = 20_000.0
+WINDOW = {"width": 1280, "height": 900}
+# Chromium resolves no name, so that what it might ask for by itself has nowhere to go.
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-# Runs before the page's own scripts; the policy of the page does not apply to it.
+# Runs before the scripts of the page; the policy of the page does not hold for it.
 KEEP_VIOLATIONS = """
     window.violations = [];
     document.addEventListener("securitypolicyviolation", (event) =>
-        window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+        window.violations.push(`${event.violatedDirective}: ${event.blockedURI}`));
 """
 
 pytestmark = pytest.mark.browser
 
 
+@dataclass
 class Visit:
-    """A page of the service in a browser, and everything that went wrong with it."""
+    """A page of the service in a browser, and what went wrong with it."""
 
-    def __init__(self, browser: Browser, server: LiveServer, scheme: str) -> None:
-        self.errors: list[str] = []
-        self._home = server.url
-        dark = scheme == "dark"
-        context = browser.new_context(
-            base_url=server.url,
-            color_scheme="dark" if dark else "light",
-            viewport={"width": 1280, "height": 900},
-        )
-        context.set_default_timeout(SECONDS * 1000)
-        context.route("**/*", self._let_home_only)
-        self.page: Page = context.new_page()
+    page: Page
+    home: str
+    scheme: str
+    token: str
+    faults: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        """Let the page reach its service only, and note everything that should not be."""
+        self.page.route("**/*", self._let_home_only)
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
         self.page.add_init_script(KEEP_VIOLATIONS)
-        self.page.on("pageerror", lambda error: self.errors.append(f"script: {error}"))
-        self.page.on(
-            "console",
-            lambda message: (
-                self.errors.append(message.text) if message.type in {"error", "warning"} else None
-            ),
-        )
 
     def _let_home_only(self, route: Route) -> None:
-        if route.request.url.startswith(f"{self._home}/"):
+        if route.request.url.startswith(f"{self.home}/"):
             route.continue_()
         else:
-            self.errors.append(f"asked elsewhere: {route.request.url}")
+            self.faults.append(f"asked elsewhere: {route.request.url}")
             route.abort()
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.faults.append(f"console: {message.text}")
+
+    def open(self, path: str) -> None:
+        """Go to a page, after looking at what the one before left behind."""
+        self.check()
+        self.page.goto(path)
 
     def check(self) -> None:
         """Nothing was asked of others, stopped by the policy, or said to the console."""
-        violations: list[str] = self.page.evaluate("window.violations")
-        assert [*self.errors, *violations] == []
+        violations: list[str] = self.page.evaluate("window.violations ?? []")
+        assert [*self.faults, *violations] == []
 
-    def picture(self, name: str) -> None:
+    def picture(self, name: str, folder: Path) -> None:
         """Keep what the page looks like, for people."""
         PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        picture = self.page.screenshot(path=folder / f"{name}.png", full_page=True)
+        (PICTURES / f"{name}-{self.scheme}.png").write_bytes(picture)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     with running_server(tmp_path_factory.mktemp("browser"), METRICS_PORT="0") as server:
-        send(server, "/v1/users", {"name": "Ada Lovelace", **CREDENTIALS})
         yield server
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = find_tool("chromium", "chromium-browser", "google-chrome")
+def token(server: LiveServer) -> str:
+    """The access token of a new user."""
+    account = {"name": "Ada Lovelace", **CREDENTIALS}
+    httpx.post(f"{server.url}/v1/users", json=account).raise_for_status()
+    answer = httpx.post(f"{server.url}/v1/auth/token", json=CREDENTIALS).raise_for_status()
+    token: str = answer.json()["access_token"]
+    return token
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=list(CHROMIUM_OPTIONS)
-        )
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    chromium = find_tool("chromium", "chromium-browser", "google-chrome")
+    browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_OPTIONS))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(params=["light", "dark"])
 def visit(
-    request: pytest.FixtureRequest, browser: Browser, server: LiveServer
+    request: pytest.FixtureRequest, browser: Browser, server: LiveServer, token: str
 ) -> Iterator[Visit]:
-    visit = Visit(browser, server, request.param)
+    scheme = request.param
+    page = browser.new_page(base_url=server.url, color_scheme=scheme, viewport=WINDOW)
+    page.set_default_timeout(MILLISECONDS)
+    visit = Visit(page, server.url, scheme, token)
+    visit.watch()
     yield visit
     visit.check()
-    visit.page.context.close()
+    page.close()
 
 
-def send(server: LiveServer, path: str, body: dict[str, str]) -> dict[str, object]:
-    request = Request(  # noqa: S310 - the address is the test's own server.
-        f"{server.url}{path}",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above.
-        found: dict[str, object] = json.load(answer)
-        return found
+def operations() -> set[str]:
+    """The ids that Swagger UI gives to the operations of the contract."""
+    return {
+        f"operations-{operation['tags'][0]}-{operation['operationId']}"
+        for item in load_document(ROOT / "openapi").public["paths"].values()
+        for operation in item.values()
+        if isinstance(operation, dict) and "operationId" in operation
+    }
 
 
-def operation(page: Page, tag: str, name: str) -> Locator:
-    return page.locator(f"#operations-{tag}-{name}")
+def test_m27_swagger_ui_lists_every_operation(visit: Visit, tmp_path: Path) -> None:
+    visit.open("/")
+    blocks = visit.page.locator(".opblock")
+    expect(blocks).to_have_count(len(operations()))
+    assert set(blocks.evaluate_all("all => all.map((one) => one.id)")) == operations()
+    assert visit.page.url == f"{visit.home}/docs"
+    visit.picture("docs", tmp_path)
+
+
+def test_m12_m27_swagger_ui_reads_the_profile_with_a_token(visit: Visit, tmp_path: Path) -> None:
+    visit.open("/docs")
+    page = visit.page
+    page.get_by_role("button", name="Authorize").click()
+    dialog = page.locator(".modal-ux")
+    dialog.locator("input").fill(visit.token)
+    dialog.get_by_role("button", name="Apply credentials").click()
+    dialog.get_by_role("button", name="Close").last.click()
+    operation = page.locator("#operations-profile-get_profile")
+    operation.locator(".opblock-summary-control").click()
+    expect(operation.get_by_text("Scope: profile:read")).to_be_visible()
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table .response")
+    expect(answer.locator(".response-col_status")).to_have_text("200")
+    expect(answer).to_contain_text(CREDENTIALS["email"])
+    visit.picture("profile", tmp_path)
+
+
+def test_m12_m27_swagger_ui_shows_the_problem_when_nobody_is_signed_in(visit: Visit) -> None:
+    visit.open("/docs")
+    operation = visit.page.locator("#operations-profile-get_profile")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table .response")
+    expect(answer.locator(".response-col_status")).to_contain_text("401")
+    expect(answer).to_contain_text("/problems/not-authenticated")
+    # The browser itself writes to its console that an answer was 401.
+    visit.faults.clear()
+
+
+def test_m8_the_pages_of_problems_open_in_a_browser(visit: Visit, tmp_path: Path) -> None:
+    visit.open("/problems")
+    links = visit.page.locator("th a")
+    expect(links).to_have_text([kind.title for kind in KINDS])
+    visit.picture("problems", tmp_path)
+    links.filter(has_text="Not found").click()
+    expect(visit.page.get_by_role("heading", level=1)).to_have_text("Not found")
+    assert visit.page.url == f"{visit.home}/problems/not-found"
+    visit.picture("problem", tmp_path)

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from api.security import Tokens
 from api.signing import load_signing_key
 from models.database import Database
+from models.demo import seed_demo_users
 from models.password import Passwords
 from models.user import Role, User
 from tests.live import HOST, LiveServer
@@ -47,7 +48,12 @@ class SignInDesk:
         self._database = Database(server.environment["DATABASE_URL"])
         key = load_signing_key(Path(server.environment["SIGNING_KEY_FILE"]), create=False)
         self._tokens = Tokens(key, server.url)
-        self._passwords = Passwords()
+        passwords = Passwords()
+        # Made once, as another hash would be a change of password, which ends all tokens.
+        self._password_hash = passwords.hash(PASSWORD, email="")
+        # Others come first, so that the small numbers that fuzzers like are other people's ids,
+        # and there is more than one page of them.
+        seed_demo_users(self._database, passwords, count=30)
 
     def sign_in(self, name: str) -> str:
         """Issue a token for an account of `ACCOUNTS`."""
@@ -60,7 +66,7 @@ class SignInDesk:
 
     def _restore(self, session: Session, *, name: str) -> User:
         email, role = f"{name}@desk.example", ACCOUNTS[name]
-        password_hash = self._passwords.hash(PASSWORD, email=email)
+        password_hash = self._password_hash
         user = User.by_email(session, email)
         if user is None:
             create = User.create_administrator if role == "admin" else User.register
@@ -160,7 +166,7 @@ def _auth(caller: Caller, desk: str, folder: Path) -> str:
     ]
     path = folder / "accounts.json"
     path.write_text(json.dumps({"auth": entries}))
-    return f'\n[auth.wfc]\npath = "{path}"\nuser = "{caller}"\npeers = ["user", "peer"]\n'
+    return f'\n[auth.wfc]\npath = "{path}"\nuser = "{caller}"\npeers = ["user", "peer"]\nrefresh_interval = 2\n'
 
 
 def _counts(events: Path) -> tuple[Counter[str], Counter[tuple[str, int]]]:

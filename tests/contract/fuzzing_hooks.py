@@ -24,6 +24,12 @@ schemathesis.openapi.format(
     strategies.just("*") | strategies.lists(_tags, min_size=1, max_size=4).map(", ".join),
 )
 
+schemathesis.openapi.format(
+    "password",
+    strategies.just("seven green bicycles sing")
+    | strategies.text(min_size=8, max_size=128)
+)
+
 
 @schemathesis.hook
 def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None:
@@ -49,7 +55,7 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
 
 
 # The first name that schemathesis knows for YAML stands for them all.
-@schemathesis.deserializer("text/html", "text/css", "application/javascript", "text/yaml")
+@schemathesis.deserializer("text/html", "text/css", "text/javascript", "text/yaml")
 def text(context: DeserializationContext, response: Response) -> str:
     """Read what the contract declares as a string, which YAML is here as well."""
     return response.text

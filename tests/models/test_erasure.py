@@ -71,7 +71,11 @@ def test_the_address_of_an_erased_account_can_be_registered_again(database: Data
 def test_nothing_is_left_in_the_file_of_the_embedded_database(tmp_path: Path) -> None:
     with make_database_url("sqlite", tmp_path) as url:
         database = Database(url)
+        for _ in range(20):
+            make_user(database)
         zebedee = make_zebedee(database)
+        for _ in range(20):
+            make_user(database)
         erase_user(database, zebedee.id)
         database.dispose()
 

@@ -1,4 +1,5 @@
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,22 @@ def test_every_connection_is_set_up(database: Database, name: str, value: object
     assert results == [value] * 4
 
 
+def test_a_file_that_is_opened_by_many_for_the_first_time_is_set_up(tmp_path: Path) -> None:
+    file = tmp_path / "new.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE alembic_version (version_num TEXT)")
+    # SQLite refuses at once to change the journal of a file that somebody is writing to.
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, other.execute, ("COMMIT",))
+    release.start()
+    database = Database(f"sqlite:///{file}")
+
+    assert pragma(database, "journal_mode") == "wal"
+    release.join()
+    other.close()
+    database.dispose()
+
+
 def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
     file = tmp_path / "var" / "data" / "concord.db"
     database = Database(f"sqlite:///{file}")
@@ -57,6 +74,19 @@ def test_what_one_transaction_reads_does_not_change_meanwhile(database: Database
         return before, len(User.page(session, limit=10).items)
 
     assert database.transact(work, write=False) == (0, 0)
+
+
+def test_a_writer_has_its_turn_before_it_reads(database: Database, url: str) -> None:
+    impatient = Database(url, lock_timeout=0.1)
+
+    def work(session: Session) -> None:
+        User.page(session, limit=1)
+        with pytest.raises(DatabaseUnavailable):
+            make_user(impatient)
+
+    database.transact(work, write=True)
+    make_user(impatient)
+    impatient.dispose()
 
 
 def test_writers_of_several_processes_take_turns(url: str) -> None:

@@ -1,0 +1,39 @@
+"""Which representation a client wants (RFC 9110, section 12.5.1).
+
+The field is read in one linear pass, and no further than a sane client writes: it comes before
+authentication, from anybody. Parameters other than the weight are passed over, since no operation
+has two representations that differ in one.
+"""
+
+import re
+
+_READ_TO = 1024
+_QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
+
+
+def choose(accept: str, available: tuple[str, ...]) -> str | None:
+    """Return the best of the available media types, the first among equals; None if none will do.
+
+    A client that sends no `Accept` takes anything.
+    """
+    if not accept or accept == "*/*":
+        return available[0]
+    weights: dict[str, float] = {}
+    for item in accept[:_READ_TO].split(","):
+        media_range, *parameters = (part.strip().lower() for part in item.split(";"))
+        weights[media_range] = max(_weight(parameters), weights.get(media_range, 0.0))
+
+    def weight(media_type: str) -> float:
+        family = f"{media_type.partition('/')[0]}/*"
+        return weights.get(media_type, weights.get(family, weights.get("*/*", 0.0)))
+
+    best = max(available, key=weight)
+    return best if weight(best) > 0 else None
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "q":
+            return float(value) if _QUALITY.fullmatch(value) else 0.0
+    return 1.0

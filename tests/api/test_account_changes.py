@@ -1,0 +1,259 @@
+"""Who may change what of an account, and what a change brings with it (MISSION M11, M12, M18)."""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+import httpx
+import pytest
+
+from models.user import Role, User
+from tests.api.accounts import (
+    bearer,
+    fresh_address,
+    fresh_email,
+    make_account,
+    read_account,
+    token_for,
+)
+from tests.api.answers import problem
+from tests.service import PASSWORD, Service
+
+pytestmark = [pytest.mark.mission("M11"), pytest.mark.mission("M12"), pytest.mark.mission("M18")]
+
+NEW_PASSWORD = "eleven quiet harbours"
+PROFILE = "/v1/profile"
+PROOF = {"current_password": PASSWORD}
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        yield client
+
+
+def account(service: Service, role: Role = "user") -> tuple[User, str, dict[str, str]]:
+    """An account, its path and the header of its owner."""
+    user = make_account(service, role=role)
+    return user, f"/v1/users/{user.id}", bearer(token_for(service, user))
+
+
+def signs_in(client: httpx.Client, email: str, password: str) -> bool:
+    credentials = {"email": email, "password": password}
+    answer = client.post("/v1/auth/token", json=credentials, headers=fresh_address())
+    return answer.status_code == 200
+
+
+@pytest.mark.parametrize("by_profile", [True, False])
+def test_an_owner_changes_name_email_and_password(
+    service: Service, client: httpx.Client, *, by_profile: bool
+) -> None:
+    user, path, own = account(service)
+    path = PROFILE if by_profile else path
+    email = fresh_email()
+    body = {"name": " Zoe\u0308 ", "email": email, "password": NEW_PASSWORD, **PROOF}
+    answer = client.patch(path, json=body, headers=own)
+    assert answer.status_code == 200
+    changed = answer.json()
+    assert (changed["id"], changed["name"], changed["email"]) == (user.id, "Zo\u00eb", email)
+    assert not changed["email_verified"]
+    assert changed["updated_at"] > changed["created_at"]
+    assert signs_in(client, email, NEW_PASSWORD)
+    assert not signs_in(client, email, PASSWORD)
+    assert not signs_in(client, user.email, NEW_PASSWORD)
+
+
+def test_what_is_left_out_stays(service: Service, client: httpx.Client) -> None:
+    user, path, own = account(service)
+    before = client.get(path, headers=own).json()
+    after = client.patch(path, json={"name": "Ada King"}, headers=own).json()
+    assert after == before | {"name": "Ada King", "updated_at": after["updated_at"]}
+    assert signs_in(client, user.email, PASSWORD)
+
+
+@pytest.mark.parametrize("path", [PROFILE, "/v1/users/{}"])
+@pytest.mark.parametrize(
+    "change", [{"email": "new@concord.example"}, {"password": NEW_PASSWORD}], ids=["email", "password"]
+)
+def test_email_and_password_need_the_current_password(
+    service: Service, client: httpx.Client, path: str, change: Mapping[str, str]
+) -> None:
+    user, _, own = account(service)
+    path = path.format(user.id)
+    without = client.patch(path, json=change, headers=own)
+    assert without.status_code == 422
+    assert without.json()["missing_fields"] == ["current_password"]
+    assert without.json()["errors"][0]["pointer"] == "/current_password"
+    wrong = client.patch(path, json={**change, "current_password": "wrong"}, headers=own)
+    assert wrong.status_code == 403
+    assert problem(wrong) == "wrong-password"
+    stored = read_account(service, user.id)
+    assert (stored.email, stored.password_hash) == (user.email, user.password_hash)
+
+
+def test_an_administrator_changes_name_role_and_activity(
+    service: Service, client: httpx.Client
+) -> None:
+    user, path, _ = account(service)
+    _, _, boss = account(service, "admin")
+    body = {"name": "Ada King", "role": "admin", "active": False}
+    answer = client.patch(path, json=body, headers=boss)
+    assert answer.status_code == 200
+    assert answer.json() == answer.json() | body
+    assert not signs_in(client, user.email, PASSWORD)
+    assert client.patch(path, json={"active": True}, headers=boss).json()["active"]
+    assert signs_in(client, user.email, PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "change", [{"email": "new@concord.example"}, {"password": NEW_PASSWORD}], ids=["email", "password"]
+)
+@pytest.mark.parametrize("proof", [None, "wrong", PASSWORD])
+def test_an_administrator_does_not_change_the_email_or_password_of_others(
+    service: Service, client: httpx.Client, change: Mapping[str, str], proof: str | None
+) -> None:
+    user, path, _ = account(service)
+    _, _, boss = account(service, "admin")
+    body = {**change, **({"current_password": proof} if proof else {})}
+    answer = client.patch(path, json=body, headers=boss)
+    assert answer.status_code == 403
+    assert problem(answer) == "not-permitted"
+    assert signs_in(client, user.email, PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"role": "admin"},
+        {"role": "user"},
+        {"active": False},
+        {"active": True},
+        {"role": "admin", "name": "Mallory"},
+        {"role": "admin", **PROOF},
+        {"role": "admin", "email": "m@concord.example", **PROOF},
+    ],
+    ids=str,
+)
+def test_a_user_does_not_change_their_own_role_or_activity(
+    service: Service, client: httpx.Client, change: Mapping[str, object]
+) -> None:
+    user, path, own = account(service)
+    answer = client.patch(path, json=change, headers=own)
+    assert answer.status_code == 403
+    assert problem(answer) == "not-permitted"
+    assert client.patch(PROFILE, json=change, headers=own).status_code == 422
+    # All of it is refused, what they might change included.
+    assert read_account(service, user.id).version == user.version
+
+
+@pytest.mark.mission("M9")
+def test_an_address_that_is_taken_cannot_be_moved_to(
+    service: Service, client: httpx.Client
+) -> None:
+    user, path, own = account(service)
+    taken = make_account(service).email
+    for email in (taken, taken.upper()):
+        answer = client.patch(path, json={"email": email, **PROOF}, headers=own)
+        assert answer.status_code == 409
+        assert problem(answer) == "email-taken"
+    # One's own address in other letters is not taken by somebody else.
+    answer = client.patch(path, json={"email": user.email.upper(), **PROOF}, headers=own)
+    assert answer.status_code == 200
+    assert answer.json()["email"] == user.email.upper()
+
+
+@pytest.mark.mission("M10")
+@pytest.mark.parametrize("path", [PROFILE, "/v1/users/{}"])
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({}, ""),
+        ({"name": ""}, "/name"),
+        ({"name": None}, "/name"),
+        ({"email": "nobody", **PROOF}, "/email"),
+        ({"email": None, **PROOF}, "/email"),
+        ({"password": "password123", **PROOF}, "/password"),
+        ({"password": "short", **PROOF}, "/password"),
+        ({"password": None, **PROOF}, "/password"),
+        ({"current_password": ""}, "/current_password"),
+        ({"id": 1}, ""),
+    ],
+    ids=str,
+)
+def test_a_change_that_breaks_a_rule_is_unprocessable(
+    service: Service,
+    client: httpx.Client,
+    path: str,
+    change: Mapping[str, object],
+    pointer: str,
+) -> None:
+    user, _, own = account(service)
+    answer = client.patch(path.format(user.id), json=change, headers=own)
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    assert read_account(service, user.id).version == user.version
+
+
+INJECTED: Mapping[str, object] = {
+    "id": 1,
+    "role": "admin",
+    "active": False,
+    "email_verified": True,
+    "created_at": "2020-01-01T00:00:00Z",
+    "updated_at": "2020-01-01T00:00:00Z",
+    "password_hash": "x",
+    "token_version": 99,
+    "version": 99,
+    "email_key": "x",
+    "erased_at": "2020-01-01T00:00:00Z",
+    "scope": "users:list",
+    "scopes": ["users:list"],
+    "is_admin": True,
+    "__class__": "x",
+    "items": [],
+    "next_cursor": None,
+    "access_token": "x",
+    "expires_in": 10**6,
+    "status": "ok",
+}
+"""Every member that an answer, a row or a token has, and some that others have."""
+
+REQUESTS: Mapping[str, tuple[str, str, dict[str, object]]] = {
+    "create_user": ("POST", "/v1/users", {"name": "Mallory", "email": ""}),
+    "update_user": ("PATCH", "/v1/users/{}", {"name": "Mallory"}),
+    "update_profile": ("PATCH", PROFILE, {"name": "Mallory"}),
+    "create_token": ("POST", "/v1/auth/token", {"password": PASSWORD, "email": ""}),
+}
+
+
+@pytest.mark.parametrize(("request_name", "member"), list(product(REQUESTS, INJECTED)))
+def test_no_member_slipped_into_a_request_changes_what_is_not_ones_own(
+    service: Service, client: httpx.Client, request_name: str, member: str
+) -> None:
+    user, _, own = account(service)
+    method, path, body = REQUESTS[request_name]
+    email = {"email": fresh_email() if method == "POST" else ""} if "email" in body else {}
+    answer = client.request(
+        method,
+        path.format(user.id),
+        json={**body, **email, member: INJECTED[member]},
+        headers=own | fresh_address(),
+    )
+    assert answer.status_code in (403, 422)
+    after = read_account(service, user.id)
+    assert (after.role, after.active, after.email_verified) == ("user", True, False)
+    assert (after.version, after.token_version) == (user.version, user.token_version)
+    assert after.created_at == user.created_at
+    if email:
+        found = service.app.database.transact(
+            lambda session: User.by_email(session, email["email"]), write=False
+        )
+        assert found is None
+
+
+def test_what_can_be_injected_holds_every_member_of_every_answer(client: httpx.Client) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    answered = {
+        member for name in ("User", "UserPage", "AccessToken") for member in schemas[name]["properties"]
+    }
+    own = {"name", "email", "token_type"}
+    assert answered - own <= set(INJECTED)

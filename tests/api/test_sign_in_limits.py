@@ -1,0 +1,185 @@
+"""How often one may try to sign in, and that many who try do not stop the others (MISSION M13)."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.api.accounts import bearer, fresh_address, fresh_email, make_account, token_for
+from tests.api.answers import comparable, problem
+from tests.api.hashing import hashing_held, sign_in_wrongly
+from tests.databases import make_database_url
+from tests.service import PASSWORD, Service, running
+
+pytestmark = [pytest.mark.mission("M13"), pytest.mark.mission("M22")]
+
+PATH = "/v1/auth/token"
+PER_ADDRESS = 5
+PER_ACCOUNT = 20
+MANY = 60
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("limits")
+    with make_database_url("sqlite", folder) as url, running(folder, url) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[httpx.Client]:
+    limits = httpx.Limits(max_connections=2 * MANY)
+    with httpx.Client(base_url=service.url, timeout=60, limits=limits) as client:
+        yield client
+
+
+def sign_in(
+    client: httpx.Client, email: str, password: str, address: dict[str, str]
+) -> httpx.Response:
+    return client.post(PATH, json={"email": email, "password": password}, headers=address)
+
+
+def assert_is_limited(answer: httpx.Response, window: int) -> None:
+    assert answer.status_code == 429
+    assert problem(answer) == "rate-limited"
+    assert 1 <= int(answer.headers["retry-after"]) <= window
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "wrong"])
+def test_the_sixth_try_within_a_minute_from_one_address_has_to_wait(
+    service: Service, client: httpx.Client, password: str
+) -> None:
+    address = fresh_address()
+    expected = 200 if password == PASSWORD else 401
+    for _ in range(PER_ADDRESS):
+        email = make_account(service).email
+        assert sign_in(client, email, password, address).status_code == expected
+    for _ in range(2):
+        assert_is_limited(sign_in(client, make_account(service).email, PASSWORD, address), 60)
+    # Others are not kept waiting.
+    other = sign_in(client, make_account(service).email, PASSWORD, fresh_address())
+    assert other.status_code == 200
+
+
+def test_a_try_counts_whatever_is_wrong_with_it(service: Service, client: httpx.Client) -> None:
+    address = fresh_address()
+    for content in (b"", b"{", b"{}", b"[]", b'{"email": 1}'):
+        assert client.post(PATH, content=content, headers=address).status_code == 422
+    assert_is_limited(sign_in(client, make_account(service).email, PASSWORD, address), 60)
+
+
+def test_a_client_cannot_choose_the_address_that_it_is_counted_by(
+    service: Service, client: httpx.Client
+) -> None:
+    # The proxy writes the address it saw at the right; what is left of it is the client's story.
+    seen = fresh_address()["X-Forwarded-For"]
+    email = make_account(service).email
+    answers = [
+        sign_in(client, email, "wrong", {"X-Forwarded-For": f"203.0.113.{number}, {seen}"})
+        for number in range(PER_ADDRESS + 1)
+    ]
+    assert [answer.status_code for answer in answers] == [401] * PER_ADDRESS + [429]
+
+
+def test_what_is_left_of_the_limits_is_told(service: Service, client: httpx.Client) -> None:
+    address = fresh_address()
+    email = make_account(service).email
+    for left in reversed(range(PER_ADDRESS)):
+        headers = sign_in(client, email, "wrong", address).headers
+        assert f'"sign-in-address";r={left};' in headers["ratelimit"]
+        assert '"sign-in-address";q=5;w=60' in headers["ratelimit-policy"]
+
+
+def test_an_account_is_guessed_at_so_often_over_all_addresses_and_its_owner_still_comes_in(
+    service: Service, client: httpx.Client
+) -> None:
+    email, home = make_account(service).email, fresh_address()
+    assert sign_in(client, email, PASSWORD, home).status_code == 200
+    statuses = {
+        sign_in(client, email, "wrong", fresh_address()).status_code
+        for _ in range(PER_ACCOUNT - 1)
+    }
+    assert statuses == {401}
+    # The password does not help the one who guesses: the answer cannot tell that it was right.
+    for password in (PASSWORD, "wrong"):
+        assert_is_limited(sign_in(client, email, password, fresh_address()), 600)
+    assert sign_in(client, email, PASSWORD, home).status_code == 200
+
+
+def test_an_address_without_an_account_is_limited_as_one_that_has_one(
+    service: Service, client: httpx.Client
+) -> None:
+    emails = [make_account(service).email, fresh_email()]
+    answers = []
+    for email in emails:
+        for _ in range(PER_ACCOUNT):
+            sign_in(client, email, "wrong", fresh_address())
+        answers.append(sign_in(client, email, "wrong", fresh_address()))
+    known, unknown = map(comparable, answers)
+    assert known.status == unknown.status == 429
+    assert set(known.headers) == set(unknown.headers)
+
+
+@pytest.mark.parametrize(
+    ("email", "twins"),
+    [
+        ("Grace@Concord.Example", ["grace@concord.example", "GRACE@CONCORD.EXAMPLE"]),
+        ("guest@strasse.example", ["guest@xn--strae-oqa.example", "GUEST@XN--STRAE-OQA.EXAMPLE"]),
+    ],
+)
+def test_the_twins_of_an_address_share_the_tries_of_their_account(
+    service: Service, client: httpx.Client, email: str, twins: list[str]
+) -> None:
+    make_account(service, email=email)
+    spellings = [email, *twins]
+    for number in range(PER_ACCOUNT):
+        spelling = spellings[number % len(spellings)]
+        assert sign_in(client, spelling, "wrong", fresh_address()).status_code == 401
+    for spelling in spellings:
+        assert_is_limited(sign_in(client, spelling, "wrong", fresh_address()), 600)
+
+
+@pytest.mark.mission("M17")
+@pytest.mark.mission("M25")
+def test_many_sign_ins_at_once_leave_everybody_else_served(
+    service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = bearer(token_for(service, make_account(service)))
+    with hashing_held(monkeypatch) as held, ThreadPoolExecutor(MANY) as pool:
+        waiting = [pool.submit(sign_in_wrongly, client) for _ in range(MANY)]
+        held.wait_for(service.app.settings.hashing_threads)
+        # No password can be hashed now, and more than 50 wait for it: these need none.
+        for path in ("/health", "/health/ready", "/v1/divide?a=1&b=2", "/v1/profile"):
+            assert client.get(path, headers=token).status_code == 200
+        assert not any(answer.done() for answer in waiting)
+        assert held.most == held.came == service.app.settings.hashing_threads
+        held.let_go()
+        assert {answer.result().status_code for answer in waiting} == {401}
+    assert held.came == MANY
+    assert held.most == service.app.settings.hashing_threads
+
+
+@pytest.mark.mission("M8")
+def test_sign_ins_beyond_the_queue_are_turned_away_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        make_database_url("sqlite", tmp_path) as url,
+        running(tmp_path, url, HASHING_THREADS="1", QUEUE="1") as service,
+        httpx.Client(base_url=service.url, timeout=60) as client,
+        hashing_held(monkeypatch) as held,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        first = pool.submit(sign_in_wrongly, client)
+        held.wait_for(1)
+        others = [pool.submit(sign_in_wrongly, client) for _ in range(2)]
+        refused = next(as_completed(others)).result()
+        assert refused.status_code == 503
+        assert problem(refused) == "overloaded"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert client.get("/health").status_code == 200
+        held.let_go()
+        statuses = [first.result().status_code, *(answer.result().status_code for answer in others)]
+        assert sorted(statuses) == [401, 401, 503]

@@ -1,0 +1,205 @@
+"""The key that signs tokens: made where there is none, never shown, never of another kind."""
+
+import base64
+import multiprocessing
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from api.signing import SigningKeyError, load_signing_key
+from tests.api.accounts import bearer, make_account, token_for
+from tests.databases import make_database_url
+from tests.live import APP
+from tests.service import running
+
+pytestmark = [pytest.mark.mission("M13"), pytest.mark.mission("M19")]
+
+PROCESSES = 3
+RACES = 20
+
+
+def _pem(
+    key: ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey | x25519.X25519PrivateKey
+    | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | dsa.DSAPrivateKey,
+    *,
+    form: PrivateFormat = PrivateFormat.PKCS8,
+    encoding: Encoding = Encoding.PEM,
+    encryption: KeySerializationEncryption | None = None,
+) -> bytes:
+    return key.private_bytes(encoding, form, encryption or NoEncryption())
+
+
+def _ed25519() -> ed25519.Ed25519PrivateKey:
+    return ed25519.Ed25519PrivateKey.generate()
+
+
+def _on_an_unknown_curve() -> bytes:
+    """A key on a curve that nobody supports, as many that are too weak today."""
+    key = _pem(ec.generate_private_key(ec.SECP256R1()), encoding=Encoding.DER)
+    # The last number of the curve's object identifier: 1.2.840.10045.3.1.7 is P-256.
+    octets = key.replace(b"\xce\x3d\x03\x01\x07", b"\xce\x3d\x03\x01\x63")
+    text = base64.encodebytes(octets)
+    return b"-----BEGIN PRIVATE KEY-----\n" + text + b"-----END PRIVATE KEY-----\n"
+
+
+WRONG: Mapping[str, Callable[[], bytes]] = {
+    "empty": lambda: b"",
+    "no PEM": lambda: b"hunter2-s3cret",
+    "not text": lambda: bytes(range(256)),
+    "RSA": lambda: _pem(rsa.generate_private_key(65537, 2048)),
+    "P-256": lambda: _pem(ec.generate_private_key(ec.SECP256R1())),
+    "P-256 in SEC 1": lambda: _pem(
+        ec.generate_private_key(ec.SECP256R1()), form=PrivateFormat.TraditionalOpenSSL
+    ),
+    "unknown curve": _on_an_unknown_curve,
+    "Ed448": lambda: _pem(ed448.Ed448PrivateKey.generate()),
+    "X25519": lambda: _pem(x25519.X25519PrivateKey.generate()),
+    "encrypted": lambda: _pem(_ed25519(), encryption=BestAvailableEncryption(b"hunter2-s3cret")),
+    "OpenSSH": lambda: _pem(_ed25519(), form=PrivateFormat.OpenSSH),
+    "DER": lambda: _pem(_ed25519(), encoding=Encoding.DER),
+    "raw": lambda: _ed25519().private_bytes_raw(),
+    "public": lambda: _ed25519().public_key().public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    ),
+    "cut short": lambda: _pem(_ed25519())[:-40],
+}
+
+
+def test_a_key_is_made_on_the_first_run_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "var" / "keys" / "signing-key.pem"
+    made = load_signing_key(file, create=True)
+    assert load_signing_key(file, create=True).id == made.id
+    assert load_signing_key(file, create=False).id == made.id
+    # Nothing is left beside it.
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_only_its_owner_can_read_the_key(tmp_path: Path, umask: int) -> None:
+    file = tmp_path / "signing-key.pem"
+    before = os.umask(umask)
+    try:
+        load_signing_key(file, create=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_every_installation_has_another_key_and_other_secrets(tmp_path: Path) -> None:
+    first = load_signing_key(tmp_path / "first.pem", create=True)
+    second = load_signing_key(tmp_path / "second.pem", create=True)
+    assert first.id != second.id
+    assert first.derive("cursors") != second.derive("cursors")
+    assert first.derive("cursors") != first.derive("something else")
+    assert first.derive("cursors") == load_signing_key(
+        tmp_path / "first.pem", create=False
+    ).derive("cursors")
+
+
+def test_the_key_does_not_show_itself(tmp_path: Path) -> None:
+    key = load_signing_key(tmp_path / "signing-key.pem", create=True)
+    assert key.private.private_bytes_raw().hex() not in repr(key)
+    assert "private" not in repr(key)
+
+
+def _load_all(folder: Path, barrier: Barrier) -> list[str]:
+    ids = []
+    for race in range(RACES):
+        barrier.wait(30)
+        ids.append(load_signing_key(folder / f"{race}.pem", create=True).id)
+    return ids
+
+
+def test_processes_that_start_together_have_one_key(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        barrier = manager.Barrier(PROCESSES)
+        with context.Pool(PROCESSES) as pool:
+            ids = pool.starmap(_load_all, [(tmp_path, barrier)] * PROCESSES, chunksize=1)
+    assert all(each == ids[0] for each in ids)
+    assert len(set(ids[0])) == RACES
+    assert len(list(tmp_path.iterdir())) == RACES
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_file_with_another_kind_of_key_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "signing-key.pem"
+    content = WRONG[kind]()
+    file.write_bytes(content)
+    with pytest.raises(SigningKeyError) as refused:
+        load_signing_key(file, create=True)
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith("SIGNING_KEY_FILE ")
+    assert "hunter2" not in line
+    # What somebody put there is not replaced.
+    assert file.read_bytes() == content
+
+
+def test_a_file_that_is_no_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for file in (tmp_path, tmp_path / "missing.pem", tmp_path / "dangling"):
+        with pytest.raises(SigningKeyError, match=r"\ASIGNING_KEY_FILE cannot be read: .+\Z"):
+            load_signing_key(file, create=False)
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_the_service_does_not_start_with_a_wrong_key(tmp_path: Path, environment: str) -> None:
+    file = tmp_path / "signing-key.pem"
+    file.write_bytes(WRONG["RSA"]())
+    finished = _serve(tmp_path, APP_ENV=environment, SIGNING_KEY_FILE=str(file))
+    assert finished.returncode not in (0, None)
+    (line,) = finished.stderr.decode().splitlines()
+    assert line.startswith("concord: SIGNING_KEY_FILE ")
+
+
+def test_production_does_not_make_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "signing-key.pem"
+    finished = _serve(tmp_path, APP_ENV="production", SIGNING_KEY_FILE=str(file))
+    assert finished.returncode not in (0, None)
+    (line,) = finished.stderr.decode().splitlines()
+    assert line.startswith("concord: SIGNING_KEY_FILE ")
+    assert not file.exists()
+
+
+def _serve(folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(  # noqa: S603 - our own interpreter and file.
+        [sys.executable, str(APP), "serve"],
+        env={"PORT": "0", "DATABASE_URL": f"sqlite:///{folder / 'concord.db'}", **environment},
+        cwd=folder,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_restart_signs_nobody_out(tmp_path: Path) -> None:
+    with make_database_url("sqlite", tmp_path) as url:
+        with running(tmp_path, url) as service:
+            headers = bearer(token_for(service, make_account(service)))
+        with running(tmp_path, url) as service:
+            assert httpx.get(f"{service.url}/v1/profile", headers=headers).status_code == 200
+
+
+def test_another_key_ends_every_token(tmp_path: Path) -> None:
+    with make_database_url("sqlite", tmp_path) as url:
+        with running(tmp_path, url) as service:
+            headers = bearer(token_for(service, make_account(service)))
+        service.app.settings.signing_key_file.unlink()
+        with running(tmp_path, url) as service:
+            assert httpx.get(f"{service.url}/v1/profile", headers=headers).status_code == 401

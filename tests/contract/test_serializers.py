@@ -1,0 +1,127 @@
+"""The response schema decides what goes out: nothing undeclared, and everything declared."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+from uuid import UUID
+
+import orjson
+import pytest
+
+from api.contract.errors import ContractViolation
+from api.contract.schemas import SchemaNode
+from api.contract.serializers import compile_serializer
+
+TEXT: SchemaNode = {"type": "string"}
+POINT: SchemaNode = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["x"],
+    "properties": {"x": {"type": "integer"}},
+}
+NODE: SchemaNode = {
+    "type": "object",
+    "properties": {"id": {"type": "integer"}, "next": {"$ref": "#/components/schemas/Node"}},
+}
+POINT_REF: SchemaNode = {"$ref": "#/components/schemas/Point"}
+BUNDLE: SchemaNode = {"components": {"schemas": {"Point": POINT, "Node": NODE}}}
+
+
+@dataclass
+class Row:
+    """What a handler may return: it knows more than it should tell."""
+
+    x: int = 1
+    secret: str = "CANARY"
+    inner: object = field(default_factory=lambda: SimpleNamespace(x=2, secret="CANARY"))
+
+
+def sent(schema: SchemaNode, value: object) -> object:
+    return orjson.loads(compile_serializer(BUNDLE, schema)(value))
+
+
+def holder(schema: SchemaNode) -> SchemaNode:
+    return {"type": "object", "properties": {"p": schema}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "expected"),
+    [
+        (POINT, Row(), {"x": 1}),
+        (POINT, {"x": 1, "secret": "CANARY"}, {"x": 1}),
+        (POINT, SimpleNamespace(x=1, secret="CANARY"), {"x": 1}),
+        (POINT_REF, Row(), {"x": 1}),
+        ({"type": "object", "properties": {"x": {}, "inner": POINT}}, Row(),
+         {"x": 1, "inner": {"x": 2}}),
+        ({"type": "array", "items": POINT}, [Row(), {"x": 3, "secret": "CANARY"}],
+         [{"x": 1}, {"x": 3}]),
+        (holder({"type": "array", "items": POINT_REF}), {"p": (Row(),)}, {"p": [{"x": 1}]}),
+        ({"type": "array", "items": {"type": "array", "items": POINT}}, [[Row()], []],
+         [[{"x": 1}], []]),
+        (holder({**POINT, "nullable": True}), {"p": None}, {"p": None}),
+        (holder({**POINT, "nullable": True}), {"p": Row()}, {"p": {"x": 1}}),
+        ({**POINT, "nullable": True}, None, None),
+        ({"type": "array", "items": {**POINT, "nullable": True}}, [None], [None]),
+        (holder({"nullable": True, "allOf": [POINT_REF]}), {"p": Row()}, {"p": {"x": 1}}),
+        (holder({"nullable": True, "allOf": [POINT_REF]}), {"p": None}, {"p": None}),
+        ({"allOf": [POINT_REF]}, Row(), {"x": 1}),
+        ({"allOf": [POINT_REF, holder(TEXT)]}, {"x": 1, "p": "a", "secret": "CANARY"},
+         {"x": 1, "p": "a"}),
+        ({"properties": {"x": {"type": "integer"}}}, Row(), {"x": 1}),
+        ({"type": "object", "additionalProperties": POINT}, {"a": Row()}, {"a": {"x": 1}}),
+        ({"$ref": "#/components/schemas/Node"},
+         SimpleNamespace(id=1, next=SimpleNamespace(id=2, next=None, secret="CANARY"), z=0),
+         {"id": 1, "next": {"id": 2, "next": None}}),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, {"a": 1}, {"a": 1}),
+        ({"type": "array", "items": TEXT}, ["a", None], ["a", None]),
+    ],
+)  # fmt: skip
+def test_only_what_is_declared_goes_out(
+    schema: SchemaNode, value: object, expected: object
+) -> None:
+    assert sent(schema, value) == expected
+
+
+@pytest.mark.parametrize("schema", [TEXT, {"type": "integer"}, {"type": "array", "items": TEXT}])
+def test_an_object_where_none_is_declared_fails_and_is_not_written_whole(
+    schema: SchemaNode,
+) -> None:
+    value: object = [Row()] if schema["type"] == "array" else Row()
+    with pytest.raises(TypeError):
+        compile_serializer(BUNDLE, holder(schema))({"p": value})
+
+
+@pytest.mark.parametrize("value", [SimpleNamespace(y=1), {"y": 1}, SimpleNamespace()])
+def test_a_declared_property_that_is_lacking_fails(value: object) -> None:
+    with pytest.raises((AttributeError, KeyError)):
+        compile_serializer(BUNDLE, POINT)(value)
+
+
+def test_a_lacking_property_of_an_inner_object_fails() -> None:
+    write = compile_serializer(BUNDLE, {"type": "array", "items": holder(POINT_REF)})
+    with pytest.raises((AttributeError, KeyError)):
+        write([{"p": {"x": 1}}, {"p": {}}])
+
+
+def test_times_are_those_of_rfc_3339_and_ids_are_texts() -> None:
+    moment = datetime(2026, 1, 31, 12, 0, 0, 5, UTC)
+    assert sent(holder({}), {"p": moment}) == {"p": "2026-01-31T12:00:00.000005Z"}
+    east = moment.astimezone(timezone(timedelta(hours=2)))
+    assert sent(holder({}), {"p": east}) == {"p": "2026-01-31T14:00:00.000005+02:00"}
+    assert sent(holder({}), {"p": UUID(int=1)}) == {"p": "00000000-0000-0000-0000-000000000001"}
+
+
+@pytest.mark.parametrize("value", [Row(), {"secret": "CANARY"}])
+def test_an_object_without_properties_is_an_empty_one(value: object) -> None:
+    closed = {"type": "object", "additionalProperties": False, "properties": {}}
+    assert sent(closed, value) == {}
+
+
+def test_alternatives_stop_the_start() -> None:
+    with pytest.raises(ContractViolation, match="oneOf"):
+        compile_serializer(BUNDLE, holder({"oneOf": [POINT_REF, TEXT]}))
+
+
+def test_what_goes_out_is_compact_utf_8_in_the_order_of_the_contract() -> None:
+    schema = {"type": "object", "properties": {"b": {}, "a": {}}}
+    assert compile_serializer(BUNDLE, schema)({"a": "é", "b": 1}) == '{"b":1,"a":"é"}'.encode()
