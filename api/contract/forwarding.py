@@ -8,6 +8,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -100,6 +101,7 @@ def _said(elements: list[dict[str, str]]) -> list[object]:
     return [*senders, elements[-1].get("host"), elements[-1].get("proto")]
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> str | None:
     """Return an IP address in its usual text, without port and brackets; None for anything else."""
     text = text.strip()

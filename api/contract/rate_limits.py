@@ -8,18 +8,21 @@ are those of draft-ietf-httpapi-ratelimit-headers-10.
 import asyncio
 import contextlib
 import hashlib
+import ipaddress
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TypeAlias
 
-from limits import RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from limits import RateLimitItem, RateLimitItemPerSecond, WindowStats
+from limits.aio.storage import RedisStorage, Storage
 from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
 from api.contract.errors import Overloaded, RateLimitExceeded
+from api.contract.local_counters import LocalCounters
 from api.contract.operations import Operation, RateLimit
 from api.contract.request import Request
 
@@ -28,6 +31,7 @@ NormalForm: TypeAlias = Callable[[str], str]
 _REDIS_TIMEOUT = 0.25
 """Seconds that a request waits for Redis before its limits count as unreachable."""
 
+_no_timeout = contextlib.nullcontext()
 _KNOWN_FOR = 30 * 24 * 3600
 """Seconds that an address stays known for an account it signed in to."""
 
@@ -43,6 +47,7 @@ class RateLimiter:
         self._normal_forms = normal_forms
         self._storage = _storage(redis_url)
         self._window = MovingWindowRateLimiter(self._storage)
+        self._is_remote = redis_url is not None
 
     async def count(self, request: Request, operation: Operation, *, by_member: bool) -> None:
         """Count a request against its operation's limits, and note what is left in its headers.
@@ -59,25 +64,31 @@ class RateLimiter:
                 await self._count(request, operation.id, limit)
 
     async def _count(self, request: Request, operation_id: str, limit: RateLimit) -> None:
-        item = RateLimitItemPerSecond(limit.limit, limit.window, namespace=operation_id)
-        key: tuple[str, ...] = (limit.name, self._subject(request, limit))
         try:
-            async with asyncio.timeout(2 * _REDIS_TIMEOUT):
-                if limit.member and await self._storage.get(
-                    self._known(request, operation_id, limit)
-                ):
-                    key = (*key, request.client_address)
-                granted = await self._window.hit(item, *key)
-                stats = await self._window.get_window_stats(item, *key)
+            # A timeout of its own, beside those of the sockets, also bounds the wait for a
+            # connection; in memory there is nothing to wait for.
+            async with asyncio.timeout(2 * _REDIS_TIMEOUT) if self._is_remote else _no_timeout:
+                granted, stats = await self._hit(request, operation_id, limit)
         except (StorageError, TimeoutError):
             if limit.fail_closed:
                 raise Overloaded("The limit of this operation cannot be counted now.") from None
             return
-        remaining = max(0, stats.remaining)
         reset = max(1, math.ceil(stats.reset_time - time.time()))
-        _note(request, limit, remaining, reset)
+        _note(request, limit, max(0, stats.remaining), reset)
         if not granted:
             raise RateLimitExceeded(reset)
+
+    async def _hit(
+        self, request: Request, operation_id: str, limit: RateLimit
+    ) -> tuple[bool, WindowStats]:
+        key: tuple[str, ...] = (limit.name, self._subject(request, limit))
+        if limit.member is not None:
+            known = self._known(request, operation_id, limit)
+            if await self._storage.get(known):
+                key = (*key, _network(request.client_address))
+        item = _item(operation_id, limit)
+        granted = await self._window.hit(item, *key)
+        return granted, await self._window.get_window_stats(item, *key)
 
     async def remember(self, request: Request, operation: Operation) -> None:
         """Note that a request counted by a member of its body, such as a sign-in, succeeded.
@@ -99,29 +110,36 @@ class RateLimiter:
         ):
             await self._storage.bridge.storage.aclose()
 
-    async def _is_known(self, request: Request, operation_id: str, limit: RateLimit) -> bool:
-        if limit.member is None:
-            return False
-        return bool(await self._storage.get(self._known(request, operation_id, limit)))
-
     def _known(self, request: Request, operation_id: str, limit: RateLimit) -> str:
         subject = self._subject(request, limit)
-        return f"known/{operation_id}/{subject}/{request.client_address}"
+        return f"known/{operation_id}/{subject}/{_network(request.client_address)}"
 
     def _subject(self, request: Request, limit: RateLimit) -> str:
-        """Return who is counted; a member's value is hashed, for no store to hold what was sent."""
+        """Return who is counted; a member's value is hashed, so that no store holds it."""
         if limit.member is not None and isinstance(request.body, dict):
             normal_form = self._normal_forms.get(limit.member, str)
             value = normal_form(str(request.body.get(limit.member)))
             return hashlib.blake2b(value.encode(), digest_size=16).hexdigest()
         if limit.per == "caller" and request.caller is not None:
             return f"user {request.caller.user_id}"
-        return request.client_address
+        return _network(request.client_address)
+
+
+@cache
+def _item(operation_id: str, limit: RateLimit) -> RateLimitItem:
+    return RateLimitItemPerSecond(limit.limit, limit.window, namespace=operation_id)
+
+
+def _network(address: str) -> str:
+    """Return who is counted as one: an IPv4 address, or the IPv6 network of a site."""
+    if ":" not in address:
+        return address
+    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def _storage(redis_url: str | None) -> Storage:
     if redis_url is None:
-        return MemoryStorage()
+        return LocalCounters()
     return RedisStorage(
         f"async+{redis_url}",
         implementation="redispy",

@@ -1,7 +1,6 @@
 """Who may change what of an account, and what a change brings with it (MISSION M11, M12, M18)."""
 
 from collections.abc import Iterator, Mapping
-from itertools import product
 
 import httpx
 import pytest
@@ -189,71 +188,5 @@ def test_a_change_that_breaks_a_rule_is_unprocessable(
     user, _, own = account(service)
     answer = client.patch(path.format(user.id), json=change, headers=own)
     assert answer.status_code == 422
-    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    assert {error["pointer"] for error in answer.json()["errors"]} == {pointer}
     assert read_account(service, user.id).version == user.version
-
-
-INJECTED: Mapping[str, object] = {
-    "id": 1,
-    "role": "admin",
-    "active": False,
-    "email_verified": True,
-    "created_at": "2020-01-01T00:00:00Z",
-    "updated_at": "2020-01-01T00:00:00Z",
-    "password_hash": "x",
-    "token_version": 99,
-    "version": 99,
-    "email_key": "x",
-    "erased_at": "2020-01-01T00:00:00Z",
-    "scope": "users:list",
-    "scopes": ["users:list"],
-    "is_admin": True,
-    "__class__": "x",
-    "items": [],
-    "next_cursor": None,
-    "access_token": "x",
-    "expires_in": 10**6,
-    "status": "ok",
-}
-"""Every member that an answer, a row or a token has, and some that others have."""
-
-REQUESTS: Mapping[str, tuple[str, str, dict[str, object]]] = {
-    "create_user": ("POST", "/v1/users", {"name": "Mallory", "email": ""}),
-    "update_user": ("PATCH", "/v1/users/{}", {"name": "Mallory"}),
-    "update_profile": ("PATCH", PROFILE, {"name": "Mallory"}),
-    "create_token": ("POST", "/v1/auth/token", {"password": PASSWORD, "email": ""}),
-}
-
-
-@pytest.mark.parametrize(("request_name", "member"), list(product(REQUESTS, INJECTED)))
-def test_no_member_slipped_into_a_request_changes_what_is_not_ones_own(
-    service: Service, client: httpx.Client, request_name: str, member: str
-) -> None:
-    user, _, own = account(service)
-    method, path, body = REQUESTS[request_name]
-    email = {"email": fresh_email() if method == "POST" else ""} if "email" in body else {}
-    answer = client.request(
-        method,
-        path.format(user.id),
-        json={**body, **email, member: INJECTED[member]},
-        headers=own | fresh_address(),
-    )
-    assert answer.status_code in (403, 422)
-    after = read_account(service, user.id)
-    assert (after.role, after.active, after.email_verified) == ("user", True, False)
-    assert (after.version, after.token_version) == (user.version, user.token_version)
-    assert after.created_at == user.created_at
-    if email:
-        found = service.app.database.transact(
-            lambda session: User.by_email(session, email["email"]), write=False
-        )
-        assert found is None
-
-
-def test_what_can_be_injected_holds_every_member_of_every_answer(client: httpx.Client) -> None:
-    schemas = client.get("/openapi.json").json()["components"]["schemas"]
-    answered = {
-        member for name in ("User", "UserPage", "AccessToken") for member in schemas[name]["properties"]
-    }
-    own = {"name", "email", "token_type"}
-    assert answered - own <= set(INJECTED)

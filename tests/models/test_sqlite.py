@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from models.database import Database
 from models.errors import DatabaseUnavailable
+from models.migrating import migrate
 from models.user import User
 from tests.databases import make_database_url
 from tests.models.people import make_user, read_page
@@ -42,15 +43,17 @@ def test_every_connection_is_set_up(database: Database, name: str, value: object
     assert results == [value] * 4
 
 
-def test_a_file_that_is_opened_by_many_for_the_first_time_is_set_up(tmp_path: Path) -> None:
+def test_a_new_file_that_another_process_is_writing_to_is_waited_for(tmp_path: Path) -> None:
     file = tmp_path / "new.db"
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-    other.execute("CREATE TABLE alembic_version (version_num TEXT)")
+    other.execute("CREATE TABLE something (id INTEGER)")
     # SQLite refuses at once to change the journal of a file that somebody is writing to.
     other.execute("BEGIN IMMEDIATE")
     release = threading.Timer(0.3, other.execute, ("COMMIT",))
     release.start()
     database = Database(f"sqlite:///{file}")
+
+    migrate(database)
 
     assert pragma(database, "journal_mode") == "wal"
     release.join()

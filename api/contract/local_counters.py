@@ -1,0 +1,114 @@
+"""Counters of rate limits in this process's memory, as a storage of the `limits` package.
+
+The package's own hands its clean-up to a thread at every request, which costs more than counting.
+This one lives on the event loop: a window is a queue of instants, what has left the window is
+dropped when the key is next counted, and keys that nobody counts any more are swept now and then.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from limits.aio.storage import MovingWindowSupport, Storage
+
+_SWEEP_EVERY = 4096
+"""Counted requests between two sweeps."""
+_MAX_KEYS = 100_000
+"""Keys kept at the most: beyond that the ones that were counted first are forgotten."""
+
+
+@dataclass(slots=True)
+class _Window:
+    ends: float = 0.0
+    entries: deque[float] = field(default_factory=deque)
+
+
+class LocalCounters(Storage, MovingWindowSupport):
+    """Moving windows and counters that expire, by key."""
+
+    STORAGE_SCHEME: list[str] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._windows: dict[str, _Window] = {}
+        self._counts: dict[str, tuple[int, float]] = {}
+        self._until_sweep = _SWEEP_EVERY
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """What the storage may raise: nothing of its own."""
+        return Exception
+
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Enter `amount` requests into the window of `expiry` seconds, if `limit` allows."""
+        now = time.time()
+        window = self._window(key, now, expiry)
+        if len(window.entries) + amount > limit:
+            return False
+        window.entries.extend([now] * amount)
+        window.ends = now + expiry
+        return True
+
+    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """Return when the window's oldest request came, and how many are in it."""
+        del limit
+        now = time.time()
+        entries = self._window(key, now, expiry).entries
+        return (entries[0] if entries else now), len(entries)
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Add to a counter, which expires `expiry` seconds from now."""
+        count = await self.get(key) + amount
+        self._counts.pop(key, None)
+        self._counts[key] = (count, time.time() + expiry)
+        _forget_first(self._counts)
+        return count
+
+    async def get(self, key: str) -> int:
+        """Return a counter; one that has expired is 0."""
+        count, ends = self._counts.get(key, (0, 0.0))
+        return count if ends > time.time() else 0
+
+    async def get_expiry(self, key: str) -> float:
+        """Return when a counter expires."""
+        return self._counts.get(key, (0, time.time()))[1]
+
+    async def check(self) -> bool:
+        """Memory is always there."""
+        return True
+
+    async def reset(self) -> int:
+        """Forget everything; the number of keys that there were."""
+        number = len(self._windows) + len(self._counts)
+        self._windows.clear()
+        self._counts.clear()
+        return number
+
+    async def clear(self, key: str) -> None:
+        """Forget one key."""
+        self._windows.pop(key, None)
+        self._counts.pop(key, None)
+
+    def _window(self, key: str, now: float, expiry: int) -> _Window:
+        self._sweep(now)
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = _Window()
+            _forget_first(self._windows)
+        entries = window.entries
+        while entries and entries[0] <= now - expiry:
+            entries.popleft()
+        return window
+
+    def _sweep(self, now: float) -> None:
+        self._until_sweep -= 1
+        if self._until_sweep:
+            return
+        self._until_sweep = _SWEEP_EVERY
+        self._windows = {key: each for key, each in self._windows.items() if each.ends > now}
+        self._counts = {key: each for key, each in self._counts.items() if each[1] > now}
+
+
+def _forget_first(keys: dict[str, _Window] | dict[str, tuple[int, float]]) -> None:
+    if len(keys) > _MAX_KEYS:
+        del keys[next(iter(keys))]

@@ -1,0 +1,206 @@
+"""Accounts in pages: filters, cursors, and rows that come and go meanwhile (MISSION M11)."""
+
+import random
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from models.user import User
+from tests.api.accounts import bearer, edit_account, make_account, token_for
+from tests.api.answers import problem
+from tests.service import Service
+
+pytestmark = pytest.mark.mission("M11")
+
+PATH = "/v1/users"
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+@pytest.fixture(scope="module")
+def administrator(service: Service) -> Iterator[httpx.Client]:
+    """Somebody who may list, of a service with more accounts than a page has."""
+    for number in range(105):
+        user = make_account(service, role="admin" if number % 10 == 0 else "user")
+        if number % 7 == 0:
+            edit_account(service, user.id, disable)
+    headers = bearer(token_for(service, make_account(service, role="admin")))
+    with httpx.Client(base_url=service.url, headers=headers, timeout=30) as client:
+        yield client
+
+
+def disable(_session: object, user: User) -> None:
+    user.active = False
+
+
+def erase(service: Service, user_id: int) -> None:
+    edit_account(service, user_id, lambda session, user: user.erase(session))
+
+
+def walk(client: httpx.Client, **arguments: str | int) -> Iterator[int]:
+    """Yield the ids on every page, asking for the next page when it is needed."""
+    cursor: dict[str, str] = {}
+    while True:
+        page = client.get(PATH, params={**arguments, **cursor})
+        assert page.status_code == 200, page.text
+        yield from [int(account["id"]) for account in page.json()["items"]]
+        if page.json()["next_cursor"] is None:
+            return
+        cursor = {"cursor": page.json()["next_cursor"]}
+
+
+def stored(service: Service) -> list[User]:
+    return service.app.database.transact(
+        lambda session: list(User.page(session, limit=10_000).items), write=False
+    )
+
+
+def test_a_page_has_25_accounts_and_100_at_most(administrator: httpx.Client) -> None:
+    page = administrator.get(PATH)
+    assert page.status_code == 200
+    assert page.headers["cache-control"] == "no-store"
+    assert set(page.json()) == {"items", "next_cursor"}
+    assert len(page.json()["items"]) == 25
+    assert len(administrator.get(PATH, params={"limit": 100}).json()["items"]) == 100
+    assert len(administrator.get(PATH, params={"limit": 1}).json()["items"]) == 1
+
+
+@pytest.mark.mission("M4")
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("limit=101", "limit"),
+        ("limit=0", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=", "limit"),
+        ("limit=1.0", "limit"),
+        ("limit=%2B1", "limit"),
+        ("limit=01", "limit"),
+        ("limit=1_0", "limit"),
+        ("limit=%D9%A1", "limit"),
+        ("limit=10&limit=10", "limit"),
+        ("limit=99999999999999999999", "limit"),
+        ("active=1", "active"),
+        ("active=True", "active"),
+        ("active=", "active"),
+        ("active=true&active=false", "active"),
+        ("role=root", "role"),
+        ("role=Admin", "role"),
+        ("role=", "role"),
+        ("cursor=", "cursor"),
+        ("cursor=%00", "cursor"),
+        ("offset=10", ""),
+        ("email=ada%40concord.example", ""),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_a_bad_request(
+    administrator: httpx.Client, query: str, parameter: str
+) -> None:
+    answer = administrator.get(f"{PATH}?{query}")
+    assert answer.status_code == 400
+    assert problem(answer) == "invalid-parameters"
+    assert [error["parameter"] for error in answer.json()["errors"]] == [parameter]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 25, 53, 100])
+def test_the_pages_together_hold_every_account_once_in_order(
+    service: Service, administrator: httpx.Client, limit: int
+) -> None:
+    expected = [user.id for user in stored(service)]
+    assert list(walk(administrator, limit=limit)) == expected
+
+
+@pytest.mark.parametrize("active", ["true", "false", None])
+@pytest.mark.parametrize("role", ["user", "admin", None])
+def test_filters_are_met_by_exactly_those_who_are_listed(
+    service: Service, administrator: httpx.Client, active: str | None, role: str | None
+) -> None:
+    given = {"active": active, "role": role}
+    arguments = {name: value for name, value in given.items() if value is not None}
+    expected = [
+        user.id
+        for user in stored(service)
+        if active in (None, str(user.active).lower()) and role in (None, user.role)
+    ]
+    assert len(expected) > 1
+    assert list(walk(administrator, limit=5, **arguments)) == expected
+
+
+def test_link_leads_to_the_next_page_with_the_same_filters(administrator: httpx.Client) -> None:
+    arguments = {"active": "true", "role": "user", "limit": "3"}
+    page = administrator.get(PATH, params=arguments)
+    url = page.links["next"]["url"]
+    assert url.startswith("http://concord.example/v1/users?")
+    parts = urlsplit(url)
+    followed = administrator.get(f"{parts.path}?{parts.query}").json()
+    by_cursor = administrator.get(
+        PATH, params={**arguments, "cursor": page.json()["next_cursor"]}
+    ).json()
+    assert followed == by_cursor
+    assert "link" not in administrator.get(PATH, params={"active": "false", "limit": 100}).headers
+
+
+def test_a_cursor_is_good_with_its_own_filters_only(administrator: httpx.Client) -> None:
+    made_with = [{}, {"active": "true"}, {"active": "false"}, {"role": "user"}]
+    cursors = [
+        administrator.get(PATH, params={**filters, "limit": 2}).json()["next_cursor"]
+        for filters in made_with
+    ]
+    for filters in made_with:
+        for origin, cursor in zip(made_with, cursors, strict=True):
+            answer = administrator.get(PATH, params={**filters, "cursor": cursor, "limit": 50})
+            assert answer.status_code == (200 if filters == origin else 400)
+            if filters != origin:
+                assert answer.json()["errors"][0]["parameter"] == "cursor"
+
+
+def test_a_cursor_cannot_be_made_or_changed(administrator: httpx.Client) -> None:
+    cursor = administrator.get(PATH).json()["next_cursor"]
+    forged = [
+        *("x", "25", "MjU", "MjU.", ".", "a.b", "a.b.c", "x" * 512),
+        *(cursor[:-1], cursor[1:], f"{cursor}x", f"x{cursor}", cursor.swapcase(), cursor[::-1]),
+        *(cursor.rpartition(".")[0], f"MQ.{cursor.rpartition('.')[2]}"),
+    ]
+    for place, letter in enumerate(cursor):
+        if letter in ALPHABET:
+            flipped = ALPHABET[ALPHABET.index(letter) ^ 1 << place % 6]
+            forged.append(cursor[:place] + flipped + cursor[place + 1 :])
+    for text in forged:
+        answer = administrator.get(PATH, params={"cursor": text})
+        assert answer.status_code == 400, text
+        assert answer.json()["errors"][0]["parameter"] == "cursor"
+
+
+@pytest.mark.mission("M25")
+@pytest.mark.parametrize("seed", range(4))
+def test_a_walk_neither_repeats_nor_skips_an_account_that_stays(
+    service: Service, administrator: httpx.Client, seed: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311 - the same walk each time, not a secret.
+    before = [make_account(service, role="admin").id for _ in range(24)]
+    gone: set[int] = set()
+    seen: list[int] = []
+    for user_id in walk(administrator, limit=3, role="admin"):
+        seen.append(user_id)
+        if user_id < before[0] or len(seen) % 3:
+            continue
+        # The page is read to its end. One account is made, one goes from anywhere, and sometimes
+        # the very one that the cursor stands for.
+        if len(seen) < 60:
+            make_account(service, role="admin")
+        going = {chance.choice(before), *([user_id] if chance.random() < 0.5 else [])}
+        for each in going & set(before) - gone:
+            erase(service, each)
+            gone.add(each)
+    assert seen == sorted(set(seen))
+    assert gone
+    assert set(before) - gone <= set(seen)
+
+
+def test_an_erased_account_is_in_no_list(service: Service, administrator: httpx.Client) -> None:
+    user = make_account(service)
+    assert user.id in list(walk(administrator, limit=100))
+    erase(service, user.id)
+    for filters in ({}, {"active": "false"}, {"role": "user"}):
+        assert user.id not in list(walk(administrator, limit=100, **filters))

@@ -1,0 +1,124 @@
+"""What Concord takes from connexion and Flask: a test for each thing names what a change breaks."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from connexion.apps.abstract import AbstractApp
+from connexion.apps.flask import FlaskApi
+from connexion.middleware.abstract import RoutedAPI, SpecMiddleware
+from connexion.middleware.main import ConnexionMiddleware
+from connexion.operations import AbstractOperation
+from connexion.resolver import Resolution, Resolver
+from flask import Flask
+from flask.ctx import RequestContext
+
+from api.contract.errors import ContractViolation
+from api.contract.middleware import Engine
+from api.settings import Settings
+from app import Application, create_app
+
+
+def parameters(function: Callable[..., object]) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        app_env="test",
+        database_url=f"sqlite:///{tmp_path / 'test.db'}",
+        signing_key_file=tmp_path / "key.pem",
+    )
+
+
+def make(settings: Settings) -> Application:
+    app = create_app(settings)
+    app.close()
+    return app
+
+
+def test_the_stack_of_middlewares_can_be_replaced() -> None:
+    # binding._ContractApp hands the engine over as the only middleware.
+    assert "middlewares" in parameters(AbstractApp.__init__)
+    assert "_middleware_app" in AbstractApp.__annotations__
+    assert ConnexionMiddleware.default_middlewares
+
+
+def test_the_stack_can_be_built_before_the_first_request() -> None:
+    # binding._ContractApp.build does what connexion does when the first request comes.
+    made = ConnexionMiddleware(Flask("test"), middlewares=[])
+    assert made.middleware_stack is None
+    outermost, stack = made._build_middleware_stack()  # noqa: SLF001 - as in binding.
+    assert outermost is made.app
+    assert list(stack) == [made.app]
+    assert parameters(ConnexionMiddleware._build_middleware_stack) == ["self"]  # noqa: SLF001
+    assert "middleware_stack" in inspect.getsource(ConnexionMiddleware.__call__)
+
+
+def test_an_operation_is_made_by_a_method_that_can_be_overridden() -> None:
+    # binding._ContractApi.make_operation returns the view of a compiled call.
+    assert parameters(FlaskApi.make_operation) == ["self", "operation"]
+    assert parameters(RoutedAPI.add_operation) == ["self", "path", "method"]
+    assert "self.make_operation(" in inspect.getsource(FlaskApi.add_operation)
+    for name in ("operation_id", "function"):
+        assert isinstance(getattr(AbstractOperation, name), property)
+    assert callable(SpecMiddleware.add_api)
+    assert "blueprint" in inspect.getsource(FlaskApi._set_blueprint)  # noqa: SLF001 - as above.
+
+
+def test_a_resolver_says_which_function_runs_an_operation() -> None:
+    # binding._TagResolver.resolve finds it by tag and operationId.
+    assert parameters(Resolver.resolve) == ["self", "operation"]
+    assert parameters(Resolution.__init__) == ["self", "function", "operation_id"]
+
+
+def test_flask_can_be_told_the_route_of_a_request() -> None:
+    # binding._MatchedContext sets what Flask's own search for the route would set.
+    assert parameters(RequestContext.__init__)[:3] == ["self", "app", "environ"]
+    assert parameters(Flask.request_context) == ["self", "environ"]
+    assert parameters(Flask.create_url_adapter) == ["self", "request"]
+    assert parameters(Flask.full_dispatch_request) == ["self"]
+    source = inspect.getsource(Flask.dispatch_request)
+    assert "req.url_rule" in source
+    assert "req.view_args" in source
+
+
+@pytest.mark.mission("M2")
+def test_the_engine_is_the_only_middleware_and_is_there_before_the_first_request(
+    settings: Settings,
+) -> None:
+    middleware = vars(make(settings).asgi)["middleware"]
+    assert isinstance(middleware.app, Engine)
+    assert middleware.middleware_stack[0] is middleware.app
+    assert len(middleware.middleware_stack) == 2
+
+
+@pytest.mark.parametrize(
+    "handler", ["api.divide.divide", "api.users.create_user", "api.health.get_health"]
+)
+def test_an_operation_without_a_handler_stops_the_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, handler: str
+) -> None:
+    monkeypatch.delattr(handler)
+    with pytest.raises(ContractViolation, match=f"no handler {handler}"):
+        create_app(settings)
+
+
+def test_a_handler_that_asks_for_what_nothing_provides_stops_the_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def divide(a: float, c: float) -> None:
+        """Take what the contract does not declare."""
+
+    monkeypatch.setattr("api.divide.divide", divide)
+    with pytest.raises(ContractViolation, match="divide asks for 'c', which nothing provides"):
+        create_app(settings)
+
+
+def test_a_handler_may_leave_out_what_it_does_not_need(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.divide.divide", lambda a: {"result": a})
+    make(settings)
