@@ -160,7 +160,7 @@ def create_app(settings: Settings) -> Application:
             check_sample=settings.response_check_sample,
             checks_fail=settings.app_env != "production",
             close=shut_down,
-            request_id=validators.of({"$ref": "#/components/schemas/RequestId"}),
+            request_id=validators.component("RequestId"),
         )
         return Engine(app.dispatch, parts)
 

@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -44,7 +45,7 @@ def load_signing_key(path: Path, *, create: bool) -> SigningKey:
     except OSError as error:
         reason = f"SIGNING_KEY_FILE cannot be read: {error.strerror}"
         raise SigningKeyError(reason) from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise SigningKeyError("SIGNING_KEY_FILE holds no unencrypted PEM private key") from None
     if not isinstance(private, Ed25519PrivateKey):
         raise SigningKeyError("SIGNING_KEY_FILE must hold an Ed25519 key (RFC 8410)")

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from api.contract.document import load_document
 from api.settings import Settings
 from api.signing import load_signing_key
@@ -90,7 +92,8 @@ def as_pattern(expected: str) -> re.Pattern[str]:
     return re.compile(".*?".join(parts), re.DOTALL)
 
 
-def test_m1_m8_m11_m12_m13_m18_the_tour_prints_what_it_says(tmp_path: Path) -> None:
+@pytest.mark.mission("M1", "M8", "M11", "M12", "M13", "M18")
+def test_the_tour_prints_what_it_says(tmp_path: Path) -> None:
     find_tool("curl")
     steps = tour()
     with running_server(tmp_path, METRICS_PORT="0") as server:
@@ -125,7 +128,8 @@ def operation_rows() -> Iterator[str]:
                 yield f"| `{method.upper()} {path}` | `{name}` | {scope} | {summary} |"
 
 
-def test_m27_the_operations_are_those_of_the_contract() -> None:
+@pytest.mark.mission("M27")
+def test_the_operations_are_those_of_the_contract() -> None:
     assert rows("Operations") == list(operation_rows())
 
 
@@ -163,18 +167,21 @@ def setting_rows() -> Iterator[str]:
         yield f"| `{name.upper()}` | {default} | {there} | {field.description} |"
 
 
-def test_m19_the_settings_are_those_that_are_read() -> None:
+@pytest.mark.mission("M19")
+def test_the_settings_are_those_that_are_read() -> None:
     assert rows("Settings") == list(setting_rows())
 
 
-def test_m19_production_needs_what_the_readme_sets() -> None:
+@pytest.mark.mission("M19")
+def test_production_needs_what_the_readme_sets() -> None:
     exported = dict(re.findall(r"^export (\w+)=(.+)$", section("In production"), re.MULTILINE))
     settings = Settings.from_environment(exported)
     assert settings.app_env == "production"
     assert exported.keys() >= REQUIRED_IN_PRODUCTION.keys()
 
 
-def test_m19_the_signing_key_of_the_readme_is_one(tmp_path: Path) -> None:
+@pytest.mark.mission("M19")
+def test_the_signing_key_of_the_readme_is_one(tmp_path: Path) -> None:
     find_tool("openssl")
     found = re.search(r"(?m)^\(umask 077; openssl .+\)$", section("In production"))
     assert found

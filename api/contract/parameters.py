@@ -5,6 +5,7 @@ and what is not declared is refused. Python's own `int()` and `float()` would ta
 `nan` and the digits of every script, which no other client or server means by a number.
 """
 
+import copy
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,13 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,309})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?")
 _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SEPARATORS = {"form": ",", "simple": ",", "spaceDelimited": " ", "pipeDelimited": "|"}
+# A space or a bar cannot stand in a URL as it is, so that escaped it is still the separator.
+_SEPARATORS = {
+    "form": re.compile(b","),
+    "simple": re.compile(b","),
+    "spaceDelimited": re.compile(rb"%20|\+"),
+    "pipeDelimited": re.compile(rb"\||%7[Cc]"),
+}
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -43,7 +50,7 @@ class Parameter:
     required: bool
     default: Value
     is_array: bool
-    separator: str | None
+    separator: re.Pattern[bytes] | None
     kind: str
     validator: Validator
 
@@ -147,11 +154,7 @@ class QueryParameters:
             return [_unescape(text)]
         if repeated:
             raise parameter.violation("repeated", "may be given only once")
-        if parameter.separator == " ":
-            text, separator = text.replace(b"+", b"%20"), b"%20"
-        else:
-            separator = parameter.separator.encode()
-        return [_unescape(item) for item in text.split(separator)]
+        return [_unescape(item) for item in parameter.separator.split(text)]
 
 
 def decode_headers(
@@ -190,7 +193,8 @@ def _decode_all(
         if texts is None:
             if parameter.required:
                 violations.extend(parameter.violation("required", "is required").violations)
-            values[parameter.argument] = parameter.default
+            # A list is copied, so that no request can change the next one's default.
+            values[parameter.argument] = copy.copy(parameter.default)
             continue
         try:
             values[parameter.argument] = parameter.decode(texts)

@@ -136,6 +136,10 @@ class Validators:
             self._compiled[key] = Validator(self._bundle, schema)
         return self._compiled[key]
 
+    def component(self, name: str) -> Validator:
+        """Return the validator of a schema that is a component of the document."""
+        return self.of({"$ref": f"{_COMPONENTS}{name}"})
+
 
 def _is_email(text: str) -> bool:
     """Tell whether a text has the shape of an address, in any alphabet (RFC 6531).

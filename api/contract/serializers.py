@@ -82,6 +82,8 @@ def _compile_object(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Conv
 
 
 def _compile_map(bundle: SchemaNode, values: object, seen: dict[str, Convert]) -> Convert:
+    if values is False:
+        return lambda value: None if value is None else {}
     inner = _compile(bundle, values, seen) if isinstance(values, dict) else None
     if inner is None:
         return _as_it_is

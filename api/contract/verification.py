@@ -25,7 +25,7 @@ class Verifier:
     def __init__(self, bundle: SchemaNode, validators: Validators) -> None:
         self._bundle = bundle
         self._validators = validators
-        self._problem = validators.of({"$ref": "#/components/schemas/Problem"})
+        self._problem = validators.component("Problem")
         self._bodies: dict[tuple[str, int, str], Validator] = {}
         self._headers: dict[tuple[str, int], Mapping[str, tuple[bool, Validator]]] = {}
         for item in bundle["paths"].values():

@@ -1,4 +1,4 @@
-"""Accounts made straight in the database, and tokens without a sign-in: what many tests need fast."""
+"""Accounts made straight in the database, and tokens without a sign-in, because both are fast."""
 
 import itertools
 from collections.abc import Callable
@@ -47,9 +47,7 @@ def read_account(service: Service, user_id: int) -> User:
     )
 
 
-def edit_account(
-    service: Service, user_id: int, edit: Callable[[Session, User], None]
-) -> None:
+def edit_account(service: Service, user_id: int, edit: Callable[[Session, User], None]) -> None:
     """Change an account behind the service's back."""
     service.app.database.transact(
         lambda session: edit(session, session.get_one(User, user_id)), write=True

@@ -18,8 +18,7 @@ class Comparable(NamedTuple):
 def comparable(answer: httpx.Response) -> Comparable:
     """Leave out of an answer what is different each time. That it has those headers is kept."""
     headers = {
-        name: "" if name in _OF_THE_MOMENT else value
-        for name, value in answer.headers.items()
+        name: "" if name in _OF_THE_MOMENT else value for name, value in answer.headers.items()
     }
     request_id = answer.headers["x-request-id"].encode()
     return Comparable(answer.status_code, headers, answer.content.replace(request_id, b"<id>"))

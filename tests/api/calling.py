@@ -47,9 +47,7 @@ class Operation:
         members: Mapping[str, object],
     ) -> httpx.Response:
         """Send the example; `members` stand for those of the body that have to be other ones."""
-        body = self.body and {
-            name: members.get(name, value) for name, value in self.body.items()
-        }
+        body = self.body and {name: members.get(name, value) for name, value in self.body.items()}
         return client.request(
             self.method,
             self.path.replace(_OWNED, str(user_id)),

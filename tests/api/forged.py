@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 
-from tests.api.forging import Forger, encode
+from tests.api.forging import Forger, encode, without
 
 Forge: TypeAlias = Callable[[Forger], str]
 
@@ -26,7 +26,7 @@ def _with_claims(**changes: object) -> Forge:
 
 
 def _without_claim(name: str) -> Forge:
-    return lambda forger: forger.signed(claims=forger.claims(without=name))
+    return lambda forger: forger.signed(claims=without(name, forger.claims()))
 
 
 def _at(**offsets: float) -> Forge:
@@ -63,7 +63,7 @@ def _as_json_serialization(forger: Forger) -> str:
 KEYS: Mapping[str, Forge] = {
     "another key": lambda forger: forger.signed_by_stranger(),
     "another key without kid": lambda forger: forger.signed_by_stranger(
-        forger.header(without="kid")
+        without("kid", forger.header())
     ),
     "another key in jwk": _with_strangers_header(lambda forger: {"jwk": forger.own_jwk()}),
     "another key behind jku": _with_strangers_header(
@@ -99,11 +99,11 @@ HEADERS: Mapping[str, Forge] = {
     **{f"alg {alg!r}": _with_header(alg=alg) for alg in ("Ed25519", "eddsa", "RS256", "", None, 1)},
     "alg that is a list": _with_header(alg=["EdDSA"]),
     "alg twice": _twice_alg,
-    "no alg": lambda forger: forger.signed(header=forger.header(without="alg")),
+    "no alg": lambda forger: forger.signed(header=without("alg", forger.header())),
     **{f"typ {typ!r}": _with_header(typ=typ) for typ in ("JWT", "rt+jwt", "logout+jwt", "", None)},
-    "no typ": lambda forger: forger.signed(header=forger.header(without="typ")),
+    "no typ": lambda forger: forger.signed(header=without("typ", forger.header())),
     **{f"kid {kid!r}": _with_header(kid=kid) for kid in ("other", "", None, 1)},
-    "no kid": lambda forger: forger.signed(header=forger.header(without="kid")),
+    "no kid": lambda forger: forger.signed(header=without("kid", forger.header())),
     "unknown crit": _with_header(crit=["http://example.com/UNDEFINED"]),
     "crit of an unknown member": _with_header(crit=["exp2"], exp2=True),
     "empty crit": _with_header(crit=[]),

@@ -25,6 +25,11 @@ def encode(value: object) -> str:
     return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
 
+def without(name: str, members: Members) -> Members:
+    """The members but for one."""
+    return {each: value for each, value in members.items() if each != name}
+
+
 def ed25519(key: Ed25519PrivateKey, header: object, claims: object) -> str:
     """Sign a header and claims, whatever they say."""
     signed = f"{encode(header)}.{encode(claims)}"
@@ -57,15 +62,14 @@ class Forger:
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
 
-    def header(self, *, without: str = "", **changes: object) -> Members:
+    def header(self, **changes: object) -> Members:
         """The header of a good token, changed."""
-        members: Members = {"alg": "EdDSA", "typ": "at+jwt", "kid": self.key.id, **changes}
-        return {name: value for name, value in members.items() if name != without}
+        return {"alg": "EdDSA", "typ": "at+jwt", "kid": self.key.id, **changes}
 
-    def claims(self, *, without: str = "", **changes: object) -> Members:
+    def claims(self, **changes: object) -> Members:
         """The claims of a good token, changed."""
         now = int(time.time())
-        members: Members = {
+        return {
             "iss": self.url,
             "aud": f"{self.url}/v1",
             "sub": str(self.user.id),
@@ -77,7 +81,6 @@ class Forger:
             "ver": self.user.token_version,
             **changes,
         }
-        return {name: value for name, value in members.items() if name != without}
 
     def signed(self, header: object = None, claims: object = None) -> str:
         """Sign with the service's own key, so that only what is signed can be wrong."""

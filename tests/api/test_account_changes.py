@@ -1,6 +1,6 @@
 """Who may change what of an account, and what a change brings with it (MISSION M11, M12, M18)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import httpx
 import pytest
@@ -22,12 +22,6 @@ pytestmark = [pytest.mark.mission("M11"), pytest.mark.mission("M12"), pytest.mar
 NEW_PASSWORD = "eleven quiet harbours"
 PROFILE = "/v1/profile"
 PROOF = {"current_password": PASSWORD}
-
-
-@pytest.fixture(scope="module")
-def client(service: Service) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=30) as client:
-        yield client
 
 
 def account(service: Service, role: Role = "user") -> tuple[User, str, dict[str, str]]:
@@ -71,7 +65,9 @@ def test_what_is_left_out_stays(service: Service, client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("path", [PROFILE, "/v1/users/{}"])
 @pytest.mark.parametrize(
-    "change", [{"email": "new@concord.example"}, {"password": NEW_PASSWORD}], ids=["email", "password"]
+    "change",
+    [{"email": "new@concord.example"}, {"password": NEW_PASSWORD}],
+    ids=["email", "password"],
 )
 def test_email_and_password_need_the_current_password(
     service: Service, client: httpx.Client, path: str, change: Mapping[str, str]
@@ -104,7 +100,9 @@ def test_an_administrator_changes_name_role_and_activity(
 
 
 @pytest.mark.parametrize(
-    "change", [{"email": "new@concord.example"}, {"password": NEW_PASSWORD}], ids=["email", "password"]
+    "change",
+    [{"email": "new@concord.example"}, {"password": NEW_PASSWORD}],
+    ids=["email", "password"],
 )
 @pytest.mark.parametrize("proof", [None, "wrong", PASSWORD])
 def test_an_administrator_does_not_change_the_email_or_password_of_others(

@@ -1,6 +1,5 @@
 """Changes that cross each other: none is lost, and whoever asks is told (MISSION M11, M23)."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -14,15 +13,18 @@ from tests.service import Service
 pytestmark = pytest.mark.mission("M11")
 
 
-@pytest.fixture(scope="module")
-def client(service: Service) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=60) as client:
-        yield client
-
-
 def account(service: Service) -> tuple[User, str, dict[str, str]]:
     user = make_account(service)
     return user, f"/v1/users/{user.id}", bearer(token_for(service, user))
+
+
+def rename_at_once(
+    client: httpx.Client, path: str, names: list[str], headers: dict[str, str]
+) -> list[httpx.Response]:
+    with ThreadPoolExecutor(len(names)) as pool:
+        return list(
+            pool.map(lambda name: client.patch(path, json={"name": name}, headers=headers), names)
+        )
 
 
 @pytest.mark.parametrize("path", ["/v1/profile", "/v1/users/{}"])
@@ -85,10 +87,7 @@ def test_of_changes_at_once_to_one_version_exactly_one_is_made(
     for version in range(1, 4):
         headers = own | {"If-Match": f'"{version}"'}
         names = [f"Name {version}-{number}" for number in range(6)]
-        with ThreadPoolExecutor(len(names)) as pool:
-            answers = list(
-                pool.map(lambda name: client.patch(path, json={"name": name}, headers=headers), names)
-            )
+        answers = rename_at_once(client, path, names, headers)
         made = [answer for answer in answers if answer.status_code == 200]
         assert sorted(answer.status_code for answer in answers) == [200] + [412] * 5
         stored = read_account(service, user.id)
@@ -121,10 +120,7 @@ def test_unconditional_changes_at_once_are_all_made_one_after_the_other(
 ) -> None:
     user, path, own = account(service)
     names = [f"Name {number}" for number in range(8)]
-    with ThreadPoolExecutor(len(names)) as pool:
-        answers = list(
-            pool.map(lambda name: client.patch(path, json={"name": name}, headers=own), names)
-        )
+    answers = rename_at_once(client, path, names, own)
     assert [answer.status_code for answer in answers] == [200] * len(names)
     tags = {answer.headers["etag"] for answer in answers}
     assert tags == {f'"{version}"' for version in range(2, len(names) + 2)}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
 
 import httpx
 import pytest
@@ -15,7 +16,8 @@ from tests.service import Service, running
 
 pytestmark = pytest.mark.mission("M18")
 
-ENDINGS = [{"role": "user"}, {"active": False}, None]
+Ending: TypeAlias = dict[str, object] | None
+ENDINGS: tuple[Ending, ...] = ({"role": "user"}, {"active": False}, None)
 """What makes an administrator be none; None is being deleted."""
 
 
@@ -38,7 +40,7 @@ def administrator(service: Service) -> tuple[User, dict[str, str]]:
 
 
 def end(
-    client: httpx.Client, user: User, ending: dict[str, object] | None, headers: dict[str, str]
+    client: httpx.Client, user: User, ending: Ending, headers: dict[str, str]
 ) -> httpx.Response:
     path = f"/v1/users/{user.id}"
     if ending is None:
@@ -63,13 +65,13 @@ def test_the_last_active_administrator_stays(service: Service, client: httpx.Cli
     after = read_account(service, last.id)
     assert (after.role, after.active, after.version) == ("admin", True, last.version)
     # Everything else about them can be changed.
-    renamed = client.patch(f"/v1/users/{last.id}", json={"name": "Ada", "role": "admin"}, headers=headers)
+    renamed = client.patch(
+        f"/v1/users/{last.id}", json={"name": "Ada", "role": "admin"}, headers=headers
+    )
     assert renamed.status_code == 200
 
 
-def test_an_administrator_may_go_when_another_stays(
-    service: Service, client: httpx.Client
-) -> None:
+def test_an_administrator_may_go_when_another_stays(service: Service, client: httpx.Client) -> None:
     _, staying = administrator(service)
     for ending in ENDINGS:
         going, own = administrator(service)

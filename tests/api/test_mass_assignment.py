@@ -8,8 +8,14 @@ import pytest
 
 from api.contract.document import load_document
 from models.user import User
-from tests.api.accounts import bearer, fresh_address, fresh_email, make_account, token_for
-from tests.api.accounts import read_account
+from tests.api.accounts import (
+    bearer,
+    fresh_address,
+    fresh_email,
+    make_account,
+    read_account,
+    token_for,
+)
 from tests.api.calling import Operation, operations
 from tests.service import PASSWORD, Service
 
@@ -36,14 +42,17 @@ def _declared_anywhere() -> Iterator[str]:
 
 
 STORED = tuple(column.name for column in User.__table__.columns)
-FAVOURITES = ("is_admin", "admin", "scopes", "user_id", "owner_id", "__class__", "__proto__", "$ref")
+FAVOURITES = (
+    "is_admin",
+    "admin",
+    "scopes",
+    "user_id",
+    "owner_id",
+    "__class__",
+    "__proto__",
+    "$ref",
+)
 MEMBERS = sorted({*_declared_anywhere(), *STORED, *FAVOURITES})
-
-
-@pytest.fixture(scope="module")
-def client(service: Service) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=30) as client:
-        yield client
 
 
 @pytest.mark.parametrize("operation", WRITING, ids=lambda operation: operation.id)
@@ -54,7 +63,11 @@ def test_no_member_slipped_into_a_request_changes_anything(
     own = bearer(token_for(service, user))
     registering = operation.success == 201
     body = {"name": "Mallory"} if operation.method == "PATCH" else dict(operation.body or {})
-    email = {} if operation.method == "PATCH" else {"email": fresh_email() if registering else user.email}
+    email = (
+        {}
+        if operation.method == "PATCH"
+        else {"email": fresh_email() if registering else user.email}
+    )
     for member in MEMBERS:
         if member in (operation.body or {}) or member in ("email", "password", "current_password"):
             continue
@@ -74,9 +87,7 @@ def test_no_member_slipped_into_a_request_changes_anything(
 
 
 def _by_email(service: Service, email: str) -> User | None:
-    return service.app.database.transact(
-        lambda session: User.by_email(session, email), write=False
-    )
+    return service.app.database.transact(lambda session: User.by_email(session, email), write=False)
 
 
 @pytest.mark.parametrize("operation", WRITING, ids=lambda operation: operation.id)

@@ -4,8 +4,6 @@ What is expected is computed from the contract's `security`, the scopes of the t
 owns an account. No operation is named here, so that a new one is tested as soon as it is declared.
 """
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
@@ -35,13 +33,6 @@ SCOPES = {
     OTHER_USER: USER_SCOPES,
     ADMINISTRATOR: USER_SCOPES | {"users:list"},
 }
-
-
-@pytest.fixture(scope="module")
-def client(service: Service) -> Iterator[httpx.Client]:
-    """One client for all callers: whoever calls says so, and has a network address of their own."""
-    with httpx.Client(base_url=service.url, timeout=30) as client:
-        yield client
 
 
 def expected(operation: Operation, caller: str) -> int:

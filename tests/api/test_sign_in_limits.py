@@ -28,13 +28,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-@pytest.fixture(scope="module")
-def client(service: Service) -> Iterator[httpx.Client]:
-    limits = httpx.Limits(max_connections=2 * MANY)
-    with httpx.Client(base_url=service.url, timeout=60, limits=limits) as client:
-        yield client
-
-
 def sign_in(
     client: httpx.Client, email: str, password: str, address: dict[str, str]
 ) -> httpx.Response:
@@ -98,8 +91,7 @@ def test_an_account_is_guessed_at_so_often_over_all_addresses_and_its_owner_stil
     email, home = make_account(service).email, fresh_address()
     assert sign_in(client, email, PASSWORD, home).status_code == 200
     statuses = {
-        sign_in(client, email, "wrong", fresh_address()).status_code
-        for _ in range(PER_ACCOUNT - 1)
+        sign_in(client, email, "wrong", fresh_address()).status_code for _ in range(PER_ACCOUNT - 1)
     }
     assert statuses == {401}
     # The password does not help the one who guesses: the answer cannot tell that it was right.

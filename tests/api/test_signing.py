@@ -35,8 +35,12 @@ RACES = 20
 
 
 def _pem(
-    key: ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey | x25519.X25519PrivateKey
-    | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | dsa.DSAPrivateKey,
+    key: ed25519.Ed25519PrivateKey
+    | ed448.Ed448PrivateKey
+    | x25519.X25519PrivateKey
+    | rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | dsa.DSAPrivateKey,
     *,
     form: PrivateFormat = PrivateFormat.PKCS8,
     encoding: Encoding = Encoding.PEM,
@@ -74,8 +78,8 @@ WRONG: Mapping[str, Callable[[], bytes]] = {
     "OpenSSH": lambda: _pem(_ed25519(), form=PrivateFormat.OpenSSH),
     "DER": lambda: _pem(_ed25519(), encoding=Encoding.DER),
     "raw": lambda: _ed25519().private_bytes_raw(),
-    "public": lambda: _ed25519().public_key().public_bytes(
-        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    "public": lambda: (
+        _ed25519().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     ),
     "cut short": lambda: _pem(_ed25519())[:-40],
 }
@@ -107,9 +111,9 @@ def test_every_installation_has_another_key_and_other_secrets(tmp_path: Path) ->
     assert first.id != second.id
     assert first.derive("cursors") != second.derive("cursors")
     assert first.derive("cursors") != first.derive("something else")
-    assert first.derive("cursors") == load_signing_key(
-        tmp_path / "first.pem", create=False
-    ).derive("cursors")
+    assert first.derive("cursors") == load_signing_key(tmp_path / "first.pem", create=False).derive(
+        "cursors"
+    )
 
 
 def test_the_key_does_not_show_itself(tmp_path: Path) -> None:

@@ -143,7 +143,8 @@ def operations() -> set[str]:
     }
 
 
-def test_m27_swagger_ui_lists_every_operation(visit: Visit, tmp_path: Path) -> None:
+@pytest.mark.mission("M27")
+def test_swagger_ui_lists_every_operation(visit: Visit, tmp_path: Path) -> None:
     visit.open("/")
     blocks = visit.page.locator(".opblock")
     expect(blocks).to_have_count(len(operations()))
@@ -152,7 +153,8 @@ def test_m27_swagger_ui_lists_every_operation(visit: Visit, tmp_path: Path) -> N
     visit.picture("docs", tmp_path)
 
 
-def test_m12_m27_swagger_ui_reads_the_profile_with_a_token(visit: Visit, tmp_path: Path) -> None:
+@pytest.mark.mission("M12", "M27")
+def test_swagger_ui_reads_the_profile_with_a_token(visit: Visit, tmp_path: Path) -> None:
     visit.open("/docs")
     page = visit.page
     page.get_by_role("button", name="Authorize").click()
@@ -170,7 +172,8 @@ def test_m12_m27_swagger_ui_reads_the_profile_with_a_token(visit: Visit, tmp_pat
     visit.picture("profile", tmp_path)
 
 
-def test_m12_m27_swagger_ui_shows_the_problem_when_nobody_is_signed_in(visit: Visit) -> None:
+@pytest.mark.mission("M12", "M27")
+def test_swagger_ui_shows_the_problem_when_nobody_is_signed_in(visit: Visit) -> None:
     visit.open("/docs")
     operation = visit.page.locator("#operations-profile-get_profile")
     operation.locator(".opblock-summary-control").click()
@@ -183,7 +186,8 @@ def test_m12_m27_swagger_ui_shows_the_problem_when_nobody_is_signed_in(visit: Vi
     visit.faults.clear()
 
 
-def test_m8_the_pages_of_problems_open_in_a_browser(visit: Visit, tmp_path: Path) -> None:
+@pytest.mark.mission("M8")
+def test_the_pages_of_problems_open_in_a_browser(visit: Visit, tmp_path: Path) -> None:
     visit.open("/problems")
     links = visit.page.locator("th a")
     expect(links).to_have_text([kind.title for kind in KINDS])

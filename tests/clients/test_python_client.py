@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.clients.conftest import ADMIN
 from tests.clients.running import run
 from tests.live import LiveServer
@@ -11,7 +13,8 @@ HERE = Path(__file__).parent
 TOUR = HERE / "tour.py"
 
 
-def test_m27_a_generated_python_client_passes_strict_mypy_and_takes_the_tour(
+@pytest.mark.mission("M27")
+def test_a_generated_python_client_passes_strict_mypy_and_takes_the_tour(
     server: LiveServer, contract: Path, tmp_path: Path
 ) -> None:
     client = tmp_path / "concord_client"

@@ -15,7 +15,8 @@ PACKAGES = HERE / "node_modules"
 
 
 @pytest.mark.node
-def test_m27_a_generated_typescript_client_passes_strict_tsc_and_takes_the_tour(
+@pytest.mark.mission("M27")
+def test_a_generated_typescript_client_passes_strict_tsc_and_takes_the_tour(
     server: LiveServer, contract: Path, tmp_path: Path
 ) -> None:
     node = find_tool("node", "nodejs")

@@ -1,4 +1,4 @@
-"""Schemathesis run from its command line against the served application, and read back."""
+"""Schemathesis run from its command line against a served application, and what it reports."""
 
 from __future__ import annotations
 
@@ -7,182 +7,156 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy.orm import Session
-
-from api.security import Tokens
-from api.signing import load_signing_key
-from models.database import Database
-from models.demo import seed_demo_users
-from models.password import Passwords
-from models.user import Role, User
-from tests.live import HOST, LiveServer
+from tests.contract.sign_in_desk import ACCOUNTS
+from tests.live import LiveServer
 
 PROJECT = Path(__file__).parents[2]
-HOOKS = "tests.contract.fuzzing_hooks"
-PASSWORD = "seven green bicycles sing"
-"""The password of the contract's examples, which so is the right one for every account here."""
+CONFIGURATION = PROJECT / "schemathesis.toml"
+WALKS = 3
+"""Walks along the links for each example: a walk is one example of the whole, not of an operation."""
 
 Caller = Literal["anonymous", "user", "administrator"]
-ACCOUNTS: Mapping[str, Role] = {"user": "user", "peer": "user", "administrator": "admin"}
-"""Who can sign in. Neither of `user` and `peer` may see the other's account."""
-
-
-class SignInDesk:
-    """Hands out tokens of accounts that are always there.
-
-    The fuzzer deletes, disables and demotes whom it can, the account that it acts for included.
-    Its token then holds no longer and it signs in again: here, where the account is put right
-    first, and where no limit on sign-ins counts.
-    """
-
-    def __init__(self, server: LiveServer) -> None:
-        self._database = Database(server.environment["DATABASE_URL"])
-        key = load_signing_key(Path(server.environment["SIGNING_KEY_FILE"]), create=False)
-        self._tokens = Tokens(key, server.url)
-        passwords = Passwords()
-        # Made once, as another hash would be a change of password, which ends all tokens.
-        self._password_hash = passwords.hash(PASSWORD, email="")
-        # Others come first, so that the small numbers that fuzzers like are other people's ids,
-        # and there is more than one page of them.
-        seed_demo_users(self._database, passwords, count=30)
-
-    def sign_in(self, name: str) -> str:
-        """Issue a token for an account of `ACCOUNTS`."""
-        restore = partial(self._restore, name=name)
-        return self._tokens.issue(self._database.transact(restore, write=True)).access_token
-
-    def close(self) -> None:
-        """Give back the connections to the database."""
-        self._database.dispose()
-
-    def _restore(self, session: Session, *, name: str) -> User:
-        email, role = f"{name}@desk.example", ACCOUNTS[name]
-        password_hash = self._password_hash
-        user = User.by_email(session, email)
-        if user is None:
-            create = User.create_administrator if role == "admin" else User.register
-            return create(session, name=name, email=email, password_hash=password_hash)
-        user.change(session, role=role, active=True, password_hash=password_hash)
-        return user
-
-
-@contextmanager
-def open_desk(server: LiveServer) -> Iterator[str]:
-    """Serve a sign-in desk until the block ends; its URL, to which the name is added."""
-    desk = SignInDesk(server)
-
-    class Window(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - named so by http.server.
-            body = json.dumps({"access_token": desk.sign_in(self.path[1:])}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as http.server has it.
-            """Write nothing."""
-
-    with ThreadingHTTPServer((HOST, 0), Window) as listener:
-        thread = Thread(target=listener.serve_forever)
-        thread.start()
-        try:
-            yield f"http://{HOST}:{listener.server_port}/"
-        finally:
-            listener.shutdown()
-            thread.join()
-            desk.close()
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run of schemathesis: what it did and what it said."""
+class Task:
+    """What schemathesis is to do: act for somebody, in some phases, with this much chance."""
+
+    caller: Caller
+    phases: tuple[str, ...]
+    seed: int
+    examples: int
+    filters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What schemathesis did.
+
+    `operations` is how many were tested of those that were to be. `answers` counts by operation
+    (method and path) and status, `checks` by name, `links` by source and target, and `peers` the
+    requests for somebody's resource that were sent again as somebody else.
+    """
 
     exit_code: int
     output: str
-    summary: Mapping[str, Any]
+    seconds: float
+    cases: int
+    operations: tuple[int, int]
+    phases: Mapping[str, str]
+    warnings: frozenset[str]
     checks: Counter[str]
-    statuses: Counter[tuple[str, int]]
+    answers: Counter[tuple[str, int]]
+    links: Counter[str]
+    peers: int
 
-    @property
-    def cases(self) -> int:
-        """How many cases were generated."""
-        return int(self.summary["test_cases"]["generated"])
-
-    @property
-    def phases(self) -> dict[str, str]:
-        """How each phase ended."""
-        return {name: phase["status"] for name, phase in self.summary["phases"].items()}
+    def __str__(self) -> str:
+        """Everything that can be counted, for whoever reads the output of the tests."""
+        return (
+            f"{self.cases} cases, {self.operations[0]} operations, {self.checks.total()} checks of "
+            f"{len(self.checks)} kinds, {self.links.total()} steps along {len(self.links)} links, "
+            f"{self.peers} requests as a peer, {self.seconds:.0f} s"
+        )
 
 
-def fuzz(
-    server: LiveServer, caller: Caller, *, desk: str, seed: int, examples: int, folder: Path
-) -> Run:
-    """Run every phase and every check against a server."""
+def run_schemathesis(server: LiveServer, desk: str, task: Task, folder: Path) -> Outcome:
+    """Run a task; `desk` is the URL at which accounts sign in, `folder` is for files."""
     folder.mkdir()
-    config = folder / "schemathesis.toml"
-    config.write_text((PROJECT / "schemathesis.toml").read_text() + _auth(caller, desk, folder))
-    command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={config}", "--no-color"]
-    command += ["run", f"{server.url}/openapi.json", "--checks=all"]
-    command += ["--phases=examples,coverage,fuzzing,stateful"]
-    command += [f"--seed={seed}", f"--max-examples={examples}"]
-    command += [f"--report-json-path={folder / 'summary.json'}"]
-    command += [f"--report-ndjson-path={folder / 'events.ndjson'}"]
-    environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")}
+    configuration = folder / CONFIGURATION.name
+    configuration.write_text(CONFIGURATION.read_text() + _details(task, desk, folder))
     finished = subprocess.run(  # noqa: S603 - our own interpreter and arguments.
-        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+        [
+            *(sys.executable, "-m", "schemathesis.cli"),
+            *(f"--config-file={configuration}", "--no-color"),
+            *("run", f"{server.url}/openapi.json", "--checks=all"),
+            *(f"--phases={','.join(task.phases)}", f"--seed={task.seed}", *task.filters),
+            *(f"--report-json-path={folder / 'summary.json'}",),
+            *(f"--report-ndjson-path={folder / 'events.ndjson'}",),
+        ],
+        cwd=PROJECT,
+        env={**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
-    output = finished.stdout + finished.stderr
-    summary = json.loads((folder / "summary.json").read_text())
-    return Run(finished.returncode, output, summary, *_counts(folder / "events.ndjson"))
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+    except FileNotFoundError:
+        raise AssertionError(f"schemathesis did not run:\n{finished.stdout}") from None
+    counts = _Counts()
+    with (folder / "events.ndjson").open() as lines:
+        counts.read(lines)
+    operations = summary["operations"]
+    return Outcome(
+        exit_code=finished.returncode,
+        output=finished.stdout,
+        seconds=summary["running_time"],
+        cases=summary["test_cases"]["generated"],
+        operations=(operations["tested"], operations["selected"]),
+        phases={name: phase["status"] for name, phase in summary["phases"].items()},
+        warnings=frozenset(name for name, found in summary["warnings"].items() if found),
+        checks=counts.checks,
+        answers=counts.answers,
+        links=counts.links,
+        peers=counts.peers,
+    )
 
 
-def _auth(caller: Caller, desk: str, folder: Path) -> str:
-    """Give the configuration of who signs in, in the format of Web Fuzzing Commons."""
-    if caller == "anonymous":
-        return ""
+def _details(task: Task, desk: str, folder: Path) -> str:
+    """Give the part of the configuration that is of one task only."""
+    text = (
+        f"\n[generation]\nmax-examples = {task.examples}\ndatabase = 'none'\n"
+        f"\n[phases.stateful.generation]\nmax-examples = {WALKS * task.examples}\n"
+    )
+    if task.caller == "anonymous":
+        return text
+    accounts = folder / "accounts.json"
+    accounts.write_text(json.dumps({"auth": [_account(name, desk) for name in ACCOUNTS]}))
+    # A token is fetched often, as schemathesis stops asking for another at a 401 when the first
+    # one that it asked for did not help.
+    return (
+        f"{text}\n[auth.wfc]\npath = '{accounts}'\nuser = '{task.caller}'\n"
+        f"peers = ['user', 'peer']\nrefresh_interval = 2\n"
+    )
+
+
+def _account(name: str, desk: str) -> dict[str, object]:
+    """Say how somebody signs in, in the format of Web Fuzzing Commons."""
     token = {"extractFrom": "body", "extractSelector": "/access_token"}
     token |= {"sendIn": "header", "sendName": "Authorization", "sendTemplate": "Bearer {token}"}
-    entries = [
-        {
-            "name": name,
-            "loginEndpointAuth": {
-                "verb": "POST",
-                "externalEndpointURL": desk + name,
-                "payloadRaw": "{}",
-                "token": token,
-            },
-        }
-        for name in ACCOUNTS
-    ]
-    path = folder / "accounts.json"
-    path.write_text(json.dumps({"auth": entries}))
-    return f'\n[auth.wfc]\npath = "{path}"\nuser = "{caller}"\npeers = ["user", "peer"]\nrefresh_interval = 2\n'
+    sign_in = {"verb": "POST", "externalEndpointURL": f"{desk}/{name}", "payloadRaw": "{}"}
+    return {"name": name, "loginEndpointAuth": {**sign_in, "token": token}}
 
 
-def _counts(events: Path) -> tuple[Counter[str], Counter[tuple[str, int]]]:
-    """Count the checks by name, and the answers by operation and status."""
-    checks: Counter[str] = Counter()
-    statuses: Counter[tuple[str, int]] = Counter()
-    with events.open() as lines:
+class _Counts:
+    """Counts over the events that schemathesis wrote, a JSON object a line."""
+
+    def __init__(self) -> None:
+        self.checks: Counter[str] = Counter()
+        self.answers: Counter[tuple[str, int]] = Counter()
+        self.links: Counter[str] = Counter()
+        self.peers = 0
+
+    def read(self, lines: Iterable[str]) -> None:
         for line in lines:
             if not line.startswith('{"ScenarioFinished"'):
                 continue
             recorder = json.loads(line)["ScenarioFinished"]["recorder"]
+            cases = recorder.get("cases", {})
+            for node in cases.values():
+                if "transition" in node:
+                    self.links[node["transition"]["id"]] += 1
             for results in recorder.get("checks", {}).values():
-                checks.update(result["name"] for result in results)
+                self.checks.update(result["name"] for result in results)
             for case_id, interaction in recorder.get("interactions", {}).items():
-                case = recorder["cases"][case_id]["value"]
-                label = f"{case['method']} {case['path']}"
+                case = cases[case_id]["value"]
+                self.peers += case.get("auth_identity") == "peer"
                 if "response" in interaction:
-                    statuses[label, interaction["response"]["status_code"]] += 1
-    return checks, statuses
+                    label = f"{case['method']} {case['path']}"
+                    self.answers[label, interaction["response"]["status_code"]] += 1

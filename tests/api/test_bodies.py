@@ -1,0 +1,151 @@
+"""Bodies that are absent, not JSON or break their schema: named, and never repeated (M10)."""
+
+import json
+
+import httpx
+import pytest
+
+from tests.api.accounts import bearer, fresh_address, fresh_email, make_account, token_for
+from tests.api.answers import problem
+from tests.api.uploads import upload
+from tests.service import Service
+
+pytestmark = pytest.mark.mission("M10")
+
+USERS = "/v1/users"
+JSON_TYPE = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> httpx.Client:
+    return service.client()
+
+
+def post(client: httpx.Client, content: bytes, **fields: str) -> httpx.Response:
+    headers = {**JSON_TYPE, **fresh_address(), **fields}
+    return client.post(USERS, content=content, headers=headers)
+
+
+def faults(answer: httpx.Response) -> list[tuple[str, str]]:
+    """Pointer and code of each fault that a problem lists."""
+    assert answer.status_code == 422, answer.text
+    assert problem(answer) == "invalid-body"
+    assert "CANARY" not in answer.text
+    listed = answer.json()["errors"]
+    assert all(set(error) == {"pointer", "code", "message"} for error in listed)
+    assert all(error["message"] for error in listed)
+    return [(error["pointer"], error["code"]) for error in listed]
+
+
+def person(**members: object) -> bytes:
+    return json.dumps({"name": "Ada", "email": fresh_email(), **members}).encode()
+
+
+@pytest.mark.parametrize("path", [USERS, "/v1/auth/token"])
+def test_a_missing_body_is_unprocessable(client: httpx.Client, path: str) -> None:
+    for headers in ({}, JSON_TYPE, {"Content-Length": "0"}):
+        answer = client.post(path, headers={**headers, **fresh_address()})
+        assert faults(answer) == [("", "required")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"CANARY", b'{"name":"CANARY"', b"{'name':1}", b'{"CANARY":1,"CANARY":2}', b"\xff", b" ", b"NaN"],
+)  # fmt: skip
+def test_what_is_not_strict_json_is_unprocessable(client: httpx.Client, text: bytes) -> None:
+    assert faults(post(client, text)) == [("", "json")]
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        *("text/plain", "application/x-www-form-urlencoded", "application/problem+json", "json"),
+        *("application/jsonCANARY", "application/json; charset=latin-1", "*/*", ""),
+        "multipart/form-data; boundary=CANARY",
+    ],
+)
+def test_another_media_type_is_unprocessable(client: httpx.Client, media_type: str) -> None:
+    answer = post(client, person(), **{"Content-Type": media_type})
+    assert faults(answer) == [("", "media-type")]
+
+
+def test_a_body_without_a_media_type_is_unprocessable(client: httpx.Client) -> None:
+    answer = client.post(USERS, content=person(), headers=fresh_address())
+    assert faults(answer) == [("", "media-type")]
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/json", "Application/JSON", 'application/json; charset="UTF-8"',
+     "application/json;charset=utf-8"],
+)  # fmt: skip
+def test_the_name_of_a_media_type_has_no_case(client: httpx.Client, media_type: str) -> None:
+    assert post(client, person(), **{"Content-Type": media_type}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "missing"),
+    [
+        (b"{}", {("/name", "required"), ("/email", "required")}, ["name", "email"]),
+        (b'{"name":"Ada"}', {("/email", "required")}, ["email"]),
+        (b"[]", {("", "type")}, None),
+        (b'"CANARY"', {("", "type")}, None),
+        (b"null", {("", "type")}, None),
+        (person(CANARY=1), {("", "additionalProperties")}, None),
+        (person(role="admin"), {("", "additionalProperties")}, None),
+        (person(name=None), {("/name", "type")}, None),
+        (person(name=["CANARY"]), {("/name", "type")}, None),
+        (person(name=""), {("/name", "minLength"), ("/name", "pattern")}, None),
+        (person(name="CANARY" * 20), {("/name", "maxLength")}, None),
+        (person(email="CANARY"), {("/email", "format")}, None),
+        (person(password="CANARY"), {("/password", "minLength")}, None),
+        (person(name="\u0000CANARY"), {("", "json")}, None),
+        (person(name="CANARY\n"), {("/name", "pattern")}, None),
+        (
+            b'{"name":1,"password":2,"CANARY":3}',
+            {
+                *(("/name", "type"), ("/password", "type")),
+                *(("", "additionalProperties"), ("/email", "required")),
+            },
+            ["email"],
+        ),
+    ],
+)
+def test_every_fault_is_listed_with_its_place(
+    client: httpx.Client, body: bytes, expected: set[tuple[str, str]], missing: list[str] | None
+) -> None:
+    answer = post(client, body)
+    found = faults(answer)
+    assert len(found) == len(expected)
+    assert set(found) == expected
+    named = answer.json().get("missing_fields")
+    assert (sorted(named) if named else named) == (sorted(missing) if missing else missing)
+
+
+def test_a_bad_change_is_unprocessable_too(service: Service, client: httpx.Client) -> None:
+    token = bearer(token_for(service, make_account(service)))
+    for body, code in ((b"{}", "minProperties"), (b"", "required"), (b'{"name":1}', "type")):
+        answer = client.patch("/v1/profile", content=body, headers={**JSON_TYPE, **token})
+        assert [found for _, found in faults(answer)] == [code]
+
+
+def test_a_chunked_body_is_as_good_as_any(client: httpx.Client, service: Service) -> None:
+    whole = person()
+    pieces = iter([whole[:3], whole[3:10], whole[10:]])
+    answer = client.post(USERS, content=pieces, headers={**JSON_TYPE, **fresh_address()})
+    assert answer.status_code == 201
+    with upload(service, "POST /v1/users HTTP/1.1\nTransfer-Encoding: chunked") as sending:
+        sending.send(b"0\r\n\r\n")
+        assert sending.answer().status == 422
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "identity, gzip", "CANARY", "GZIP"])
+def test_an_encoded_body_is_of_an_unsupported_type(client: httpx.Client, coding: str) -> None:
+    answer = post(client, person(), **{"Content-Encoding": coding})
+    assert (answer.status_code, problem(answer)) == (415, "unsupported-content-encoding")
+    assert "CANARY" not in answer.text
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity"])
+def test_identity_is_no_encoding(client: httpx.Client, coding: str) -> None:
+    assert post(client, person(), **{"Content-Encoding": coding}).status_code == 201

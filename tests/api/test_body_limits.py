@@ -1,0 +1,129 @@
+"""Bodies that are too large or too slow: refused while they arrive, for little memory (M10)."""
+
+import gc
+import json
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from tests.api.accounts import fresh_email
+from tests.api.uploads import upload
+from tests.databases import make_database_url
+from tests.service import Service, running
+
+pytestmark = pytest.mark.mission("M10")
+
+USERS = "/v1/users"
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that takes bodies of 1 KiB, for half a second each."""
+    folder = tmp_path_factory.mktemp("small")
+    limits = {"MAX_BODY_BYTES": "1024", "BODY_TIMEOUT": "0.5"}
+    with make_database_url("sqlite", folder) as url, running(folder, url, **limits) as service:
+        yield service
+
+
+def person(**members: object) -> bytes:
+    return json.dumps({"name": "Ada", "email": fresh_email(), **members}).encode()
+
+
+def test_sixteen_mebibytes_are_the_limit_unless_set(fresh_service: Service) -> None:
+    assert fresh_service.app.settings.max_body_bytes == 16 * MEGABYTE
+    within = b" " * (16 * MEGABYTE - 300) + person()
+    answer = httpx.post(
+        fresh_service.url + USERS, content=within, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 201
+    head = f"POST {USERS} HTTP/1.1\nContent-Length: {16 * MEGABYTE + 1}"
+    with upload(fresh_service, head) as sending:
+        assert sending.answer().status == 413
+
+
+@pytest.mark.parametrize("size", [1025, 10**6, 10**30])
+def test_a_declared_length_over_the_cap_is_refused_before_the_body(
+    small: Service, size: int
+) -> None:
+    # Nobody is asked to go on, so that nothing is sent in vain (RFC 9110, section 10.1.1).
+    head = f"POST {USERS} HTTP/1.1\nContent-Length: {size}\nExpect: 100-continue"
+    with upload(small, head) as sending:
+        answer = sending.answer()
+        assert answer.status in ((400, 413) if size > 2**63 else (413,))
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_body_within_the_cap_is_asked_for(small: Service) -> None:
+    body = person()
+    head = f"POST {USERS} HTTP/1.1\nContent-Type: application/json\nExpect: 100-continue"
+    with upload(small, f"{head}\nContent-Length: {len(body)}") as sending:
+        assert sending.peer.recv(100).startswith(b"HTTP/1.1 100 ")
+        sending.send(body)
+        assert sending.answer().status == 201
+
+
+def test_a_chunked_body_is_refused_as_soon_as_it_is_over_the_cap(small: Service) -> None:
+    with upload(small, f"POST {USERS} HTTP/1.1\nTransfer-Encoding: chunked") as sending:
+        for _ in range(2):
+            sending.send_chunk(b" " * 512)
+        sending.send_chunk(b" ")
+        # The body has no end yet, and the answer is there.
+        answer = sending.answer()
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+        members = json.loads(answer.read())
+        assert members["type"].endswith("/content-too-large")
+        assert "1024 bytes" in members["detail"]
+
+
+def test_a_body_without_end_takes_no_more_memory_than_the_cap(small: Service) -> None:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        with upload(small, f"POST {USERS} HTTP/1.1\nTransfer-Encoding: chunked") as sending:
+            chunk = b" " * 65536
+            # Of 32 MiB the service takes what it has read when it answers; the rest breaks off.
+            with suppress(ConnectionError):
+                for _ in range(512):
+                    sending.send_chunk(chunk)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * MEGABYTE
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
+def test_a_body_that_comes_too_slowly_is_timed_out(small: Service, framing: str) -> None:
+    with upload(small, f"POST {USERS} HTTP/1.1\n{framing}\nContent-Type: application/json") as slow:
+        slow.send(b"1\r\n{\r\n" if "chunked" in framing else b"{")
+        answer = slow.answer()
+        assert (answer.status, answer.headers["connection"]) == (408, "close")
+        assert json.loads(answer.read())["type"].endswith("/request-timeout")
+
+
+def test_bytes_that_trickle_do_not_move_the_deadline(small: Service) -> None:
+    with upload(small, f"POST {USERS} HTTP/1.1\nContent-Length: 1000") as slow:
+        slow.peer.settimeout(0.1)
+        received = b""
+        for _ in range(100):
+            with suppress(TimeoutError, ConnectionError):
+                slow.send(b" ")
+            with suppress(TimeoutError):
+                received = slow.peer.recv(1000)
+                break
+        assert received.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_client_that_breaks_off_in_the_body_changes_nothing(small: Service) -> None:
+    email = fresh_email()
+    body = json.dumps({"name": "Ada", "email": email}).encode()
+    head = f"POST {USERS} HTTP/1.1\nContent-Type: application/json\nContent-Length: {len(body)}"
+    for length in range(0, len(body), 7):
+        with upload(small, head) as sending:
+            sending.send(body[:length])
+    with upload(small, head) as sending:
+        sending.send(body)
+        assert sending.answer().status == 201

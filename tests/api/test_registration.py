@@ -1,0 +1,157 @@
+"""Accounts made: what is needed, and that an address has one account only (MISSION M11)."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.api.accounts import (
+    bearer,
+    fresh_address,
+    fresh_email,
+    make_account,
+    read_account,
+)
+from tests.api.answers import problem
+from tests.service import PASSWORD, Service
+
+pytestmark = pytest.mark.mission("M11")
+
+PATH = "/v1/users"
+TWINS = [
+    ("Ada.Lovelace{}@Concord.Example", "ada.lovelace{}@concord.example"),
+    ("guest{}@strasse.example", "guest{}@xn--strae-oqa.example"),
+    ("guest{}@straße.example", "guest{}@STRASSE.example"),
+    ("jos\u00e9{}@concord.example", "jose\u0301{}@concord.example"),
+    ("kelvin{}@concord.example", "\u212aelvin{}@concord.example"),
+    ("ada{}@concord.example", "\uff21\uff44\uff41{}@concord.example"),
+    ("milli{}@concord.example", "m\u0131ll\u0131{}@concord.example"),
+    ("first{}@concord.example", "\ufb01rst{}@concord.example"),
+]
+
+
+def create(client: httpx.Client, **members: object) -> httpx.Response:
+    """Register from an address that has registered nobody yet."""
+    body = {"name": "Ada Lovelace", "email": fresh_email(), **members}
+    return client.post(PATH, json=body, headers=fresh_address())
+
+
+@pytest.mark.mission("M5")
+def test_a_new_account_is_where_location_says(client: httpx.Client) -> None:
+    email = fresh_email()
+    answer = create(client, email=email, password=PASSWORD)
+    assert answer.status_code == 201
+    account = answer.json()
+    assert answer.headers["location"] == f"http://concord.example/v1/users/{account['id']}"
+    assert answer.headers["cache-control"] == "no-store"
+    assert account == account | {
+        "name": "Ada Lovelace",
+        "email": email,
+        "role": "user",
+        "active": True,
+        "email_verified": False,
+    }
+    assert set(account) == {
+        *("id", "name", "email", "role", "active", "email_verified", "created_at", "updated_at")
+    }
+    signed_in = client.post(
+        "/v1/auth/token", json={"email": email, "password": PASSWORD}, headers=fresh_address()
+    )
+    headers = bearer(signed_in.json()["access_token"])
+    found = client.get(urlsplit(answer.headers["location"]).path, headers=headers)
+    assert found.json() == account
+    assert found.headers["etag"] == answer.headers["etag"]
+
+
+@pytest.mark.mission("M5")
+def test_location_is_where_the_proxy_was_asked(client: httpx.Client) -> None:
+    body = {"name": "Ada", "email": fresh_email()}
+    proxied = fresh_address() | {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "api.example"}
+    answer = client.post(PATH, json=body, headers=proxied)
+    account = answer.json()["id"]
+    assert answer.headers["location"] == f"https://api.example/v1/users/{account}"
+
+
+@pytest.mark.mission("M9")
+def test_an_address_has_one_account(service: Service, client: httpx.Client) -> None:
+    taken = make_account(service).email
+    answer = create(client, email=taken)
+    assert answer.status_code == 409
+    assert problem(answer) == "email-taken"
+    assert taken not in answer.text
+
+
+@pytest.mark.parametrize(("first", "second"), TWINS)
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_twins_of_an_address_have_one_account(
+    client: httpx.Client, first: str, second: str, turn: int
+) -> None:
+    number = fresh_email().partition("@")[0]
+    given, twin = (first, second)[::turn]
+    created = create(client, email=given.format(number))
+    assert created.status_code == 201
+    # The address is kept as it was given, and shown so.
+    assert created.json()["email"] == given.format(number)
+    assert create(client, email=twin.format(number)).status_code == 409
+
+
+@pytest.mark.mission("M25")
+def test_of_many_who_register_one_address_at_once_one_gets_it(client: httpx.Client) -> None:
+    for spellings in (["{}@concord.example"], ["{}@Concord.Example", "{}@concord.example"]):
+        number = fresh_email().partition("@")[0]
+        emails = [spellings[i % len(spellings)].format(number) for i in range(8)]
+        with ThreadPoolExecutor(len(emails)) as pool:
+            answers = list(pool.map(lambda email: create(client, email=email), emails))
+        assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
+
+
+def test_an_account_without_a_password_is_nobodys_to_sign_in_to(
+    service: Service, client: httpx.Client
+) -> None:
+    created = create(client)
+    assert created.status_code == 201
+    assert read_account(service, created.json()["id"]).password_hash is None
+    credentials = {"email": created.json()["email"], "password": PASSWORD}
+    assert client.post("/v1/auth/token", json=credentials).status_code == 401
+
+
+@pytest.mark.mission("M10")
+@pytest.mark.parametrize(
+    ("members", "pointer"),
+    [
+        ({"name": ""}, "/name"),
+        ({"name": " "}, "/name"),
+        ({"name": "x" * 101}, "/name"),
+        ({"name": "a\u202eb"}, "/name"),
+        ({"name": "a\nb"}, "/name"),
+        ({"name": None}, "/name"),
+        ({"email": "nobody"}, "/email"),
+        ({"email": "a@localhost"}, "/email"),
+        ({"email": "a b@concord.example"}, "/email"),
+        ({"email": "ada@concord.example\n"}, "/email"),
+        ({"email": "\u0430da@concord.example"}, "/email"),
+        ({"password": "short"}, "/password"),
+        ({"password": "x" * 129}, "/password"),
+        ({"password": None}, "/password"),
+        ({"password": "password123"}, "/password"),
+        ({"password": "my Concord password"}, "/password"),
+        ({"email": "lovelace@concord.example", "password": "lovelace-1815"}, "/password"),
+    ],
+)
+def test_what_cannot_be_an_account_is_unprocessable(
+    client: httpx.Client, members: Mapping[str, object], pointer: str
+) -> None:
+    answer = create(client, **members)
+    assert answer.status_code == 422
+    assert {error["pointer"] for error in answer.json()["errors"]} == {pointer}
+    for value in members.values():
+        assert not (isinstance(value, str) and len(value) > 3 and value in answer.text)
+
+
+@pytest.mark.mission("M10")
+def test_members_that_are_absent_are_named(client: httpx.Client) -> None:
+    answer = client.post(PATH, json={"password": PASSWORD}, headers=fresh_address())
+    assert answer.status_code == 422
+    assert sorted(answer.json()["missing_fields"]) == ["email", "name"]

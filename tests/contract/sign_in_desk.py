@@ -1,0 +1,94 @@
+"""A place where a fuzzer gets tokens for accounts that are always there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+from sqlalchemy.orm import Session
+
+from api.security import Tokens
+from api.signing import load_signing_key
+from models.database import Database
+from models.demo import seed_demo_users
+from models.password import Passwords
+from models.user import Role, User
+from tests.live import HOST, LiveServer
+
+PASSWORD = "seven green bicycles sing"
+"""The password in the contract's examples, which so is the right one for every account here."""
+
+ACCOUNTS: Mapping[str, Role] = {"user": "user", "peer": "user", "administrator": "admin"}
+"""Who can sign in. `user` and `peer` must not see each other's account."""
+
+OTHERS = 30
+"""Accounts that are there first: the small ids that fuzzers like are theirs, and fill two pages."""
+
+
+class SignInDesk:
+    """Issues tokens without asking for anything.
+
+    The fuzzer deletes, disables and demotes whom it can, the account that it acts for included.
+    Its token then holds no longer and it signs in again: here, where the account is put right
+    first, and where no limit on sign-ins counts.
+    """
+
+    def __init__(self, server: LiveServer) -> None:
+        self._database = Database(server.environment["DATABASE_URL"])
+        key = load_signing_key(Path(server.environment["SIGNING_KEY_FILE"]), create=False)
+        self._tokens = Tokens(key, server.url)
+        passwords = Passwords()
+        # Made once: with another hash, to put an account right would be a change of password.
+        self._password_hash = passwords.hash(PASSWORD, email="")
+        seed_demo_users(self._database, passwords, count=OTHERS)
+
+    def sign_in(self, name: str) -> str:
+        """Return a token for an account of `ACCOUNTS`."""
+        put_right = partial(self._put_right, name=name)
+        return self._tokens.issue(self._database.transact(put_right, write=True)).access_token
+
+    def close(self) -> None:
+        """Give back the connections to the database."""
+        self._database.dispose()
+
+    def _put_right(self, session: Session, *, name: str) -> User:
+        email, role = f"{name}@desk.example", ACCOUNTS[name]
+        user = User.by_email(session, email)
+        if user is None:
+            create = User.create_administrator if role == "admin" else User.register
+            return create(session, name=name, email=email, password_hash=self._password_hash)
+        user.change(session, role=role, active=True, password_hash=self._password_hash)
+        return user
+
+
+@contextmanager
+def open_desk(server: LiveServer) -> Iterator[str]:
+    """Serve a desk until the block ends; a POST to its URL with `/` and a name signs in."""
+    desk = SignInDesk(server)
+
+    class Window(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # noqa: N802 - http.server calls it so.
+            body = json.dumps({"access_token": desk.sign_in(self.path[1:])}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing."""
+
+    with ThreadingHTTPServer((HOST, 0), Window) as listener:
+        thread = Thread(target=listener.serve_forever)
+        thread.start()
+        try:
+            yield f"http://{HOST}:{listener.server_port}"
+        finally:
+            listener.shutdown()
+            thread.join()
+            desk.close()
