@@ -25,7 +25,7 @@ class Limits:
 
 
 class Engines(NamedTuple):
-    """Two views of one pool: transactions that mean to read, and those that mean to write."""
+    """Where transactions that mean to read, and those that mean to write, get connections."""
 
     reading: Engine
     writing: Engine
@@ -35,7 +35,7 @@ class Fault(Enum):
     """What an error of the driver asks for."""
 
     CONFLICT = auto()
-    """Another transaction was in the way. The same work may succeed from the start."""
+    """Another transaction was in the way. The same work may succeed when it starts again."""
 
     UNAVAILABLE = auto()
     """The database is away, full or too busy. Trying again at once would make it worse."""

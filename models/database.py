@@ -20,7 +20,6 @@ from models.errors import DatabaseUnavailable
 T = TypeVar("T")
 
 _BACKENDS: dict[str, Backend] = {"postgresql": postgresql, "sqlite": sqlite}
-_ATTEMPTS = 10
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.2
 
@@ -74,10 +73,12 @@ class Database:
         The connection is taken, and the transaction begins, at the first statement.
 
         Raises:
-            DatabaseUnavailable: the database is away or full, or others were in the way too long.
+            DatabaseUnavailable: the database is away or full, or others were in the way for as long
+                as `lock_timeout`.
         """
         deadline = time.monotonic() + self._limits.lock_timeout
-        for attempt in range(_ATTEMPTS):
+        pause = _FIRST_PAUSE
+        while True:
             engine = self._engines.writing if write else self._engines.reading
             try:
                 with Session(engine, expire_on_commit=False) as session, session.begin():
@@ -90,8 +91,8 @@ class Database:
                     raise DatabaseUnavailable from error
             # Only what it wrote can have brought a reading transaction into conflict.
             write = True
-            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)))  # noqa: S311 - jitter is no secret
-        raise DatabaseUnavailable
+            time.sleep(random.uniform(0, pause))  # noqa: S311 - chance keeps rivals apart
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def is_ready(self) -> bool:
         """Tell within a few seconds whether the database answers and has been migrated."""
@@ -128,8 +129,8 @@ class Database:
 
     def dispose(self) -> None:
         """Close the idle connections. The others are closed when they are given back."""
-        self._engines.writing.dispose()
-        self._probe.writing.dispose()
+        for engine in (*self._engines, *self._probe):
+            engine.dispose()
 
     def _connect(self, limits: Limits) -> Engines:
         return self._backend.connect(self._url, limits)

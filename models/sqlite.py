@@ -4,14 +4,14 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from models.backend import Engines, Fault, Limits
 
-_BEGIN = "concord_begin"
 _UNAVAILABLE = frozenset(
     {
         sqlite3.SQLITE_FULL,
@@ -24,11 +24,14 @@ _UNAVAILABLE = frozenset(
 
 
 def connect(url: URL, limits: Limits) -> Engines:
-    """Prepare a pool of connections to the file, and make the folder that it lives in.
+    """Prepare the pools of connections to the file, and make the folder that it lives in.
 
     A writing transaction begins with BEGIN IMMEDIATE, so it waits for its turn before it has read
     anything. With a plain BEGIN, two transactions that read first and write then both act on what
     they read, or one fails at once however long it was willing to wait.
+
+    The writers of a process share one connection. They would take turns anyway, but in SQLite by
+    asking again and again, where luck decides and somebody waits for seconds; here they queue.
 
     Raises:
         ValueError: the URL names no file.
@@ -36,18 +39,12 @@ def connect(url: URL, limits: Limits) -> Engines:
     if not url.database or url.database == ":memory:":
         raise ValueError("The SQLite URL must name a file, like sqlite:///var/concord.db.")
     Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = create_engine(
-        url,
-        connect_args={"timeout": limits.lock_timeout, "check_same_thread": False},
-        pool_size=limits.pool_size,
-        max_overflow=0,
-        pool_timeout=limits.pool_timeout,
-        pool_use_lifo=True,
-        hide_parameters=True,
+    return Engines(
+        _engine(url, limits, "BEGIN"),
+        _engine(
+            url, replace(limits, pool_size=1, pool_timeout=limits.lock_timeout), "BEGIN IMMEDIATE"
+        ),
     )
-    event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", _begin)
-    return Engines(engine, engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}))
 
 
 def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001 - both databases have one signature
@@ -81,6 +78,21 @@ def exclusive(connection: Connection, *, patience: float) -> Iterator[None]:
             raise RuntimeError(f"the migration leaves {len(orphans)} rows without their parent")
 
 
+def _engine(url: URL, limits: Limits, begin: str) -> Engine:
+    engine = create_engine(
+        url,
+        connect_args={"timeout": limits.lock_timeout, "check_same_thread": False},
+        pool_size=limits.pool_size,
+        max_overflow=0,
+        pool_timeout=limits.pool_timeout,
+        pool_use_lifo=True,
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own BEGIN comes too late, before the first change; SQLAlchemy's event sends it.
     connection.isolation_level = None
@@ -108,7 +120,3 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.02)
         else:
             return
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))

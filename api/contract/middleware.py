@@ -140,7 +140,7 @@ class Engine:
             if not caller.scopes.issuperset(operation.scopes):
                 raise InsufficientScope(operation.scopes)
         if operation.rate_limits:
-            await self._parts.rate_limiter.count(request, operation, by_member=False)
+            await self._parts.rate_limiter.count(request, operation, with_body=False)
 
     def _decode(self, request: Request, operation: Operation) -> None:
         """Choose the representation and read the query and the headers."""
@@ -166,7 +166,7 @@ class Engine:
         pool = "requests" if len(text) > _LARGE_BODY else "inline"
         request.body = await parts.bridge.run(pool, read_json, body, request.fields, text)
         if operation.rate_limits:
-            await parts.rate_limiter.count(request, operation, by_member=True)
+            await parts.rate_limiter.count(request, operation, with_body=True)
 
     def _problem(self, request: Request, error: Exception) -> Answer:
         if self._parts.problems.is_bug(error):

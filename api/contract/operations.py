@@ -22,7 +22,8 @@ HTML_MEDIA_TYPE = "text/html"
 class RateLimit:
     """`limit` requests in `window` seconds, counted per address, per caller or per body member.
 
-    `member` is the body's member that is counted by, if any. `fail_closed` says that a request is
+    `member` is the body's member that is counted by, if any; `given` one without which a request is
+    not counted. `fail_closed` says that a request is
     refused (503) when the counters cannot be reached; otherwise it goes on uncounted.
     """
 
@@ -31,7 +32,13 @@ class RateLimit:
     window: int
     per: str
     member: str | None
+    given: str | None
     fail_closed: bool
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether a request can be counted only once its body is known."""
+        return self.member is not None or self.given is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +179,14 @@ def _compile_body(bundle: SchemaNode, declared: SchemaNode, validators: Validato
 
 
 def _compile_rate_limit(declared: SchemaNode) -> RateLimit:
-    per = str(declared["per"])
+    per, given = str(declared["per"]), declared.get("when-given")
     return RateLimit(
         name=declared["name"],
         limit=declared["limit"],
         window=declared["window"],
         per=per,
         member=per.removeprefix("#/") if per.startswith("#/") else None,
+        given=given and str(given).removeprefix("#/"),
         fail_closed=declared.get("when-unavailable", "open") == "closed",
     )
 

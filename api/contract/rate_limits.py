@@ -49,18 +49,18 @@ class RateLimiter:
         self._window = MovingWindowRateLimiter(self._storage)
         self._is_remote = redis_url is not None
 
-    async def count(self, request: Request, operation: Operation, *, by_member: bool) -> None:
+    async def count(self, request: Request, operation: Operation, *, with_body: bool) -> None:
         """Count a request against its operation's limits, and note what is left in its headers.
 
-        Limits per address or caller are counted before the body is read, those by a member of the
-        body (`by_member`) once it is known to be valid.
+        Limits that need the body are counted once it is known to be valid (`with_body`), the others
+        before it is read.
 
         Raises:
             RateLimitExceeded: a limit is used up.
             Overloaded: the counters are out of reach and the limit says to refuse then.
         """
         for limit in operation.rate_limits:
-            if (limit.member is not None) is by_member:
+            if limit.needs_body is with_body and _concerns(limit, request):
                 await self._count(request, operation.id, limit)
 
     async def _count(self, request: Request, operation_id: str, limit: RateLimit) -> None:
@@ -83,7 +83,7 @@ class RateLimiter:
     ) -> tuple[bool, WindowStats]:
         key: tuple[str, ...] = (limit.name, self._subject(request, limit))
         if limit.member is not None:
-            known = self._known(request, operation_id, limit)
+            known = self._known(request, limit)
             if await self._storage.get(known):
                 key = (*key, _network(request.client_address))
         item = _item(operation_id, limit)
@@ -93,14 +93,15 @@ class RateLimiter:
     async def remember(self, request: Request, operation: Operation) -> None:
         """Note that a request counted by a member of its body, such as a sign-in, succeeded.
 
-        From then on the same address is counted apart from all others for that member's value, so
-        that whoever tries another's password cannot use up the owner's own tries.
+        From then on the same address is counted apart from all others for that member's value, in
+        every limit of that name, so that whoever tries another's password cannot use up the tries
+        of the owner, who registered or signed in from there.
         """
         for limit in operation.rate_limits:
             if limit.member is not None:
                 with contextlib.suppress(StorageError, TimeoutError):
                     async with asyncio.timeout(_REDIS_TIMEOUT):
-                        key = self._known(request, operation.id, limit)
+                        key = self._known(request, limit)
                         await self._storage.incr(key, _KNOWN_FOR)
 
     async def close(self) -> None:
@@ -110,9 +111,9 @@ class RateLimiter:
         ):
             await self._storage.bridge.storage.aclose()
 
-    def _known(self, request: Request, operation_id: str, limit: RateLimit) -> str:
+    def _known(self, request: Request, limit: RateLimit) -> str:
         subject = self._subject(request, limit)
-        return f"known/{operation_id}/{subject}/{_network(request.client_address)}"
+        return f"known/{limit.name}/{subject}/{_network(request.client_address)}"
 
     def _subject(self, request: Request, limit: RateLimit) -> str:
         """Return who is counted; a member's value is hashed, so that no store holds it."""
@@ -128,6 +129,11 @@ class RateLimiter:
 @cache
 def _item(operation_id: str, limit: RateLimit) -> RateLimitItem:
     return RateLimitItemPerSecond(limit.limit, limit.window, namespace=operation_id)
+
+
+def _concerns(limit: RateLimit, request: Request) -> bool:
+    body = request.body
+    return limit.given is None or (isinstance(body, dict) and limit.given in body)
 
 
 def _network(address: str) -> str:

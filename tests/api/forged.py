@@ -123,7 +123,7 @@ HEADERS: Mapping[str, Forge] = {
 }
 
 _NAMES = ("iss", "aud", "sub", "iat", "nbf", "exp", "jti", "scope", "ver")
-_FUTURE = int(time.time()) + 86_400
+_FUTURE = 4_102_444_800  # The first of January 2100, in seconds since 1970.
 _WRONG: Mapping[str, tuple[object, ...]] = {
     "iss": ("https://other.example", "", "http://concord.example/", None),
     "aud": ("https://other.example", "", None, 1, [], ["https://other.example"], {}),

@@ -16,11 +16,6 @@ USERS = "/v1/users"
 JSON_TYPE = {"Content-Type": "application/json"}
 
 
-@pytest.fixture(scope="module")
-def client(service: Service) -> httpx.Client:
-    return service.client()
-
-
 def post(client: httpx.Client, content: bytes, **fields: str) -> httpx.Response:
     headers = {**JSON_TYPE, **fresh_address(), **fields}
     return client.post(USERS, content=content, headers=headers)
@@ -50,8 +45,8 @@ def test_a_missing_body_is_unprocessable(client: httpx.Client, path: str) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    [b"CANARY", b'{"name":"CANARY"', b"{'name':1}", b'{"CANARY":1,"CANARY":2}', b"\xff", b" ", b"NaN"],
-)  # fmt: skip
+    [b"CANARY", b'{"CANARY"', b"{'name':1}", b'{"CANARY":1,"CANARY":2}', b"\xff", b" ", b"NaN"],
+)
 def test_what_is_not_strict_json_is_unprocessable(client: httpx.Client, text: bytes) -> None:
     assert faults(post(client, text)) == [("", "json")]
 

@@ -24,11 +24,6 @@ def admin(service: Service) -> httpx.Client:
     return service.client(**bearer(token))
 
 
-@pytest.fixture(scope="module")
-def client(service: Service) -> httpx.Client:
-    return service.client()
-
-
 def errors(answer: httpx.Response) -> list[tuple[str, str, str]]:
     """Where, which and what kind of fault, for each that a problem lists."""
     assert answer.status_code == 400

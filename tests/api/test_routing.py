@@ -22,11 +22,6 @@ NO_IDS = (
 
 
 @pytest.fixture(scope="module")
-def client(service: Service) -> httpx.Client:
-    return service.client()
-
-
-@pytest.fixture(scope="module")
 def admin(service: Service) -> dict[str, str]:
     return bearer(token_for(service, make_account(service, role="admin")))
 

@@ -8,6 +8,7 @@ import createClient, { type Client } from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
 type Schemas = components["schemas"];
+type UserQuery = NonNullable<paths["/v1/users"]["get"]["parameters"]["query"]>;
 type Api = Client<paths>;
 
 const email = "typescript@concord.example";
@@ -54,7 +55,7 @@ async function idsOfAllPages(admin: Api): Promise<number[]> {
   const ids: number[] = [];
   let cursor: string | null = null;
   do {
-    const query = { active: true, limit: 50, ...(cursor !== null && { cursor }) };
+    const query: UserQuery = { active: true, limit: 50, ...(cursor !== null && { cursor }) };
     const { data }: { data?: Schemas["UserPage"] } = await admin.GET("/v1/users", { params: { query } });
     assert(data);
     ids.push(...data.items.map((user) => user.id));

@@ -42,6 +42,7 @@ RATE_LIMITS: SchemaNode = {
             "limit": {"type": "integer", "minimum": 1},
             "window": {"type": "integer", "minimum": 1, "maximum": 86400},
             "per": {"type": "string", "pattern": "^(address|caller|#/[a-z_]+)$"},
+            "when-given": {"type": "string", "pattern": "^#/[a-z_]+$"},
             "when-unavailable": {"type": "string", "enum": ["open", "closed"]},
         },
     },

@@ -139,7 +139,8 @@ def test_work_is_tried_again_when_a_row_changed_under_it(database: Database) -> 
     assert len(set(attempts)) == 3
 
 
-def test_work_that_always_collides_is_given_up(database: Database) -> None:
+def test_work_that_always_collides_is_given_up(database_url: str) -> None:
+    database = Database(database_url, lock_timeout=0.3)
     attempts = []
 
     def work(session: Session) -> None:
@@ -149,8 +150,8 @@ def test_work_that_always_collides_is_given_up(database: Database) -> None:
     start = monotonic()
     with pytest.raises(DatabaseUnavailable):
         database.transact(work, write=True)
-    assert 1 < len(attempts) <= 10
-    assert monotonic() - start < 5
+    assert len(attempts) > 1
+    assert monotonic() - start < 2
 
 
 def test_a_bug_is_raised_at_once(database: Database) -> None:
