@@ -232,6 +232,8 @@ def serve() -> None:
             _observe(app)
             run_server(app, options)
         else:
+            if settings.redis_url is None:
+                app.logger.warning("each process counts rate limits for itself: set REDIS_URL")
             app.close()
             run_workers(partial(_worker, settings), options, settings.workers)
 
