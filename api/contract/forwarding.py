@@ -33,6 +33,8 @@ class Forwarding:
     def __init__(self, trusted: Iterable[Network], public_url: str) -> None:
         self._trusted = tuple(trusted)
         self._public_url = public_url.rstrip("/")
+        # A proxy that names only the host speaks to clients as the settings say.
+        self._scheme = public_url.partition(":")[0]
 
     def origin(self, peer: str, fields: Mapping[str, str]) -> Origin:
         """Return where a request came from; `peer` is the socket's other end."""
@@ -61,7 +63,7 @@ class Forwarding:
         return any(address in network for network in self._trusted)
 
     def _base_url(self, nearest: Mapping[str, str], fields: Mapping[str, str]) -> str:
-        host, scheme = nearest.get("host", ""), nearest.get("proto", "http").lower()
+        host, scheme = nearest.get("host", ""), nearest.get("proto", self._scheme).lower()
         if not _HOST.fullmatch(host) or scheme not in ("http", "https"):
             return self._public_url
         prefix = fields.get("x-forwarded-prefix", "").rstrip("/")

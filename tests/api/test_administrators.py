@@ -1,5 +1,6 @@
 """The service is never without somebody who runs it (MISSION M18)."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import TypeAlias
 
 import httpx
 import pytest
+from sqlalchemy.orm import Session
 
+from models.actor import Actor
 from models.user import User
 from tests.api.accounts import bearer, edit_account, make_account, read_account, token_for
 from tests.api.answers import problem
@@ -107,6 +110,33 @@ def test_administrators_who_all_leave_at_once_leave_one(
         answers = list(pool.map(lambda one: end(client, one[0], None, one[1]), everybody))
     assert sorted(answer.status_code for answer in answers) == [204] * 5 + [409]
     assert sum(_runs_the_service(service, user) for user, _ in everybody) == 1
+
+
+def test_an_administrator_who_is_being_demoted_cannot_undo_it(
+    service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that began before the demotion is still under way when it comes."""
+    _, boss = administrator(service)
+    user, own = administrator(service)
+    begun, demoted = threading.Event(), threading.Event()
+    visible_to = User.visible_to
+
+    def visible_when_demoted(session: Session, actor: Actor, user_id: int) -> User:
+        if actor.user_id == user.id:
+            begun.set()
+            # Where the demotion has to wait for this change, there is nothing to wait for here.
+            demoted.wait(0.5)
+        return visible_to(session, actor, user_id)
+
+    monkeypatch.setattr(User, "visible_to", visible_when_demoted)
+    with ThreadPoolExecutor(1) as pool:
+        path = f"/v1/users/{user.id}"
+        undoing = pool.submit(client.patch, path, json={"role": "admin"}, headers=own)
+        assert begun.wait(30)
+        assert end(client, user, {"role": "user"}, boss).status_code == 200
+        demoted.set()
+        assert undoing.result().status_code in (200, 401)
+    assert not _runs_the_service(service, user)
 
 
 def _runs_the_service(service: Service, user: User) -> bool:

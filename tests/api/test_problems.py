@@ -1,4 +1,4 @@
-"""Every error is a problem of RFC 9457 whose type is a page, and a bug tells nobody about itself."""
+"""Every error is a problem of RFC 9457 whose type is a page, and a bug says nothing of itself."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -99,7 +99,7 @@ def test_the_list_of_problems_is_complete(client: httpx.Client) -> None:
     listed = client.get("/problems").json()["items"]
     assert [each["slug"] for each in listed] == SLUGS
     for each in listed:
-        assert each["meaning"] and each["when_sent"] and each["what_to_do"], each["slug"]
+        assert all(each[text] for text in ("meaning", "when_sent", "what_to_do")), each["slug"]
     assert problem(client.get("/problems/no-such-problem")) == "not-found"
 
 
@@ -194,7 +194,10 @@ def test_a_bug_leaves_the_connection_and_the_service_as_they_were(
 def test_a_bug_where_no_thread_is_taken_is_a_bare_problem_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.health.get_health", lambda: break_down())
+    def get_health() -> None:
+        break_down()
+
+    monkeypatch.setattr("api.health.get_health", get_health)
     with make_database_url("sqlite", tmp_path) as url, running(tmp_path, url) as service:
         answer = service.client().get("/health")
         assert (answer.status_code, problem(answer)) == (500, "internal-error")

@@ -118,11 +118,11 @@ def _details(task: Task, desk: str, folder: Path) -> str:
         return text
     accounts = folder / "accounts.json"
     accounts.write_text(json.dumps({"auth": [_account(name, desk) for name in ACCOUNTS]}))
-    # A token is fetched often, as schemathesis stops asking for another at a 401 when the first
-    # one that it asked for did not help.
+    # Signing in costs next to nothing at the desk, so that each request may have its own token:
+    # on its walks schemathesis does not ask for another one when an account is gone.
     return (
         f"{text}\n[auth.wfc]\npath = '{accounts}'\nuser = '{task.caller}'\n"
-        f"peers = ['user', 'peer']\nrefresh_interval = 2\n"
+        f"peers = ['user', 'peer']\nrefresh_interval = 0\n"
     )
 
 
