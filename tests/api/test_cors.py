@@ -7,7 +7,7 @@ import pytest
 
 from tests.api.resources import ALLOW
 from tests.databases import make_database_url
-from tests.service import Service, running
+from tests.service import running
 
 pytestmark = pytest.mark.mission("M21")
 

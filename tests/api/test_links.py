@@ -1,7 +1,6 @@
 """Links are built from the contract and from what trusted proxies say of the way here (M5)."""
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 
 import httpx
 import pytest
@@ -107,10 +106,9 @@ def test_an_address_that_the_client_made_up_is_not_counted_for(untrusting: Servi
     with httpx.Client(base_url=untrusting.url) as client:
         left = [
             client.get(
-                "/v1/divide?a=1&b=1",
-                headers={"X-Forwarded-For": str(ip_address(number))},
+                "/v1/divide?a=1&b=1", headers={"X-Forwarded-For": f"1.1.1.{number}"}
             ).headers["ratelimit"]
-            for number in (1, 2, 3)
+            for number in range(3)
         ]
     counts = [int(field.partition(";r=")[2].partition(";")[0]) for field in left]
     assert counts == [counts[0], counts[0] - 1, counts[0] - 2]

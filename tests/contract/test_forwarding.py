@@ -131,7 +131,7 @@ def test_a_scheme_other_than_http_is_not_believed(scheme: str) -> None:
 )
 def test_a_prefix_that_the_proxy_strips_is_put_back(prefix: str, path: str) -> None:
     fields = {"x_forwarded_for": CLIENT, "x_forwarded_host": "a.example"}
-    assert base_url(PROXY, **fields, x_forwarded_prefix=prefix) == f"http://a.example{path}"
+    assert base_url(PROXY, **fields, x_forwarded_prefix=prefix) == f"https://a.example{path}"
 
 
 @pytest.mark.parametrize(
