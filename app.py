@@ -121,7 +121,8 @@ def create_app(settings: Settings) -> Application:
         return await bridge.run("requests", work)
 
     def recheck(session: Session, caller: Caller) -> None:
-        require_standing(User.token_state(session, caller.user_id), caller.token_version)
+        state = User.token_state(session, caller.user_id)
+        require_standing(state, caller.token_version)
 
     async def shut_down() -> None:
         await rate_limiter.close()

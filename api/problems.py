@@ -31,7 +31,7 @@ _KIND_OF: Mapping[type[Exception], str] = {
     request_errors.InvalidBody: "invalid-body",
     request_errors.RateLimitExceeded: "rate-limited",
     request_errors.Overloaded: "overloaded",
-    domain_errors.AccountGone: "not-authenticated",
+    domain_errors.AccessEnded: "not-authenticated",
     domain_errors.NotFound: "not-found",
     domain_errors.EmailTaken: "email-taken",
     domain_errors.LastAdministrator: "last-administrator",
@@ -160,7 +160,7 @@ def _headers(error: Exception) -> HeaderList:
             return [("Allow", error.allow)]
         case request_errors.Unauthenticated() | request_errors.InsufficientScope():
             return [("WWW-Authenticate", error.challenge)]
-        case domain_errors.WrongCredentials() | domain_errors.AccountGone():
+        case domain_errors.WrongCredentials() | domain_errors.AccessEnded():
             return [("WWW-Authenticate", "Bearer")]
         case request_errors.RateLimitExceeded() | request_errors.Overloaded():
             return [("Retry-After", str(error.retry_after))]

@@ -11,5 +11,9 @@ class Actor(Protocol):
         """The account that they act for."""
 
     @property
+    def token_version(self) -> int:
+        """How often the account's tokens had been ended when they were let in."""
+
+    @property
     def is_admin(self) -> bool:
         """Whether they run the service, and may see everybody."""

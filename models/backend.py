@@ -25,9 +25,10 @@ class Limits:
 
 
 class Engines(NamedTuple):
-    """Where transactions that mean to read, and those that mean to write, get connections."""
+    """Where transactions that mean to read, to write in the end, and to write get connections."""
 
     reading: Engine
+    late: Engine
     writing: Engine
 
 

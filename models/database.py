@@ -64,13 +64,17 @@ class Database:
         # Asking whether the database is there must not queue behind those who use it.
         self._probe = self._connect(Limits(1, 1.0, 2.0, 1.0, 1.0))
 
-    def transact(self, work: Callable[[Session], T], *, write: bool) -> T:
+    def transact(self, work: Callable[[Session], T], *, write: bool, late: bool = False) -> T:
         """Run `work` in one transaction and give its result after the commit.
 
         Any error rolls back. When another transaction was in the way, the work starts again from
         nothing in a new session, so it must not have effects outside of the session. A transaction
         that was announced as reading and then writes is started again as a writing one if need be.
         The connection is taken, and the transaction begins, at the first statement.
+
+        SQLite has one writer at a time. Work that reads first and then takes its time, such as
+        checking a password, is done with `late`: its turn to write comes at its first change, and
+        if somebody else wrote meanwhile, it starts again with its turn at the start.
 
         Raises:
             DatabaseUnavailable: the database is away or full, or others were in the way for as long
@@ -79,7 +83,8 @@ class Database:
         deadline = time.monotonic() + self._limits.lock_timeout
         pause = _FIRST_PAUSE
         while True:
-            engine = self._engines.writing if write else self._engines.reading
+            begun = self._engines.late if late else self._engines.writing
+            engine = begun if write else self._engines.reading
             try:
                 with Session(engine, expire_on_commit=False) as session, session.begin():
                     return work(session)
@@ -90,7 +95,7 @@ class Database:
                 if fault is Fault.UNAVAILABLE or time.monotonic() > deadline:
                     raise DatabaseUnavailable from error
             # Only what it wrote can have brought a reading transaction into conflict.
-            write = True
+            write, late = True, False
             time.sleep(random.uniform(0, pause))  # noqa: S311 - chance keeps rivals apart
             pause = min(2 * pause, _LONGEST_PAUSE)
 

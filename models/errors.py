@@ -29,10 +29,10 @@ class NotFound(DomainError):
     detail = "There is no such resource."
 
 
-class AccountGone(DomainError):
-    """The account of whoever asks has been erased; nothing can be done in its name any more."""
+class AccessEnded(DomainError):
+    """Whoever asks was let in, and has been shut out since: erased, demoted or signed out."""
 
-    detail = "The account is no more."
+    detail = "The bearer token is not valid, has expired or was withdrawn."
 
 
 class EmailTaken(DomainError):

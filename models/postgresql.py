@@ -25,6 +25,7 @@ _UNAVAILABLE = frozenset({"25P03", "55P03"})  # idle in transaction, lock not av
 # Connection lost, resources exhausted, operator intervention, system error.
 _UNAVAILABLE_CLASSES = frozenset({"08", "53", "57", "58"})
 
+_LONGEST_SILENCE = "30s"  # between two statements of a transaction
 _MIGRATION_LOCK = 0x436F6E636F7264
 """The key of the advisory lock: "Concord" in ASCII."""
 
@@ -56,6 +57,9 @@ def connect(url: URL, limits: Limits) -> Engines:
     options = [given if isinstance(given, str) else " ".join(given), "-c timezone=UTC"]
     options.append(f"-c lock_timeout={limits.lock_timeout * 1000:.0f}")
     options.append(f"-c statement_timeout={(limits.statement_timeout or 0) * 1000:.0f}")
+    # A process that was stopped or cut off must not keep its locks for ever.
+    silence = 0 if limits.statement_timeout is None else _LONGEST_SILENCE
+    options.append(f"-c idle_in_transaction_session_timeout={silence}")
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args={
@@ -71,7 +75,7 @@ def connect(url: URL, limits: Limits) -> Engines:
         hide_parameters=True,
     )
     event.listen(engine, "do_connect", partial(_open, limits.statement_timeout))
-    return Engines(engine.execution_options(postgresql_readonly=True), engine)
+    return Engines(engine.execution_options(postgresql_readonly=True), engine, engine)
 
 
 def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
@@ -80,9 +84,7 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
     A reading transaction that tried to write is a conflict with its own announcement; the same in
     a writing one means that the server is a standby.
     """
-    if not isinstance(error.orig, psycopg.Error):
-        return None
-    state = error.orig.sqlstate
+    state: str | None = getattr(error.orig, "sqlstate", None)
     if state in _CONFLICT:
         return Fault.CONFLICT
     if state == _READ_ONLY:

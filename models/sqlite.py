@@ -40,12 +40,9 @@ def connect(url: URL, limits: Limits) -> Engines:
     if not url.database or url.database == ":memory:":
         raise ValueError("The SQLite URL must name a file, like sqlite:///var/concord.db.")
     Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Engines(
-        _engine(url, limits, "BEGIN"),
-        _engine(
-            url, replace(limits, pool_size=1, pool_timeout=limits.lock_timeout), "BEGIN IMMEDIATE"
-        ),
-    )
+    snapshots = _engine(url, limits, "BEGIN")
+    one_writer = replace(limits, pool_size=1, pool_timeout=limits.lock_timeout)
+    return Engines(snapshots, snapshots, _engine(url, one_writer, "BEGIN IMMEDIATE"))
 
 
 def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001 - both databases have one signature
@@ -54,8 +51,6 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001
     A busy reader tried to write on an outdated snapshot, or beside a writer. A busy writer has
     waited for its turn in vain.
     """
-    if not isinstance(error.orig, sqlite3.Error):
-        return None
     # The low byte is the primary result code (https://sqlite.org/rescode.html).
     primary = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
     if primary == sqlite3.SQLITE_BUSY:

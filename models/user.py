@@ -11,7 +11,7 @@ from models.actor import Actor
 from models.base import Base, BigId, UTCDateTime, utcnow
 from models.email_address import EmailAddress
 from models.errors import (
-    AccountGone,
+    AccessEnded,
     EmailTaken,
     InvalidEmail,
     LastAdministrator,
@@ -20,6 +20,7 @@ from models.errors import (
 )
 from models.page import Page
 from models.person_name import person_name
+from models.turns import Turn, take_turn
 
 Role = Literal["user", "admin"]
 
@@ -129,10 +130,15 @@ class User(Base):
 
         Raises:
             NotFound: there is no such account, or the actor may not know of it.
+            AccessEnded: it is the actor's own, and their tokens were ended meanwhile.
         """
         user = session.scalar(select(cls).where(cls.seen_by(actor), cls.id == user_id))
         if user is None:
             raise NotFound
+        if user.id == actor.user_id and user.token_version != actor.token_version:
+            # What ended the actor's tokens came after they were let in. Were it not noticed here,
+            # somebody who was demoted could use the role that they had to take it back.
+            raise AccessEnded
         return user
 
     @classmethod
@@ -140,12 +146,12 @@ class User(Base):
         """Read the actor's own account.
 
         Raises:
-            AccountGone: it was erased after they were let in.
+            AccessEnded: it was erased, or their tokens were ended, after they were let in.
         """
         try:
             return cls.visible_to(session, actor, actor.user_id)
         except NotFound:
-            raise AccountGone from None
+            raise AccessEnded from None
 
     @classmethod
     def page(
@@ -248,10 +254,11 @@ class User(Base):
     def _require_another_administrator(self, session: Session) -> None:
         if self.role != "admin" or not self.active:
             return
-        administrators = select(User.id).where(User.exists(), User.role == "admin", User.active)
-        # Two administrators who remove each other must not both see the other in place. They wait
-        # for each other here, because both lock all of these rows, in the same order.
-        if session.scalars(administrators.order_by(User.id).with_for_update()).all() == [self.id]:
+        # Two administrators who remove each other must not both see the other in place. Locking
+        # their rows would lock each other out: they may hold their own already (`token_state`).
+        take_turn(session, Turn.REMOVE_ADMINISTRATOR)
+        others = select(User.id).where(User.exists(), User.role == "admin", User.active)
+        if session.scalar(others.where(User.id != self.id).limit(1)) is None:
             raise LastAdministrator
 
 

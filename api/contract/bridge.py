@@ -8,7 +8,7 @@ busy and the queue full is refused at once instead of waiting for an answer nobo
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from api.contract.errors import Overloaded
@@ -45,20 +45,15 @@ class Pool:
                 raise Overloaded
             self._use += 1
         try:
-            future = self._executor.submit(self._work, lambda: work(*args, **kwargs))
+            future = self._executor.submit(work, *args, **kwargs)
         except RuntimeError:
             self._give_back()
             raise Overloaded("The service is stopping.") from None
+        # A request that is cancelled occupies its thread all the same until the work is done.
+        future.add_done_callback(self._give_back)
         return await asyncio.wrap_future(future)
 
-    def _work(self, work: Callable[[], T]) -> T:
-        # The place is given back by the thread: a request that is cancelled still occupies it.
-        try:
-            return work()
-        finally:
-            self._give_back()
-
-    def _give_back(self) -> None:
+    def _give_back(self, _done: Future[T] | None = None) -> None:
         with self._lock:
             self._use -= 1
 

@@ -61,11 +61,12 @@ class Call:
         """Run the handler, in a transaction if it asks for a session."""
         if self._operation.transaction == "none":
             return self._run(request, None)
-        write = self._operation.transaction == "write"
-        return self._database.transact(partial(self._run, request), write=write)
+        kind = self._operation.transaction
+        work = partial(self._run, request)
+        return self._database.transact(work, write=kind != "read", late=kind == "late-write")
 
     def _run(self, request: Request, session: "Session | None") -> Answer:
-        if session is not None and request.caller and self._operation.transaction == "write":
+        if session is not None and request.caller and self._operation.transaction != "read":
             # Since the token was checked the body came and a thread got free, which the client
             # can draw out; what it changes now must still be its to change.
             self._recheck(session, request.caller)

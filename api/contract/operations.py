@@ -75,7 +75,8 @@ class Operation:
     """One operation of the contract, compiled.
 
     `scopes` is None where no token is needed. `pool` names the threads that run the handler
-    (`inline`: the event loop itself). `transaction` is `read`, `write` or `none`.
+    (`inline`: the event loop itself). `transaction` is `read`, `write`,
+    `late-write` (SQLite's turn to write comes at the first change) or `none`.
     """
 
     id: str

@@ -64,6 +64,7 @@ class RateLimiter:
                 await self._count(request, operation.id, limit)
 
     async def _count(self, request: Request, operation_id: str, limit: RateLimit) -> None:
+        _note(request, "RateLimit-Policy", f'"{limit.name}";q={limit.limit};w={limit.window}')
         try:
             # A timeout of its own, beside those of the sockets, also bounds the wait for a
             # connection; in memory there is nothing to wait for.
@@ -74,7 +75,7 @@ class RateLimiter:
                 raise Overloaded("The limit of this operation cannot be counted now.") from None
             return
         reset = max(1, math.ceil(stats.reset_time - time.time()))
-        _note(request, limit, max(0, stats.remaining), reset)
+        _note(request, "RateLimit", f'"{limit.name}";r={max(0, stats.remaining)};t={reset}')
         if not granted:
             raise RateLimitExceeded(reset)
 
@@ -155,14 +156,10 @@ def _storage(redis_url: str | None) -> Storage:
     )
 
 
-def _note(request: Request, limit: RateLimit, remaining: int, reset: int) -> None:
-    """Write the limit's headers; with several limits the fields are lists (RFC 9651)."""
-    policy = f'"{limit.name}";q={limit.limit};w={limit.window}'
-    state = f'"{limit.name}";r={remaining};t={reset}'
-    for name, value in (("RateLimit-Policy", policy), ("RateLimit", state)):
-        for index, (known, earlier) in enumerate(request.headers):
-            if known == name:
-                request.headers[index] = (name, f"{earlier}, {value}")
-                break
-        else:
-            request.headers.append((name, value))
+def _note(request: Request, name: str, value: str) -> None:
+    """Write a limit's header; with several limits the field is a list (RFC 9651)."""
+    for index, (known, earlier) in enumerate(request.headers):
+        if known == name:
+            request.headers[index] = (name, f"{earlier}, {value}")
+            return
+    request.headers.append((name, value))

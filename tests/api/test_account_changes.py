@@ -1,6 +1,7 @@
 """Who may change what of an account, and what a change brings with it (MISSION M11, M12, M18)."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from tests.api.accounts import (
     token_for,
 )
 from tests.api.answers import problem
+from tests.api.hashing import hashing_held
 from tests.service import PASSWORD, Service
 
 pytestmark = [pytest.mark.mission("M11"), pytest.mark.mission("M12"), pytest.mark.mission("M18")]
@@ -188,3 +190,38 @@ def test_a_change_that_breaks_a_rule_is_unprocessable(
     assert answer.status_code == 422
     assert {error["pointer"] for error in answer.json()["errors"]} == {pointer}
     assert read_account(service, user.id).version == user.version
+
+
+@pytest.mark.mission("M22")
+@pytest.mark.parametrize("path", [PROFILE, "/v1/users/{}"])
+def test_the_current_password_cannot_be_guessed_at_with_a_token(
+    service: Service, client: httpx.Client, path: str
+) -> None:
+    user, _, own = account(service)
+    path = path.format(user.id)
+    guess = {"name": "Mallory", "current_password": "wrong", "password": NEW_PASSWORD}
+    for _ in range(10):
+        assert client.patch(path, json=guess, headers=own).status_code == 403
+    for password in ("wrong", PASSWORD):
+        limited = client.patch(path, json=guess | {"current_password": password}, headers=own)
+        assert limited.status_code == 429
+        assert problem(limited) == "rate-limited"
+        assert 1 <= int(limited.headers["retry-after"]) <= 600
+    # What needs no password is not kept from them.
+    assert client.patch(path, json={"name": "Ada King"}, headers=own).status_code == 200
+
+
+@pytest.mark.mission("M25")
+def test_a_password_that_is_being_checked_keeps_nobody_from_writing(
+    service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, own = account(service)
+    _, path, theirs = account(service)
+    body = {"password": NEW_PASSWORD, **PROOF}
+    with hashing_held(monkeypatch) as held, ThreadPoolExecutor(1) as pool:
+        changing = pool.submit(client.patch, PROFILE, json=body, headers=own)
+        held.wait_for(1)
+        assert client.delete(path, headers=theirs).status_code == 204
+        assert not changing.done()
+        held.let_go()
+        assert changing.result().status_code == 200

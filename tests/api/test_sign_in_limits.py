@@ -76,6 +76,39 @@ def test_a_client_cannot_choose_the_address_that_it_is_counted_by(
     assert [answer.status_code for answer in answers] == [401] * PER_ADDRESS + [429]
 
 
+@pytest.mark.parametrize(
+    ("addresses", "limited"),
+    [
+        # The 2^64 addresses of one site are one, or the limit would be none.
+        ([f"2001:db8:0:1::{number:x}" for number in range(1, 7)], True),
+        ([f"2001:db8:0:{number:x}::1" for number in range(16, 22)], False),
+        # IPv4 addresses stay themselves, however a socket of both kinds shows them.
+        ([f"::ffff:203.0.113.{number}" for number in range(101, 107)], False),
+        (["::ffff:203.0.113.99", "203.0.113.99"] * 3, True),
+    ],
+)
+def test_an_address_is_counted_as_the_one_who_has_it(
+    client: httpx.Client, addresses: list[str], *, limited: bool
+) -> None:
+    answers = [
+        sign_in(client, fresh_email(), "wrong", {"X-Forwarded-For": address})
+        for address in addresses
+    ]
+    assert [answer.status_code for answer in answers] == [401] * 5 + [429 if limited else 401]
+
+
+def test_who_registers_from_an_address_can_sign_in_there_whatever_others_try(
+    client: httpx.Client,
+) -> None:
+    home = fresh_address()
+    body = {"name": "Ada", "email": fresh_email(), "password": "eleven quiet harbours"}
+    assert client.post("/v1/users", json=body, headers=home).status_code == 201
+    for _ in range(PER_ACCOUNT):
+        sign_in(client, body["email"], "wrong", fresh_address())
+    assert_is_limited(sign_in(client, body["email"], body["password"], fresh_address()), 600)
+    assert sign_in(client, body["email"], body["password"], home).status_code == 200
+
+
 def test_what_is_left_of_the_limits_is_told(service: Service, client: httpx.Client) -> None:
     address = fresh_address()
     email = make_account(service).email

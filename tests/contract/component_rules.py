@@ -103,19 +103,30 @@ def responses_carry_their_headers(bundle: SchemaNode) -> Iterator[Finding]:
                 for name, node in response.get("headers", {}).items()
                 if resolve(bundle, node).get("required") is True
             }
-            limited = "x-rate-limit" in operation.node and status in operation.successes
-            for name in sorted(_wanted_headers(status, limited=limited) - headers):
+            limits = operation.node.get("x-rate-limit", []) if status in operation.successes else []
+            for name in sorted(_wanted_headers(status, limits) - headers):
                 yield Finding(operation.place, f"does not promise {name} with {status}")
+            if "RateLimit" in headers and any(map(_is_open, limits)):
+                # With the counters out of reach such a request goes on, and nothing was counted.
+                yield Finding(
+                    operation.place, f"cannot keep its promise of RateLimit with {status}"
+                )
             if "Location" in headers and "self" not in response.get("links", {}):
                 yield Finding(operation.place, "has a Location and no link named self")
 
 
-def _wanted_headers(status: int, *, limited: bool) -> set[str]:
-    wanted = {"X-Request-ID"}
+def _is_open(limit: SchemaNode) -> bool:
+    return bool(limit["when-unavailable"] == "open")
+
+
+def _wanted_headers(status: int, limits: list[SchemaNode]) -> set[str]:
+    wanted = {"X-Request-ID", "X-Content-Type-Options"}
     if status != 204:
         wanted |= {"Cache-Control"}
-    if limited or status == 429:
-        wanted |= {"RateLimit", "RateLimit-Policy"}
+    if limits or status == 429:
+        wanted |= {"RateLimit-Policy"}
+    if status == 429 or (limits and not any(map(_is_open, limits))):
+        wanted |= {"RateLimit"}
     extra = {
         201: {"Location"},
         303: {"Location"},

@@ -18,7 +18,7 @@ from tests.live import LiveServer
 PROJECT = Path(__file__).parents[2]
 CONFIGURATION = PROJECT / "schemathesis.toml"
 WALKS = 3
-"""Walks along the links for each example: a walk is one example of the whole, not of an operation."""
+"""Walks along links for each example that an operation gets."""
 
 Caller = Literal["anonymous", "user", "administrator"]
 
@@ -79,7 +79,11 @@ def run_schemathesis(server: LiveServer, desk: str, task: Task, folder: Path) ->
             *(f"--report-ndjson-path={folder / 'events.ndjson'}",),
         ],
         cwd=PROJECT,
-        env={**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")},
+        env={
+            **os.environ,
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
+            "SIGN_IN_DESK": desk,
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -28,7 +28,7 @@ UNLIMITED_OPERATIONS = PUBLIC_OPERATIONS - {"create_token", "create_user", "divi
 STATUSES_BY_CHOICE = {401, 409, 422}
 EXTENSIONS = {
     "x-engine-pool": {"requests", "passwords", "inline"},
-    "x-engine-transaction": {"read", "write", "none"},
+    "x-engine-transaction": {"read", "write", "late-write", "none"},
 }
 RATE_LIMITS: SchemaNode = {
     "type": "array",

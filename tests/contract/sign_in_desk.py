@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -12,16 +13,15 @@ from threading import Thread
 
 from sqlalchemy.orm import Session
 
+from api.contract.document import load_document
 from api.security import Tokens
 from api.signing import load_signing_key
+from app import CONTRACT
 from models.database import Database
 from models.demo import seed_demo_users
 from models.password import Passwords
 from models.user import Role, User
 from tests.live import HOST, LiveServer
-
-PASSWORD = "seven green bicycles sing"
-"""The password in the contract's examples, which so is the right one for every account here."""
 
 ACCOUNTS: Mapping[str, Role] = {"user": "user", "peer": "user", "administrator": "admin"}
 """Who can sign in. `user` and `peer` must not see each other's account."""
@@ -35,16 +35,20 @@ class SignInDesk:
 
     The fuzzer deletes, disables and demotes whom it can, the account that it acts for included.
     Its token then holds no longer and it signs in again: here, where the account is put right
-    first, and where no limit on sign-ins counts.
+    first, and where no limit on sign-ins counts. An account that has used up a limit of its own is
+    given up for another one.
     """
 
     def __init__(self, server: LiveServer) -> None:
         self._database = Database(server.environment["DATABASE_URL"])
         key = load_signing_key(Path(server.environment["SIGNING_KEY_FILE"]), create=False)
         self._tokens = Tokens(key, server.url)
+        self._given_up: Counter[str] = Counter()
         passwords = Passwords()
-        # Made once: with another hash, to put an account right would be a change of password.
-        self._password_hash = passwords.hash(PASSWORD, email="")
+        # The password of the contract's examples is everybody's. It is hashed once, as with another
+        # hash an account that is put right would get another password.
+        schemas = load_document(CONTRACT).bundle["components"]["schemas"]
+        self._password_hash = passwords.hash(schemas["Password"]["example"], email="")
         seed_demo_users(self._database, passwords, count=OTHERS)
 
     def sign_in(self, name: str) -> str:
@@ -52,12 +56,16 @@ class SignInDesk:
         put_right = partial(self._put_right, name=name)
         return self._tokens.issue(self._database.transact(put_right, write=True)).access_token
 
+    def give_up(self, name: str) -> None:
+        """Let there be another account of this name from now on."""
+        self._given_up[name] += 1
+
     def close(self) -> None:
         """Give back the connections to the database."""
         self._database.dispose()
 
     def _put_right(self, session: Session, *, name: str) -> User:
-        email, role = f"{name}@desk.example", ACCOUNTS[name]
+        email, role = f"{name}{self._given_up[name]}@desk.example", ACCOUNTS[name]
         user = User.by_email(session, email)
         if user is None:
             create = User.create_administrator if role == "admin" else User.register
@@ -68,12 +76,22 @@ class SignInDesk:
 
 @contextmanager
 def open_desk(server: LiveServer) -> Iterator[str]:
-    """Serve a desk until the block ends; a POST to its URL with `/` and a name signs in."""
+    """Serve a desk until the block ends, and yield its URL.
+
+    To sign in is a POST to it with `/` and a name, to give an account up is a DELETE.
+    """
     desk = SignInDesk(server)
 
     class Window(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - http.server calls it so.
-            body = json.dumps({"access_token": desk.sign_in(self.path[1:])}).encode()
+        def do_POST(self) -> None:
+            self._answer({"access_token": desk.sign_in(self.path[1:])})
+
+        def do_DELETE(self) -> None:
+            desk.give_up(self.path[1:])
+            self._answer(None)
+
+        def _answer(self, value: object) -> None:
+            body = json.dumps(value).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -29,6 +29,7 @@ class Person:
 
     user_id: int
     is_admin: bool = False
+    token_version: int = 1
 
 
 ROOT = Person(0, is_admin=True)

@@ -138,6 +138,11 @@ def test_an_address_is_kept_as_given(text: str) -> None:
     assert EmailAddress.parse(text).given == text
 
 
+def test_the_normal_form_of_what_is_no_address_is_itself() -> None:
+    assert EmailAddress.normal_form("Alice@Example.com") == "alice@example.com"
+    assert EmailAddress.normal_form("No Address") == "No Address"
+
+
 def test_a_key_is_its_own_key() -> None:
     for address in {address for pair in TWINS for address in pair}:
         key = EmailAddress.parse(address).key

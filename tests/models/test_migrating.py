@@ -141,6 +141,20 @@ def test_waiting_for_another_migration_ends(empty: Database, empty_url: str) -> 
     other.dispose()
 
 
+@pytest.mark.postgresql
+def test_a_migration_may_take_long_but_does_not_wait_for_locks(tmp_path: Path) -> None:
+    with make_database_url("postgresql", tmp_path) as url:
+        database = Database(url, lock_timeout=0.2)
+        with database.maintenance(patience=5) as connection:
+            for name, value in {
+                "statement_timeout": "0",
+                "idle_in_transaction_session_timeout": "0",
+                "lock_timeout": "200ms",
+            }.items():
+                assert connection.scalar(text(f"SHOW {name}")) == value
+        database.dispose()
+
+
 def test_a_migration_that_fails_leaves_nothing(empty: Database) -> None:
     def fail() -> None:
         with empty.maintenance(patience=5) as connection:

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from models.database import Database
 from models.errors import (
+    AccessEnded,
     EmailTaken,
     InvalidEmail,
     InvalidName,
@@ -146,6 +147,18 @@ def test_people_see_themselves_and_administrators_see_everybody(database: Databa
     erase_user(database, bob.id)
     assert not sees(ROOT, bob.id)
     assert not sees(Person(bob.id), bob.id)
+
+
+def test_people_read_their_own_account_until_it_is_gone(database: Database) -> None:
+    alice = make_user(database)
+
+    def own() -> User:
+        return database.transact(lambda s: User.of(s, Person(alice.id)), write=False)
+
+    assert own().email == alice.email
+    erase_user(database, alice.id)
+    with pytest.raises(AccessEnded):
+        own()
 
 
 def test_an_account_is_found_by_every_twin_of_its_address(database: Database) -> None:

@@ -1,0 +1,139 @@
+"""Commands that work on the database: migrations, administrators, the demo (MISSION M20)."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.database import Database
+from models.user import User
+from tests.api.commands import ADMIN, PASSWORD, Run, failure, inherited, make_run
+from tests.databases import KINDS, make_database_url
+from tests.live import APP
+
+pytestmark = pytest.mark.mission("M20")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return make_run(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_migrate_makes_a_database_ready_and_does_nothing_the_second_time(
+    run: Run, tmp_path: Path, kind: str
+) -> None:
+    with make_database_url(kind, tmp_path, migrated=False) as url:
+        database = Database(url)
+        assert not database.is_ready()
+        for _ in range(2):
+            assert run("migrate", DATABASE_URL=url).exit_code == 0
+        assert database.is_ready()
+        database.dispose()
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("seed-demo",), ADMIN], ids=lambda c: c[0])
+@pytest.mark.parametrize(
+    "url", ["postgresql://nobody:hunter2@127.0.0.1:1/none", "sqlite:////proc/none/a.db"]
+)
+def test_a_database_that_is_away_is_said_in_one_line(
+    run: Run, command: tuple[str, ...], url: str
+) -> None:
+    [line] = failure(run(*command, DATABASE_URL=url, ADMIN_PASSWORD=PASSWORD))
+    assert "hunter2" not in line
+
+
+def test_a_file_that_is_no_database_is_said_in_one_line(run: Run) -> None:
+    Path("a.db").write_text("This is a letter. " * 100)
+    [line] = failure(run("migrate", DATABASE_URL="sqlite:///a.db"))
+    assert "database" in line
+
+
+def test_create_admin_makes_an_administrator_who_can_sign_in(run: Run) -> None:
+    result = run(*ADMIN, DATABASE_URL="sqlite:///a.db", ADMIN_PASSWORD=PASSWORD)
+    assert (result.exit_code, result.stdout) == (0, "Administrator 1 created.\n")
+    database = Database("sqlite:///a.db")
+    user = database.transact(lambda session: session.get_one(User, 1), write=False)
+    database.dispose()
+    assert (user.name, user.role, user.active, user.email_verified) == (
+        "Grace Hopper", "admin", True, True,
+    )  # fmt: skip
+    assert user.password_hash is not None
+    assert PASSWORD not in user.password_hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"--email": "GRACE@concord.example"}, "exists"),
+        ({"--email": "nobody"}, "email"),
+        ({"--name": "\n"}, "name"),
+        ({"ADMIN_PASSWORD": "short"}, "8"),
+        ({"ADMIN_PASSWORD": "password123"}, ""),
+        ({"ADMIN_PASSWORD": "grace@concord.example"}, ""),
+        ({"ADMIN_PASSWORD": ""}, "ADMIN_PASSWORD"),
+    ],
+)
+def test_create_admin_says_in_one_line_what_is_wrong(
+    run: Run, changes: dict[str, str], reason: str
+) -> None:
+    environment = {"DATABASE_URL": "sqlite:///a.db", "ADMIN_PASSWORD": PASSWORD}
+    assert run(*ADMIN, **environment).exit_code == 0
+    given = {"--email": "other@concord.example", "--name": "Other", **changes}
+    environment["ADMIN_PASSWORD"] = given.pop("ADMIN_PASSWORD", PASSWORD)
+    options = [part for pair in given.items() for part in pair]
+    [line] = failure(run("create-admin", *options, **environment))
+    assert reason in line
+
+
+def test_without_a_terminal_and_a_password_create_admin_asks_for_the_variable(run: Run) -> None:
+    [line] = failure(run(*ADMIN, DATABASE_URL="sqlite:///a.db"))
+    assert "ADMIN_PASSWORD" in line
+
+
+def test_in_a_terminal_the_password_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and file.
+        [sys.executable, str(APP), *ADMIN],
+        env={**inherited(), "DATABASE_URL": "sqlite:///a.db"},
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown, asked = b"", 0
+    while select.select([ours], [], [], 60)[0]:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:
+            break
+        if shown.count(b": ") > asked:
+            asked = shown.count(b": ")
+            os.write(ours, f"{PASSWORD}\n".encode())
+    os.close(ours)
+    assert process.wait(60) == 0, shown
+    assert asked == 2
+    assert PASSWORD.encode() not in shown
+    assert b"Administrator 1 created." in shown
+
+
+def test_the_demo_is_the_same_every_time_and_is_added_once(run: Run) -> None:
+    counts = [
+        run("seed-demo", "--count", "12", DATABASE_URL=url).stdout
+        for url in ("sqlite:///a.db", "sqlite:///a.db", "sqlite:///b.db")
+    ]
+    assert [text.partition(" ")[0] for text in counts] == ["12", "0", "12"]
+    names = []
+    for url in ("sqlite:///a.db", "sqlite:///b.db"):
+        database = Database(url)
+        page = database.transact(lambda session: User.page(session, limit=100), write=False)
+        names.append([(user.name, user.email) for user in page.items])
+        database.dispose()
+    assert names[0] == names[1]
+    assert len(names[0]) == 12

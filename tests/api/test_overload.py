@@ -1,0 +1,197 @@
+"""More than the service can do: it says so at once, and slow clients cost nobody else a thread."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from sqlalchemy.orm import Session
+from starlette.types import Message, Scope
+
+from api.security import Caller
+from app import Application
+from models.user import User
+from tests.api.accounts import bearer, fresh_address, fresh_email, make_account, token_for
+from tests.api.answers import problem
+from tests.api.uploads import upload
+from tests.databases import make_database_url
+from tests.service import Service, running
+
+pytestmark = pytest.mark.mission("M25")
+
+PATIENCE = 30.0
+
+
+@contextmanager
+def one_thread(tmp_path: Path, **settings: str) -> Iterator[tuple[Service, httpx.Client]]:
+    """A service with one thread for requests, one for passwords, and one place to wait in."""
+    few = {"THREADS": "1", "HASHING_THREADS": "1", "QUEUE": "1", **settings}
+    with make_database_url("sqlite", tmp_path) as url, running(tmp_path, url, **few) as service:
+        yield service, service.client()
+
+
+class Gate:
+    """Keeps whoever reads an account waiting until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Semaphore(0)
+        self.opened = threading.Event()
+
+    def visible_to(self, session: Session, actor: Caller, user_id: int) -> User:
+        self.reached.release()
+        assert self.opened.wait(PATIENCE)
+        return session.get_one(User, user_id if actor.is_admin else actor.user_id)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate()
+    monkeypatch.setattr(User, "visible_to", gate.visible_to)
+    yield gate
+    gate.opened.set()
+
+
+def is_idle(service: Service) -> bool:
+    text = service.app.metrics.text()
+    return all(
+        f'concord_pool_use{{pool="{name}"}} 0.0' in text for name in ("requests", "passwords")
+    )
+
+
+@pytest.mark.mission("M8")
+@pytest.mark.mission("M17")
+def test_when_every_thread_is_busy_and_the_queue_is_full_others_are_turned_away(
+    tmp_path: Path, gate: Gate
+) -> None:
+    with one_thread(tmp_path) as (service, client), ThreadPoolExecutor(3) as pool:
+        headers = bearer(token_for(service, make_account(service)))
+
+        def ask() -> Future[httpx.Response]:
+            return pool.submit(client.get, "/v1/profile", headers=headers, timeout=PATIENCE)
+
+        running_first = ask()
+        assert gate.reached.acquire(timeout=PATIENCE)
+        others = [ask(), ask()]
+        refused = next(as_completed(others, timeout=PATIENCE)).result()
+        assert (refused.status_code, problem(refused)) == (503, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        for path in ("/health", "/v1/divide?a=1&b=2", "/openapi.json"):
+            assert client.get(path).status_code == 200
+        gate.opened.set()
+        answers = [running_first.result(), *(each.result() for each in others)]
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
+        assert client.get("/v1/profile", headers=headers).status_code == 200
+        assert is_idle(service)
+
+
+def test_slow_uploaders_take_no_thread(tmp_path: Path) -> None:
+    body = json.dumps({"name": "Ada", "email": fresh_email()}).encode()
+    head = "POST /v1/users HTTP/1.1\nContent-Type: application/json"
+    with one_thread(tmp_path) as (service, client), ExitStack() as slow:
+        headers = bearer(token_for(service, make_account(service)))
+        uploads = [
+            slow.enter_context(upload(service, f"{head}\nContent-Length: {len(body)}"))
+            for _ in range(20)
+        ]
+        for each in uploads:
+            each.send(body[:-1])
+        assert client.get("/v1/profile", headers=headers).status_code == 200
+        person = {"name": "Grace", "email": fresh_email()}
+        assert client.post("/v1/users", json=person).status_code == 201
+        assert is_idle(service)
+        uploads[-1].send(body[-1:])
+        assert uploads[-1].answer().status == 201
+
+
+def test_slow_readers_take_no_thread(tmp_path: Path) -> None:
+    with one_thread(tmp_path) as (service, client), ExitStack() as slow:
+        for _ in range(99):
+            make_account(service, name="\U0001f600" * 100)
+        token = token_for(service, make_account(service, role="admin"))
+        url = urlsplit(service.url)
+        for _ in range(20):
+            peer = slow.enter_context(socket.socket())
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            peer.connect((url.hostname, url.port))
+            fields = f"Host: a\r\nAuthorization: Bearer {token}\r\n\r\n"
+            peer.sendall(f"GET /v1/users?limit=100 HTTP/1.1\r\n{fields}".encode())
+            # It reads the first byte of the answer and no more.
+            peer.settimeout(PATIENCE)
+            assert peer.recv(1) == b"H"
+        assert client.get("/v1/users", headers=bearer(token)).status_code == 200
+        assert is_idle(service)
+
+
+def test_a_thread_is_given_back_before_the_answer_is_taken(tmp_path: Path) -> None:
+    with one_thread(tmp_path) as (service, client):
+        headers = bearer(token_for(service, make_account(service)))
+        seen = asyncio.run(use_while_sending(service.app, headers["Authorization"]))
+        assert client.get("/v1/profile", headers=headers).status_code == 200
+    assert seen == [True, True]
+
+
+async def use_while_sending(app: Application, authorization: str) -> list[bool]:
+    """Whether no thread is taken each time that a part of an answer is handed to the server."""
+    scope: Scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/profile",
+        "raw_path": b"/v1/profile",
+        "query_string": b"",
+        "client": ("127.0.0.1", 1),
+        "headers": [(b"authorization", authorization.encode())],
+    }
+    idle: list[bool] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        assert message.get("status", 200) == 200
+        idle.append('concord_pool_use{pool="requests"} 0.0' in app.metrics.text())
+
+    await app(scope, receive, send)
+    return idle
+
+
+@pytest.mark.mission("M10")
+def test_clients_that_break_off_leave_nothing_behind(tmp_path: Path) -> None:
+    with one_thread(tmp_path, BODY_TIMEOUT="300") as (service, client):
+        headers = bearer(token_for(service, make_account(service)))
+        assert client.get("/v1/profile", headers=headers).status_code == 200
+        threads = threading.active_count()
+        head = f"GET /v1/profile HTTP/1.1\nAuthorization: {headers['Authorization']}"
+        for number in range(200):
+            with upload(service, "POST /v1/users HTTP/1.1\nContent-Length: 1000") as sending:
+                sending.send(b"{" * (number % 7))
+        for _ in range(50):
+            with upload(service, head):
+                pass
+        until = time.monotonic() + PATIENCE
+        while not is_idle(service):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert client.get("/v1/profile", headers=headers).status_code == 200
+        assert threading.active_count() <= threads + 1
+
+
+def test_a_large_body_is_read_in_a_thread_and_no_other_waits_for_it(tmp_path: Path) -> None:
+    large = b'{"name":"Ada","email":"' + b"a" * 8_000_000 + b'"}'
+    with one_thread(tmp_path, QUEUE="64") as (service, client), ThreadPoolExecutor(4) as pool:
+        fields = {"Content-Type": "application/json", **fresh_address()}
+        with httpx.Client(base_url=service.url, timeout=PATIENCE) as sender:
+            sent = [
+                pool.submit(sender.post, "/v1/users", content=large, headers=fields)
+                for _ in range(4)
+            ]
+            while not all(each.done() for each in sent):
+                assert client.get("/health", timeout=2).status_code == 200
+        assert {each.result().status_code for each in sent} == {422}
