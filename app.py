@@ -251,7 +251,7 @@ def migrate() -> None:
 @click.option("--name", required=True, help="The person's name.")
 def create_admin(email: str, name: str) -> None:
     """Create an administrator; the password comes from ADMIN_PASSWORD or is asked for twice."""
-    password = os.environ.get("ADMIN_PASSWORD")
+    password = os.environ.get("ADMIN_PASSWORD") or None
     if password is None and not sys.stdin.isatty():
         raise _Failure("set ADMIN_PASSWORD, or run this in a terminal")
     password = password or click.prompt("Password", hide_input=True, confirmation_prompt=True)
@@ -265,7 +265,9 @@ def create_admin(email: str, name: str) -> None:
 
 
 @cli.command("seed-demo")
-@click.option("--count", default=300, show_default=True, help="How many accounts.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=300, show_default=True, help="How many accounts."
+)
 def seed_demo(count: int) -> None:
     """Fill the database with made-up people, the same every time."""
     with _database() as database, tqdm(total=count, unit=" users", disable=None) as bar:

@@ -223,7 +223,7 @@ class Authenticator:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated
-        claims = self._verified(token)
+        claims = self._verified(token.lstrip(" "))
         state = require_standing(await self._state(claims), claims.token_version)
         return Caller(claims.user_id, state.role, claims.scopes, claims.token_version)
 

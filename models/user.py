@@ -20,7 +20,6 @@ from models.errors import (
 )
 from models.page import Page
 from models.person_name import person_name
-from models.turns import Turn, take_turn
 
 Role = Literal["user", "admin"]
 
@@ -254,11 +253,10 @@ class User(Base):
     def _require_another_administrator(self, session: Session) -> None:
         if self.role != "admin" or not self.active:
             return
-        # Two administrators who remove each other must not both see the other in place. Locking
-        # their rows would lock each other out: they may hold their own already (`token_state`).
-        take_turn(session, Turn.REMOVE_ADMINISTRATOR)
-        others = select(User.id).where(User.exists(), User.role == "admin", User.active)
-        if session.scalar(others.where(User.id != self.id).limit(1)) is None:
+        administrators = select(User.id).where(User.exists(), User.role == "admin", User.active)
+        # Two administrators who remove each other must not both see the other in place. They wait
+        # for each other here, because both lock all of these rows, in the same order.
+        if session.scalars(administrators.order_by(User.id).with_for_update()).all() == [self.id]:
             raise LastAdministrator
 
 

@@ -3,6 +3,7 @@
 The package's own hands its clean-up to a thread at every request, which costs more than counting.
 This one lives on the event loop: a window is a queue of instants, what has left the window is
 dropped when the key is next counted, and keys that nobody counts any more are swept now and then.
+Instants are those of a clock that is never stepped.
 """
 
 import time
@@ -14,7 +15,7 @@ from limits.aio.storage import MovingWindowSupport, Storage
 _SWEEP_EVERY = 4096
 """Counted requests between two sweeps."""
 _MAX_KEYS = 100_000
-"""Keys kept at the most: beyond that the ones that were counted first are forgotten."""
+"""Keys kept at the most: beyond that those unused for longest are forgotten."""
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class LocalCounters(Storage, MovingWindowSupport):
 
     async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Enter `amount` requests into the window of `expiry` seconds, if `limit` allows."""
-        now = time.time()
+        now = time.monotonic()
         window = self._window(key, now, expiry)
         if len(window.entries) + amount > limit:
             return False
@@ -52,26 +53,28 @@ class LocalCounters(Storage, MovingWindowSupport):
     async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         """Return when the window's oldest request came, and how many are in it."""
         del limit
-        now = time.time()
+        now = time.monotonic()
         entries = self._window(key, now, expiry).entries
-        return (entries[0] if entries else now), len(entries)
+        age = now - entries[0] if entries else 0.0
+        return time.time() - age, len(entries)
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Add to a counter, which expires `expiry` seconds from now."""
         count = await self.get(key) + amount
         self._counts.pop(key, None)
-        self._counts[key] = (count, time.time() + expiry)
-        _forget_first(self._counts)
+        self._counts[key] = (count, time.monotonic() + expiry)
+        self._bound(self._counts)
         return count
 
     async def get(self, key: str) -> int:
         """Return a counter; one that has expired is 0."""
         count, ends = self._counts.get(key, (0, 0.0))
-        return count if ends > time.time() else 0
+        return count if ends > time.monotonic() else 0
 
     async def get_expiry(self, key: str) -> float:
         """Return when a counter expires."""
-        return self._counts.get(key, (0, time.time()))[1]
+        left = self._counts.get(key, (0, time.monotonic()))[1] - time.monotonic()
+        return time.time() + left
 
     async def check(self) -> bool:
         """Memory is always there."""
@@ -90,25 +93,22 @@ class LocalCounters(Storage, MovingWindowSupport):
         self._counts.pop(key, None)
 
     def _window(self, key: str, now: float, expiry: int) -> _Window:
-        self._sweep(now)
-        window = self._windows.get(key)
-        if window is None:
-            window = self._windows[key] = _Window()
-            _forget_first(self._windows)
+        window = self._windows.pop(key, None) or _Window(ends=now + expiry)
+        # What is counted goes to the end, so that the first are those unused for longest.
+        self._windows[key] = window
+        self._bound(self._windows)
         entries = window.entries
         while entries and entries[0] <= now - expiry:
             entries.popleft()
         return window
 
-    def _sweep(self, now: float) -> None:
+    def _bound(self, keys: dict[str, _Window] | dict[str, tuple[int, float]]) -> None:
+        """Sweep now and then; if there are still too many keys, forget the one unused longest."""
         self._until_sweep -= 1
-        if self._until_sweep:
-            return
-        self._until_sweep = _SWEEP_EVERY
-        self._windows = {key: each for key, each in self._windows.items() if each.ends > now}
-        self._counts = {key: each for key, each in self._counts.items() if each[1] > now}
-
-
-def _forget_first(keys: dict[str, _Window] | dict[str, tuple[int, float]]) -> None:
-    if len(keys) > _MAX_KEYS:
-        del keys[next(iter(keys))]
+        if not self._until_sweep:
+            self._until_sweep = _SWEEP_EVERY
+            now = time.monotonic()
+            self._windows = {key: each for key, each in self._windows.items() if each.ends > now}
+            self._counts = {key: each for key, each in self._counts.items() if each[1] > now}
+        elif len(keys) > _MAX_KEYS:
+            del keys[next(iter(keys))]

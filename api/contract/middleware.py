@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api.contract import conditional, negotiation, parameters
 from api.contract.bodies import read_json, receive_body
@@ -77,19 +77,17 @@ class Engine:
             return
         request = self._begin(scope)
         try:
-            answer = await self._answer(request, scope, receive)
+            answer = self._finish(request, await self._answer(request, scope, receive))
+            self._check(request, answer)
+            start = _start(answer)
         except ClientGone:
             self._log(request, None)
             return
         except Exception as error:  # noqa: BLE001 - the one place where every error ends.
-            answer = self._problem(request, error)
-        answer = self._check(request, self._finish(request, answer))
-        head = request.method == "HEAD"
-        headers = [
-            (name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers
-        ]
-        start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+            answer = self._refusal(request, error)
+            start = _start(answer)
         await send(start)
+        head = request.method == "HEAD"
         await send({"type": "http.response.body", "body": b"" if head else answer.body})
         self._log(request, answer)
 
@@ -168,6 +166,14 @@ class Engine:
         if operation.rate_limits:
             await parts.rate_limiter.count(request, operation, with_body=True)
 
+    def _refusal(self, request: Request, error: Exception) -> Answer:
+        answer = self._finish(request, self._problem(request, error))
+        try:
+            self._check(request, answer)
+        except ContractViolation as violation:
+            answer = self._finish(request, self._problem(request, violation))
+        return answer
+
     def _problem(self, request: Request, error: Exception) -> Answer:
         if self._parts.problems.is_bug(error):
             self._parts.logger.error(
@@ -186,21 +192,24 @@ class Engine:
             headers.append(("Content-Length", str(len(answer.body))))
         return Answer(answer.status, headers, answer.body)
 
-    def _check(self, request: Request, answer: Answer) -> Answer:
-        """Hold the answer against the contract, as often as the settings say."""
+    def _check(self, request: Request, answer: Answer) -> None:
+        """Hold the answer against the contract, as often as the settings say.
+
+        Raises:
+            ContractViolation: it breaks the contract, and the settings say that this is an error.
+        """
         parts = self._parts
         if random.random() >= parts.check_sample:  # noqa: S311 - a sample, not a secret.
-            return answer
+            return
         fault = parts.verifier.fault(request.operation, answer)
         if fault is None:
-            return answer
+            return
         operation = request.operation.id if request.operation else "unmatched"
         parts.metrics.count_violation(operation)
         violation = ContractViolation(f"{operation}: {fault}")
-        if not parts.checks_fail:
-            parts.logger.error("contract violated", request_id=request.id, fault=str(violation))
-            return answer
-        return self._finish(request, self._problem(request, violation))
+        if parts.checks_fail:
+            raise violation
+        parts.logger.error("contract violated", request_id=request.id, fault=str(violation))
 
     def _log(self, request: Request, answer: Answer | None) -> None:
         """Write the request's line; without an answer the client had gone."""
@@ -225,6 +234,11 @@ class Engine:
         await receive()
         await self._parts.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _start(answer: Answer) -> Message:
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
+    return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
 
 def _operation(resource: Resource, method: str) -> Operation:

@@ -122,9 +122,11 @@ class RateLimiter:
             normal_form = self._normal_forms.get(limit.member, str)
             value = normal_form(str(request.body.get(limit.member)))
             return hashlib.blake2b(value.encode(), digest_size=16).hexdigest()
-        if limit.per == "caller" and request.caller is not None:
-            return f"user {request.caller.user_id}"
-        return _network(request.client_address)
+        network = _network(request.client_address)
+        if request.caller is None or limit.per == "address":
+            return network
+        user = f"user {request.caller.user_id}"
+        return f"{user} {network}" if limit.per == "caller-and-address" else user
 
 
 @cache

@@ -75,7 +75,8 @@ class Validator:
             )
         except (jsonschema_rs.ValidationError, ValueError) as error:
             place = schema.get("$ref") or schema.get("description") or "without a name"
-            raise ContractViolation(f"the schema {place} cannot be compiled: {error}") from None
+            reason = str(error).partition("\n")[0]
+            raise ContractViolation(f"the schema {place} cannot be compiled: {reason}") from None
 
     def is_valid(self, value: object) -> bool:
         """Tell whether a value fits, without saying why not."""

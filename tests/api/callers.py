@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from models.user import User
-from tests.api.accounts import bearer, edit_account, make_account, token_for
+from tests.api.accounts import bearer, edit_account, make_account, read_account, token_for
 from tests.api.forging import Forger
 from tests.service import Service
 
@@ -34,13 +34,14 @@ def _nobody(service: Service) -> tuple[User, Headers]:
 def _disabled(service: Service) -> tuple[User, Headers]:
     user = make_account(service)
     edit_account(service, user.id, lambda session, row: row.change(session, active=False))
-    return user, bearer(token_for(service, user))
+    # Even one that nothing has ended since: it would count if the account did.
+    return user, bearer(token_for(service, read_account(service, user.id)))
 
 
 def _deleted(service: Service) -> tuple[User, Headers]:
     user = make_account(service)
     edit_account(service, user.id, lambda session, row: row.erase(session))
-    return user, bearer(token_for(service, user))
+    return user, bearer(token_for(service, read_account(service, user.id)))
 
 
 def _promoted(service: Service) -> tuple[User, Headers]:
@@ -90,7 +91,7 @@ REFUSED: Mapping[str, Caller] = {
     "promoted since": _promoted,
     "demoted since": _demoted,
 }
-"""Those whom no operation that needs a token may serve. Each sends the token that they had."""
+"""Those whom no operation that needs a token may serve."""
 
 ADMITTED: Mapping[str, Caller] = {
     USER: _user,

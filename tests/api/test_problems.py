@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from api.contract import errors as request_errors
+from api.contract.content import Content
 from api.problem_types import KINDS
 from api.problems import Problems
 from models import errors as domain_errors
@@ -202,3 +203,20 @@ def test_a_bug_where_no_thread_is_taken_is_a_bare_problem_too(
         answer = service.client().get("/health")
         assert (answer.status_code, problem(answer)) == (500, "internal-error")
         assert "CANARY" not in answer.text
+
+
+def test_an_answer_that_cannot_be_sent_is_a_bug_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # No header can hold this character (RFC 9110, section 5.5), and nothing else looks at it.
+    broken = Content("application/json", b'{"status":"ok"}', {"X-Price": "\u20ac CANARY"})
+    monkeypatch.setattr("api.health.get_health", lambda: broken)
+    with (
+        make_database_url("sqlite", tmp_path) as url,
+        running(tmp_path, url, RESPONSE_CHECK_SAMPLE="0") as service,
+    ):
+        answer = service.client().get("/health", headers={"X-Request-ID": "the-request"})
+        assert (answer.status_code, problem(answer)) == (500, "internal-error")
+        assert "CANARY" not in answer.text
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "request failed" in line]
+    assert "the-request" in line

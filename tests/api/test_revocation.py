@@ -17,6 +17,7 @@ import pytest
 from models.user import Role, User
 from tests.api.accounts import bearer, edit_account, make_account, read_account, token_for
 from tests.api.answers import problem
+from tests.api.clocks import Clock
 from tests.api.hashing import hashing_held, sign_in_wrongly
 from tests.databases import KINDS, make_database_url
 from tests.live import running_server
@@ -105,6 +106,24 @@ def test_what_ends_a_token_ends_it_in_every_process_within_a_second(replicas: Re
             answer = client.get("/v1/profile", headers=headers)
             assert answer.status_code == 401, name
             assert problem(answer) == "not-authenticated"
+
+
+def test_a_token_that_has_ended_does_not_come_back(replicas: Replicas) -> None:
+    _, boss = replicas.account(role="admin")
+    ended = []
+    for away, back in (
+        ({"active": False}, {"active": True}),
+        ({"role": "admin"}, {"role": "user"}),
+    ):
+        user, own = replicas.account()
+        for change in (away, back):
+            path = f"/v1/users/{user.id}"
+            assert replicas.first.patch(path, json=change, headers=boss).status_code == 200
+        ended.append(own)
+    time.sleep(SECOND)
+    for own in ended:
+        for client in (replicas.first, replicas.second):
+            assert client.get("/v1/profile", headers=own).status_code == 401
 
 
 def test_what_ends_no_token_leaves_it_good_in_every_process(replicas: Replicas) -> None:
@@ -214,19 +233,6 @@ def _half_sent(
             return answer.status
 
         yield finish
-
-
-class Clock:
-    """Stands for the module `time`: its wall clock can be put forward."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def time(self) -> float:
-        return time.time() + self.ahead
-
-    def monotonic(self) -> float:
-        return time.monotonic()
 
 
 def test_a_token_that_was_verified_once_is_not_remembered_beyond_its_end(

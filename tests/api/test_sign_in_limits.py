@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.accounts import bearer, fresh_address, fresh_email, make_account, token_for
 from tests.api.answers import comparable, problem
+from tests.api.clocks import Clock
 from tests.api.hashing import hashing_held, sign_in_wrongly
 from tests.databases import make_database_url
 from tests.service import PASSWORD, Service, running
@@ -107,6 +108,27 @@ def test_who_registers_from_an_address_can_sign_in_there_whatever_others_try(
         sign_in(client, body["email"], "wrong", fresh_address())
     assert_is_limited(sign_in(client, body["email"], body["password"], fresh_address()), 600)
     assert sign_in(client, body["email"], body["password"], home).status_code == 200
+
+
+def test_retry_after_says_when_the_next_try_is_free(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, address = Clock(), fresh_address()
+    monkeypatch.setattr("api.contract.local_counters.time", clock)
+    monkeypatch.setattr("api.contract.rate_limits.time", clock)
+    for _ in range(PER_ADDRESS):
+        assert sign_in(client, fresh_email(), "wrong", address).status_code == 401
+        clock.ahead += 5
+    limited = sign_in(client, fresh_email(), "wrong", address)
+    assert_is_limited(limited, 60)
+    now, wait = clock.ahead, int(limited.headers["retry-after"])
+    # The first of the tries was 25 seconds ago.
+    assert 30 <= wait <= 35
+    clock.ahead = now + wait - 4
+    assert sign_in(client, fresh_email(), "wrong", address).status_code == 429
+    clock.ahead = now + wait
+    assert sign_in(client, fresh_email(), "wrong", address).status_code == 401
+    assert sign_in(client, fresh_email(), "wrong", address).status_code == 429
 
 
 def test_what_is_left_of_the_limits_is_told(service: Service, client: httpx.Client) -> None:

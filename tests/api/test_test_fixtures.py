@@ -1,14 +1,14 @@
 """Tests have a service and a database to themselves, also when others run beside them (M26)."""
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
-import psycopg
 import pytest
-from sqlalchemy import make_url
 
+from models.database import Database
+from models.user import User
 from tests.api.accounts import make_account, read_account
-from tests.databases import KINDS, SERVER, make_database_url
+from tests.databases import KINDS, make_database_url
 from tests.service import running
 
 pytestmark = pytest.mark.mission("M26")
@@ -30,20 +30,28 @@ def test_two_services_of_the_tests_share_nothing(tmp_path: Path, kind: str) -> N
         assert (read_account(one, here.id).name, read_account(other, there.id).name) == ("A", "B")
 
 
-@pytest.mark.postgresql
-def test_databases_that_are_made_at_once_are_different_and_are_gone_afterwards(
-    tmp_path: Path,
-) -> None:
-    def make(_number: int) -> str:
-        with make_database_url("postgresql", tmp_path) as url, psycopg.connect(url) as connection:
-            assert connection.execute("SELECT count(*) FROM users").fetchone() == (0,)
-            return str(make_url(url).database)
+@pytest.mark.parametrize("kind", KINDS)
+def test_databases_that_are_made_at_once_are_different_and_empty(tmp_path: Path, kind: str) -> None:
+    with ExitStack() as all_at_once:
+        urls = [all_at_once.enter_context(make_database_url(kind, tmp_path)) for _ in range(4)]
+        assert len(set(urls)) == 4
+        for url in urls:
+            fill(url)
+    with make_database_url(kind, tmp_path) as url:
+        assert fill(url) == 1
 
-    # The first one makes the template, which every process has for itself.
-    make(0)
-    with ThreadPoolExecutor(4) as pool:
-        names = list(pool.map(make, range(4)))
-    assert len(set(names)) == 4
-    with psycopg.connect(SERVER) as connection:
-        query = "SELECT count(*) FROM pg_database WHERE datname = ANY(%s)"
-        assert connection.execute(query, (names,)).fetchone() == (0,)
+
+def fill(url: str) -> int:
+    """Register somebody; how many there are then."""
+    database = Database(url)
+    try:
+        database.transact(
+            lambda session: session.add(
+                User.draft(name="Ada", email="ada@concord.example", password_hash=None)
+            ),
+            write=True,
+        )
+        page = database.transact(lambda session: User.page(session, limit=100), write=False)
+        return len(page.items)
+    finally:
+        database.dispose()

@@ -25,13 +25,18 @@ Caller = Literal["anonymous", "user", "administrator"]
 
 @dataclass(frozen=True)
 class Task:
-    """What schemathesis is to do: act for somebody, in some phases, with this much chance."""
+    """What schemathesis is to do: act for somebody, in some phases, with this much chance.
+
+    `token_seconds` is how long it keeps a token. It signs in again when a request is refused, but
+    not on its walks along links, where 0 gives each request a token of its own.
+    """
 
     caller: Caller
-    phases: tuple[str, ...]
     seed: int
     examples: int
+    phases: tuple[str, ...] = ("examples", "coverage", "fuzzing", "stateful")
     filters: tuple[str, ...] = ()
+    token_seconds: int = 1
 
 
 @dataclass(frozen=True)
@@ -122,11 +127,9 @@ def _details(task: Task, desk: str, folder: Path) -> str:
         return text
     accounts = folder / "accounts.json"
     accounts.write_text(json.dumps({"auth": [_account(name, desk) for name in ACCOUNTS]}))
-    # Signing in costs next to nothing at the desk, so that each request may have its own token:
-    # on its walks schemathesis does not ask for another one when an account is gone.
     return (
         f"{text}\n[auth.wfc]\npath = '{accounts}'\nuser = '{task.caller}'\n"
-        f"peers = ['user', 'peer']\nrefresh_interval = 0\n"
+        f"peers = ['user', 'peer']\nrefresh_interval = {task.token_seconds}\n"
     )
 
 

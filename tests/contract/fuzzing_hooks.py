@@ -39,13 +39,8 @@ schemathesis.openapi.format("entity-tags", _tags | _versions)
 
 @schemathesis.hook
 def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None:
-    """Say more of some strings than a schema can."""
-    schemas = raw_schema["components"]["schemas"]
-    schemas["EntityTags"]["format"] = "entity-tags"
-    # The example is the password of every account that signs in; without the right one no password
-    # and no email address would ever be changed.
-    right = strategies.just(schemas["Password"]["example"])
-    schemathesis.openapi.format("password", strategies.text(min_size=8, max_size=128) | right)
+    """Give entity tags their format, which the contract says in a pattern."""
+    raw_schema["components"]["schemas"]["EntityTags"]["format"] = "entity-tags"
 
 
 @schemathesis.hook

@@ -41,7 +41,7 @@ RATE_LIMITS: SchemaNode = {
             "name": {"type": "string", "pattern": "^[a-z]+(-[a-z]+)*$"},
             "limit": {"type": "integer", "minimum": 1},
             "window": {"type": "integer", "minimum": 1, "maximum": 86400},
-            "per": {"type": "string", "pattern": "^(address|caller|#/[a-z_]+)$"},
+            "per": {"type": "string", "pattern": "^(address|caller|caller-and-address|#/[a-z_]+)$"},
             "when-given": {"type": "string", "pattern": "^#/[a-z_]+$"},
             "when-unavailable": {"type": "string", "enum": ["open", "closed"]},
         },
@@ -117,7 +117,7 @@ def rate_limits_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
             yield Finding(operation.place, "has two limits of one name")
         for limit in limits:
             member = limit["per"].removeprefix("#/")
-            if limit["per"] == "caller" and not is_secured(operation):
+            if limit["per"].startswith("caller") and not is_secured(operation):
                 yield Finding(operation.place, "counts callers and does not know them")
             elif member != limit["per"] and member not in (operation.body or {}).get(
                 "required", ()

@@ -53,7 +53,7 @@ def test_the_stack_can_be_built_before_the_first_request() -> None:
     outermost, stack = made._build_middleware_stack()  # noqa: SLF001 - as in binding.
     assert outermost is made.app
     assert list(stack) == [made.app]
-    assert parameters(ConnexionMiddleware._build_middleware_stack) == ["self"]  # noqa: SLF001
+    assert parameters(ConnexionMiddleware._build_middleware_stack) == ["self"]  # noqa: SLF001 - as in binding.
     assert "middleware_stack" in inspect.getsource(ConnexionMiddleware.__call__)
 
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from api.contract import routing
-from api.contract.operations import compile_operations
 from api.contract.routing import Router
-from api.contract.schemas import SchemaNode, Validators
+from tests.contract.small_router import router_of
 
 pytestmark = pytest.mark.mission("M4")
 
@@ -21,32 +20,12 @@ SIZES = (10, 100, 1000)
 FIXED = ("/v1/things", "/v1/things/{id}", "/v1/things/{id}/parts/{part}", "/v1/things/mine")
 
 
-def operation(name: str, path: str) -> SchemaNode:
-    parameters = [
-        {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string"}}
-        for part in path.split("/")
-        if part.startswith("{")
-    ]
-    return {
-        "get": {
-            "operationId": name,
-            "tags": ["things"],
-            "security": [],
-            "parameters": parameters,
-            "responses": {"204": {"description": "Nothing."}},
-        }
-    }
-
-
 @cache
 def router(size: int) -> Router:
     """A router of the fixed paths and of as many others, which share their beginnings."""
     others = [f"/v1/other{number}/{{id}}" for number in range(size // 2)]
     others += [f"/v1/things/{{id}}/other{number}" for number in range(size // 2)]
-    bundle: SchemaNode = {
-        "paths": {path: operation(f"o{n}", path) for n, path in enumerate([*FIXED, *others])}
-    }
-    return Router(compile_operations(bundle, Validators(bundle)))
+    return router_of([*FIXED, *others])
 
 
 def instructions(found: Router, path: bytes) -> int:

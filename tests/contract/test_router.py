@@ -1,0 +1,70 @@
+"""Paths are split, then decoded; what stands for a parameter is handed on as it was meant (M4)."""
+
+import pytest
+
+from tests.contract.small_router import router_of
+
+pytestmark = pytest.mark.mission("M4")
+
+ROUTER = router_of(
+    [
+        "/",
+        "/a",
+        "/a/{x}",
+        "/a/b",
+        "/a/b/c",
+        "/a/{x}/d",
+        "/files/{path}",
+        "/{p}/{q}/{r}/e",
+        "/\u00e9",
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "path", "values"),
+    [
+        (b"/", "/", ()),
+        (b"/a", "/a", ()),
+        (b"/a/", "/a", ()),
+        (b"/%61", "/a", ()),
+        (b"/a/1", "/a/{x}", ("1",)),
+        (b"/a/1/", "/a/{x}", ("1",)),
+        (b"/a/b", "/a/b", ()),
+        (b"/a/%62", "/a/b", ()),
+        (b"/a/b/d", "/a/{x}/d", ("b",)),
+        (b"/a/b/c/e", "/{p}/{q}/{r}/e", ("a", "b", "c")),
+        (b"/a/1/d", "/a/{x}/d", ("1",)),
+        (b"/a/d/d", "/a/{x}/d", ("d",)),
+        (b"/a/%2F", "/a/{x}", ("/",)),
+        (b"/a/%2f..%2f", "/a/{x}", ("/../",)),
+        (b"/a/%2561", "/a/{x}", ("%61",)),
+        (b"/a/+", "/a/{x}", ("+",)),
+        (b"/a/%C3%A9", "/a/{x}", ("\u00e9",)),
+        (b"/a/{x}", "/a/{x}", ("{x}",)),
+        (b"/a/..", "/a/{x}", ("..",)),
+        (b"/files/avatars%2Fada.png", "/files/{path}", ("avatars/ada.png",)),
+        (b"/%C3%A9", "/\u00e9", ()),
+    ],
+)
+def test_a_path_leads_to_its_resource(raw: bytes, path: str, values: tuple[str, ...]) -> None:
+    match = ROUTER.match(raw)
+    assert match is not None
+    assert (match.resource.path, match.values) == (path, values)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"a", b"*", b"//a", b"/a//", b"/a//d", b"/a/1//", b"/A", b"/files/a/b", b"/a%2Fb"),
+        *(b"/a/%", b"/a/%4", b"/a/%zz", b"/a/%FF", b"/a/%ED%A0%80", b"/a/%C0%AF", b"/a/\xff"),
+        *(b"/a/%00", b"/a/%0A", b"/a/%1F", b"/a/%7F", b"/a/%C2%85", b"/a/\n", b"/%0Aa", b"/a%00"),
+    ],
+)
+def test_what_is_no_path_of_the_contract_leads_nowhere(raw: bytes) -> None:
+    assert ROUTER.match(raw) is None
+
+
+def test_every_resource_is_there_once_with_its_methods() -> None:
+    assert len(ROUTER.resources) == 9
+    assert {resource.allow for resource in ROUTER.resources} == {"GET, HEAD, OPTIONS"}
