@@ -25,18 +25,24 @@ Caller = Literal["anonymous", "user", "administrator"]
 
 @dataclass(frozen=True)
 class Task:
-    """What schemathesis is to do: act for somebody, in some phases, with this much chance.
+    """What schemathesis is to do: act for somebody, in these phases, on what the filters leave.
 
     `token_seconds` is how long it keeps a token. It signs in again when a request is refused, but
     not on its walks along links, where 0 gives each request a token of its own.
     """
 
     caller: Caller
-    seed: int
-    examples: int
     phases: tuple[str, ...] = ("examples", "coverage", "fuzzing", "stateful")
     filters: tuple[str, ...] = ()
     token_seconds: int = 1
+
+
+@dataclass(frozen=True)
+class Chance:
+    """From which seed, and how many examples of each operation."""
+
+    seed: int
+    examples: int
 
 
 @dataclass(frozen=True)
@@ -69,17 +75,20 @@ class Outcome:
         )
 
 
-def run_schemathesis(server: LiveServer, desk: str, task: Task, folder: Path) -> Outcome:
+def run_schemathesis(
+    server: LiveServer, desk: str, task: Task, chance: Chance, folder: Path
+) -> Outcome:
     """Run a task; `desk` is the URL at which accounts sign in, `folder` is for files."""
     folder.mkdir()
     configuration = folder / CONFIGURATION.name
-    configuration.write_text(CONFIGURATION.read_text() + _details(task, desk, folder))
+    details = _generation(chance.examples) + _sign_in(task, desk, folder)
+    configuration.write_text(CONFIGURATION.read_text() + details)
     finished = subprocess.run(  # noqa: S603 - our own interpreter and arguments.
         [
             *(sys.executable, "-m", "schemathesis.cli"),
             *(f"--config-file={configuration}", "--no-color"),
             *("run", f"{server.url}/openapi.json", "--checks=all"),
-            *(f"--phases={','.join(task.phases)}", f"--seed={task.seed}", *task.filters),
+            *(f"--phases={','.join(task.phases)}", f"--seed={chance.seed}", *task.filters),
             *(f"--report-json-path={folder / 'summary.json'}",),
             *(f"--report-ndjson-path={folder / 'events.ndjson'}",),
         ],
@@ -117,18 +126,20 @@ def run_schemathesis(server: LiveServer, desk: str, task: Task, folder: Path) ->
     )
 
 
-def _details(task: Task, desk: str, folder: Path) -> str:
-    """Give the part of the configuration that is of one task only."""
-    text = (
-        f"\n[generation]\nmax-examples = {task.examples}\ndatabase = 'none'\n"
-        f"\n[phases.stateful.generation]\nmax-examples = {WALKS * task.examples}\n"
+def _generation(examples: int) -> str:
+    return (
+        f"\n[generation]\nmax-examples = {examples}\ndatabase = 'none'\n"
+        f"\n[phases.stateful.generation]\nmax-examples = {WALKS * examples}\n"
     )
+
+
+def _sign_in(task: Task, desk: str, folder: Path) -> str:
     if task.caller == "anonymous":
-        return text
+        return ""
     accounts = folder / "accounts.json"
     accounts.write_text(json.dumps({"auth": [_account(name, desk) for name in ACCOUNTS]}))
     return (
-        f"{text}\n[auth.wfc]\npath = '{accounts}'\nuser = '{task.caller}'\n"
+        f"\n[auth.wfc]\npath = '{accounts}'\nuser = '{task.caller}'\n"
         f"peers = ['user', 'peer']\nrefresh_interval = {task.token_seconds}\n"
     )
 

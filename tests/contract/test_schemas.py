@@ -1,5 +1,6 @@
 """Schemas of OpenAPI 3.0 mean here what they say there, and faults never tell what was sent."""
 
+import json
 import re
 import time
 from pathlib import Path
@@ -115,8 +116,9 @@ def test_patterns_take_linear_time(pattern: str) -> None:
 
 @pytest.mark.parametrize("pattern", [r"^(?=a)b$", r"^(a)\1$", "^(?<!a)b$"])
 def test_a_pattern_that_cannot_be_linear_stops_the_start(pattern: str) -> None:
-    with pytest.raises(ContractViolation, match="pattern"):
+    with pytest.raises(ContractViolation, match=re.escape(json.dumps(pattern))) as caught:
         Validator(BUNDLE, {"type": "string", "pattern": pattern})
+    assert "\n" not in str(caught.value)
 
 
 def test_unique_items_do_not_take_quadratic_time() -> None:

@@ -1,17 +1,17 @@
 """M26: the service is fuzzed by schemathesis as it runs.
 
 Every phase and every check, on a real socket, without a token, as a user and as an administrator.
-The phases `examples` and `coverage` send the same whatever the seed, so only the others are run
-again with other seeds. `make fuzz` does the same for longer, from seeds of chance.
+Each run has a seed of its own; the phases `examples` and `coverage` send the same from any seed.
+`make fuzz` does the same for longer, from seeds of chance.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -19,28 +19,36 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.contract.document import load_document
 from app import CONTRACT
-from tests.contract.fuzzing import Caller, Outcome, Task, run_schemathesis
+from tests.contract.fuzzing import Caller, Chance, Outcome, Task, run_schemathesis
 from tests.contract.sign_in_desk import open_desk
 from tests.contract.walk import operations
-from tests.live import HOST, LiveServer, free_port, running_server
+from tests.databases import make_database_url
+from tests.live import HOST, free_port, running_server
 from tests.seen import note_pairs
 
-pytestmark = pytest.mark.fuzz
-
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
-SEED = os.environ.get("FUZZ_SEED", "1")
-PHASES_OF_CHANCE = ("fuzzing", "stateful")
-CALLERS: tuple[Caller, ...] = ("anonymous", "user", "administrator")
+CHOSEN = os.environ.get("FUZZ_SEED", "1")
+SEED = secrets.randbelow(2**32) if CHOSEN == "random" else int(CHOSEN)
+"""The first seed. `FUZZ_SEED=random` has the tests say what it was."""
 
-SEEDS_OF_WALKS = range(2, 12)
-"""Which seeds to walk with: two at least, then on until everything was seen. A walk of schemathesis
-ends early where an answer depends on those before, so that no single seed sees it all."""
+pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(60 * EXAMPLES)]
 
-WALKS: Mapping[str, Any] = {
-    "phases": PHASES_OF_CHANCE,
-    "filters": ("--include-tag=users", "--include-tag=profile"),
-    "token_seconds": 0,
-}
+EVERYTHING = [
+    pytest.param(0, "sqlite", "anonymous"),
+    pytest.param(1, "sqlite", "user"),
+    pytest.param(2, "sqlite", "administrator"),
+    pytest.param(3, "postgresql", "administrator", marks=pytest.mark.postgresql),
+]
+
+WALK = Task(
+    "administrator",
+    phases=("fuzzing", "stateful"),
+    filters=("--include-tag=users", "--include-tag=profile"),
+    token_seconds=0,
+)
+NUMBERS_OF_WALKS = range(4, 14)
+"""Two runs at least, then on until all was seen: schemathesis stops walking at an answer that depends
+on those before it, so that no single run sees it all."""
 
 ACCEPTED_WARNINGS = {
     # Who may not do something is refused, and schemathesis asks whether that is a mistake.
@@ -76,73 +84,77 @@ Fuzz = Callable[..., Outcome]
 
 @pytest.fixture
 def fuzz(tmp_path: Path, record_property: Callable[[str, object], None]) -> Fuzz:
-    """Run schemathesis against a service of its own, and insist that it found nothing."""
+    """Run schemathesis against a service of its own, and insist that it finds nothing."""
 
-    def run(caller: Caller, number: int, **details: Any) -> Outcome:
-        seed = secrets.randbelow(2**32) if SEED == "random" else int(SEED) + number - 1
-        task = Task(caller, seed=seed, examples=EXAMPLES, **details)
+    def run(number: int, task: Task, database: str = "sqlite") -> Outcome:
         folder = tmp_path / str(number)
         folder.mkdir()
-        metrics_port = free_port()
-        settings = {
-            "APP_ENV": "test",
-            "SIGNING_KEY_FILE": str(folder / "signing-key.pem"),
-            "METRICS_PORT": str(metrics_port),
-            "TRUSTED_PROXIES": HOST,
-            "THREADS": "16",
-        }
-        with running_server(folder, **settings) as server, open_desk(server) as desk:
-            outcome = run_schemathesis(server, desk, task, folder / "schemathesis")
+        chance = Chance(SEED + number, EXAMPLES)
+        with (
+            make_database_url(database, folder) as database_url,
+            running_server(
+                folder,
+                APP_ENV="test",
+                DATABASE_URL=database_url,
+                SIGNING_KEY_FILE=str(folder / "signing-key.pem"),
+                METRICS_PORT=str(metrics_port := free_port()),
+                TRUSTED_PROXIES=HOST,
+                THREADS="16",
+            ) as server,
+            open_desk(server) as desk,
+        ):
+            outcome = run_schemathesis(server, desk, task, chance, folder / "schemathesis")
             note_pairs(_seen(metrics_port))
-            _insist(outcome, server, task)
-        record_property("counted", f"schemathesis, {caller}, seed {seed}: {outcome}")
+            assert "Traceback" not in server.log_text()
+        line = f"FUZZ_SEED={SEED}: schemathesis as {task.caller}, {database}: {outcome}"
+        record_property("counted", line)
+        _insist_on_nothing(outcome, task, line)
         return outcome
 
     return run
 
 
-@pytest.mark.parametrize("caller", CALLERS)
-def test_every_phase_and_check_finds_nothing(caller: Caller, fuzz: Fuzz) -> None:
-    outcome = fuzz(caller, 1)
+@pytest.mark.parametrize(("number", "database", "caller"), EVERYTHING)
+def test_every_phase_and_check_finds_nothing(
+    number: int, database: str, caller: Caller, fuzz: Fuzz
+) -> None:
+    outcome = fuzz(number, Task(caller), database)
     assert set(outcome.checks) == CHECKS
     if caller == "administrator":
         # What always fails is not tested, and nothing has to fail for an administrator.
         assert len(_successful(outcome)) >= outcome.operations[1]
 
 
-def test_another_seed_finds_nothing_without_a_token(fuzz: Fuzz) -> None:
-    fuzz("anonymous", 2, phases=PHASES_OF_CHANCE)
-
-
 def test_walks_of_an_administrator_along_every_link_find_nothing(fuzz: Fuzz) -> None:
     links = set(_declared_links("users", "profile"))
-    for number in SEEDS_OF_WALKS:
-        links -= set(fuzz("administrator", number, **WALKS).links)
-        if number > 2 and not links:
+    for number in NUMBERS_OF_WALKS:
+        links -= set(fuzz(number, WALK).links)
+        if number > NUMBERS_OF_WALKS[0] and not links:
             return
     pytest.fail(f"links that were never followed: {links}")
 
 
 def test_a_peer_never_gets_what_a_user_owns(fuzz: Fuzz) -> None:
     """Nobody can make an account, so that the user's own is the one to learn of and to ask for."""
-    walks = {**WALKS, "filters": (*WALKS["filters"], "--exclude-operation-id=create_user")}
+    walk = replace(
+        WALK, caller="user", filters=(*WALK.filters, "--exclude-operation-id=create_user")
+    )
     missing = {f"{method} /v1/users/{{user_id}}" for method in ("GET", "PATCH", "DELETE")}
     peers = 0
-    for number in SEEDS_OF_WALKS:
-        outcome = fuzz("user", number, **walks)
+    for number in NUMBERS_OF_WALKS:
+        outcome = fuzz(number, walk)
         missing -= _successful(outcome)
         peers += outcome.peers
-        if number > 2 and peers and not missing:
+        if number > NUMBERS_OF_WALKS[0] and peers and not missing:
             return
     pytest.fail(f"{peers} requests as a peer; never done: {missing}")
 
 
-def _insist(outcome: Outcome, server: LiveServer, task: Task) -> None:
-    assert outcome.exit_code == 0, f"seed {task.seed}:\n{outcome.output}"
+def _insist_on_nothing(outcome: Outcome, task: Task, line: str) -> None:
+    assert outcome.exit_code == 0, f"{line}\n{outcome.output}"
     assert {name for name, end in outcome.phases.items() if end == "success"} == set(task.phases)
     assert outcome.operations[0] == outcome.operations[1] > 0
-    assert outcome.warnings <= ACCEPTED_WARNINGS, outcome.output
-    assert "Traceback" not in server.log_text()
+    assert outcome.warnings <= ACCEPTED_WARNINGS, f"{line}\n{outcome.output}"
 
 
 def _successful(outcome: Outcome) -> set[str]:

@@ -1,0 +1,132 @@
+"""Every operation can really send the refusals that it declares; those are provoked one by one.
+
+The cases are made from the contract, so that a new operation brings its own. What depends on the
+operation's business (404, 409, 412, 422) has tests of its own.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.contract.document import load_document
+from models.user import User
+from tests.api.accounts import fresh_address, make_account, token_for
+from tests.api.calling import Operation, operations
+from tests.api.forging import Forger, ed25519
+from tests.api.uploads import upload
+from tests.databases import make_database_url
+from tests.seen import declared_pairs
+from tests.service import Service, running
+
+pytestmark = [pytest.mark.mission("M8"), pytest.mark.mission("M22")]
+
+DECLARED = declared_pairs()
+OPERATIONS = {operation.id: operation for operation in operations()}
+BODY_TIMEOUT = 0.5
+MAX_BODY = 2048
+LIMITS = {
+    declared["operationId"]: declared["x-rate-limit"][0]
+    for item in load_document(Path("openapi")).bundle["paths"].values()
+    for declared in item.values()
+    if isinstance(declared, dict) and "x-rate-limit" in declared
+}
+
+
+def that_declare(status: int) -> list[Operation]:
+    return [OPERATIONS[name] for name, each in sorted(DECLARED) if each == str(status)]
+
+
+def every(status: int) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("operation", that_declare(status), ids=lambda each: each.id)
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with small limits on bodies."""
+    folder = tmp_path_factory.mktemp("strict")
+    limits = {"BODY_TIMEOUT": str(BODY_TIMEOUT), "MAX_BODY_BYTES": str(MAX_BODY)}
+    with make_database_url("sqlite", folder) as url, running(folder, url, **limits) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def admin(strict: Service) -> User:
+    return make_account(strict, role="admin")
+
+
+def send(service: Service, operation: Operation, user: User, **headers: str) -> httpx.Response:
+    known = {"Authorization": f"Bearer {token_for(service, user)}", **fresh_address()}
+    with httpx.Client(base_url=service.url) as client:
+        return operation.call(client, {**known, **headers}, user_id=user.id, members={})
+
+
+@every(406)
+def test_an_answer_that_nobody_accepts_is_not_sent(
+    strict: Service, admin: User, operation: Operation
+) -> None:
+    answer = send(strict, operation, admin, Accept="application/x-nothing")
+    assert answer.status_code == 406
+    assert answer.json()["code"] == "not-acceptable"
+
+
+@every(403)
+def test_a_token_without_the_scope_is_not_enough(
+    strict: Service, admin: User, operation: Operation
+) -> None:
+    forger = Forger(strict, admin)
+    token = ed25519(forger.key.private, forger.header(), forger.claims(scope="other:scope"))
+    answer = send(strict, operation, admin, Authorization=f"Bearer {token}")
+    assert answer.status_code == 403
+    assert "insufficient_scope" in answer.headers["www-authenticate"]
+
+
+@every(415)
+def test_a_compressed_body_is_not_read(strict: Service, admin: User, operation: Operation) -> None:
+    answer = send(strict, operation, admin, **{"Content-Encoding": "gzip"})
+    assert answer.status_code == 415
+
+
+@every(413)
+def test_a_body_over_the_limit_is_not_received(
+    strict: Service, admin: User, operation: Operation
+) -> None:
+    with upload(strict, head_of(strict, operation, admin, MAX_BODY + 1)) as request:
+        assert request.answer().status == 413
+
+
+@every(408)
+def test_a_body_that_does_not_come_is_not_waited_for(
+    strict: Service, admin: User, operation: Operation
+) -> None:
+    with upload(strict, head_of(strict, operation, admin, 10)) as request:
+        request.send(b"{")
+        assert request.answer().status == 408
+
+
+@every(429)
+def test_a_limit_that_is_used_up_refuses(strict: Service, operation: Operation) -> None:
+    limit = LIMITS[operation.id]["limit"]
+    user = make_account(strict, role="admin")
+    known = {"Authorization": f"Bearer {token_for(strict, user)}", **fresh_address()}
+    # Requests that are refused for something else are counted too, and cost the least.
+    known |= {"Accept": "application/x-nothing", "If-Match": '"99"'}
+    with httpx.Client(base_url=strict.url) as client:
+        statuses = [
+            operation.call(client, known, user_id=user.id, members={}).status_code
+            for _ in range(limit + 1)
+        ]
+    assert set(statuses[:-1]) <= {406, 412}
+    assert statuses[-1] == 429
+
+
+def head_of(service: Service, operation: Operation, user: User, length: int) -> str:
+    path = operation.path.replace("{user_id}", str(user.id))
+    return f"""
+        {operation.method} {path} HTTP/1.1
+        Authorization: Bearer {token_for(service, user)}
+        X-Forwarded-For: {fresh_address()["X-Forwarded-For"]}
+        Content-Type: application/json
+        Content-Length: {length}
+    """
