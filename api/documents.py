@@ -1,27 +1,12 @@
 """The contract for people and for programs: Swagger UI, and the document as JSON and as YAML."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from types import MappingProxyType
 
 from api.contract.content import Content
 from api.contract.document import Document
 from models.errors import NotFound
-
-PAGE_HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "Content-Security-Policy": (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
-    }
-)
-"""What every page in HTML is sent with: nothing inline runs or styles, nothing is from elsewhere.
-
-`data:` is for the icons inside Swagger UI's style sheet. Swagger UI 5 needs no exception for
-styles: it sets them by script, property by property, which the policy leaves alone.
-"""
 
 _MEDIA_TYPES = {
     "css": "text/css",

@@ -130,7 +130,6 @@ class Call:
 def _argument(operation: Operation, name: str, services: Mapping[str, object]) -> Argument:
     """Return how to get one argument of a handler; an unknown name stops the start."""
     getters: dict[str, Argument] = {
-        "session": lambda _, session: session,
         "caller": lambda request, _: request.caller,
         "body": lambda request, _: request.body,
         "client_address": lambda request, _: request.client_address,
@@ -138,6 +137,8 @@ def _argument(operation: Operation, name: str, services: Mapping[str, object]) -
             request.fields.get("if-match")
         ),
     }
+    if operation.transaction != "none":
+        getters["session"] = lambda _, session: session
     if operation.is_page:
         getters["cursor"] = lambda request, _: request.position
     for service, value in services.items():
