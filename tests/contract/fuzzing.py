@@ -81,14 +81,16 @@ def run_schemathesis(
     """Run a task; `desk` is the URL at which accounts sign in, `folder` is for files."""
     folder.mkdir()
     configuration = folder / CONFIGURATION.name
-    details = _generation(chance.examples) + _sign_in(task, desk, folder)
+    walks = f"\n[phases.stateful.generation]\nmax-examples = {WALKS * chance.examples}\n"
+    details = walks + _sign_in(task, desk, folder)
     configuration.write_text(CONFIGURATION.read_text() + details)
     finished = subprocess.run(  # noqa: S603 - our own interpreter and arguments.
         [
             *(sys.executable, "-m", "schemathesis.cli"),
             *(f"--config-file={configuration}", "--no-color"),
             *("run", f"{server.url}/openapi.json", "--checks=all"),
-            *(f"--phases={','.join(task.phases)}", f"--seed={chance.seed}", *task.filters),
+            *(f"--phases={','.join(task.phases)}", *task.filters),
+            *(f"--seed={chance.seed}", f"--max-examples={chance.examples}"),
             *(f"--report-json-path={folder / 'summary.json'}",),
             *(f"--report-ndjson-path={folder / 'events.ndjson'}",),
         ],
@@ -123,13 +125,6 @@ def run_schemathesis(
         answers=counts.answers,
         links=counts.links,
         peers=counts.peers,
-    )
-
-
-def _generation(examples: int) -> str:
-    return (
-        f"\n[generation]\nmax-examples = {examples}\ndatabase = 'none'\n"
-        f"\n[phases.stateful.generation]\nmax-examples = {WALKS * examples}\n"
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -40,15 +39,10 @@ EVERYTHING = [
     pytest.param(3, "postgresql", "administrator", marks=pytest.mark.postgresql),
 ]
 
-WALK = Task(
-    "administrator",
-    phases=("fuzzing", "stateful"),
-    filters=("--include-tag=users", "--include-tag=profile"),
-    token_seconds=0,
-)
-NUMBERS_OF_WALKS = range(4, 14)
-"""Two runs at least, then on until all was seen: schemathesis stops walking at an answer that depends
-on those before it, so that no single run sees it all."""
+ON_ACCOUNTS = ("--include-tag=users", "--include-tag=profile")
+NUMBERS_OF_WALKS = range(4, 16)
+"""Two runs at least, then on until all was seen: schemathesis stops walking at an answer that
+depends on those before it, so that no single run sees it all."""
 
 ACCEPTED_WARNINGS = {
     # Who may not do something is refused, and schemathesis asks whether that is a mistake.
@@ -79,46 +73,50 @@ CHECKS = {
     "well_formed_requests_are_refused_by_rules",
 }
 
-Fuzz = Callable[..., Outcome]
+Fuzz = Callable[[int, Task], Outcome]
 
 
 @pytest.fixture
-def fuzz(tmp_path: Path, record_property: Callable[[str, object], None]) -> Fuzz:
-    """Run schemathesis against a service of its own, and insist that it finds nothing."""
+def database() -> str:
+    """The kind of database, where a test does not choose."""
+    return "sqlite"
 
-    def run(number: int, task: Task, database: str = "sqlite") -> Outcome:
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        chance = Chance(SEED + number, EXAMPLES)
-        with (
-            make_database_url(database, folder) as database_url,
-            running_server(
-                folder,
-                APP_ENV="test",
-                DATABASE_URL=database_url,
-                SIGNING_KEY_FILE=str(folder / "signing-key.pem"),
-                METRICS_PORT=str(metrics_port := free_port()),
-                TRUSTED_PROXIES=HOST,
-                THREADS="16",
-            ) as server,
-            open_desk(server) as desk,
-        ):
-            outcome = run_schemathesis(server, desk, task, chance, folder / "schemathesis")
-            note_pairs(_seen(metrics_port))
-            assert "Traceback" not in server.log_text()
-        line = f"FUZZ_SEED={SEED}: schemathesis as {task.caller}, {database}: {outcome}"
-        record_property("counted", line)
-        _insist_on_nothing(outcome, task, line)
-        return outcome
 
-    return run
+@pytest.fixture
+def fuzz(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fuzz]:
+    """Run schemathesis against a service of the test's own, and insist that it finds nothing."""
+    metrics_port = free_port()
+    with (
+        make_database_url(database, tmp_path) as database_url,
+        running_server(
+            tmp_path,
+            APP_ENV="test",
+            DATABASE_URL=database_url,
+            SIGNING_KEY_FILE=str(tmp_path / "signing-key.pem"),
+            METRICS_PORT=str(metrics_port),
+            TRUSTED_PROXIES=HOST,
+            THREADS="16",
+        ) as server,
+        open_desk(server) as desk,
+    ):
+
+        def run(number: int, task: Task) -> Outcome:
+            chance = Chance(SEED + number, EXAMPLES)
+            outcome = run_schemathesis(server, desk, task, chance, tmp_path / str(number))
+            who = f"schemathesis as {task.caller}, {database}, seed {chance.seed}"
+            line = f"{who} (FUZZ_SEED={SEED}): {outcome}"
+            request.node.user_properties.append(("counted", line))
+            _insist_on_nothing(outcome, task, line)
+            return outcome
+
+        yield run
+        note_pairs(_seen(metrics_port))
+        assert "Traceback" not in server.log_text()
 
 
 @pytest.mark.parametrize(("number", "database", "caller"), EVERYTHING)
-def test_every_phase_and_check_finds_nothing(
-    number: int, database: str, caller: Caller, fuzz: Fuzz
-) -> None:
-    outcome = fuzz(number, Task(caller), database)
+def test_every_phase_and_check_finds_nothing(number: int, caller: Caller, fuzz: Fuzz) -> None:
+    outcome = fuzz(number, Task(caller))
     assert set(outcome.checks) == CHECKS
     if caller == "administrator":
         # What always fails is not tested, and nothing has to fail for an administrator.
@@ -126,9 +124,10 @@ def test_every_phase_and_check_finds_nothing(
 
 
 def test_walks_of_an_administrator_along_every_link_find_nothing(fuzz: Fuzz) -> None:
+    walk = Task("administrator", phases=("stateful",), filters=ON_ACCOUNTS, token_seconds=0)
     links = set(_declared_links("users", "profile"))
     for number in NUMBERS_OF_WALKS:
-        links -= set(fuzz(number, WALK).links)
+        links -= set(fuzz(number, walk).links)
         if number > NUMBERS_OF_WALKS[0] and not links:
             return
     pytest.fail(f"links that were never followed: {links}")
@@ -136,9 +135,8 @@ def test_walks_of_an_administrator_along_every_link_find_nothing(fuzz: Fuzz) -> 
 
 def test_a_peer_never_gets_what_a_user_owns(fuzz: Fuzz) -> None:
     """Nobody can make an account, so that the user's own is the one to learn of and to ask for."""
-    walk = replace(
-        WALK, caller="user", filters=(*WALK.filters, "--exclude-operation-id=create_user")
-    )
+    filters = (*ON_ACCOUNTS, "--exclude-operation-id=create_user")
+    walk = Task("user", phases=("fuzzing", "stateful"), filters=filters, token_seconds=0)
     missing = {f"{method} /v1/users/{{user_id}}" for method in ("GET", "PATCH", "DELETE")}
     peers = 0
     for number in NUMBERS_OF_WALKS:
