@@ -92,6 +92,8 @@ def create_app(settings: Settings) -> Application:
     pools = {
         "requests": Pool("requests", settings.threads, settings.queue),
         "passwords": Pool("passwords", settings.hashing_threads, settings.queue),
+        # Who asks whether the service is ready waits for no request, and keeps none from a thread.
+        "probes": Pool("probes", 1, 8),
     }
     bridge = Bridge(pools)
     tokens = Tokens(key, settings.public_url)
@@ -103,7 +105,7 @@ def create_app(settings: Settings) -> Application:
         metrics.watch_pool(name, partial(getattr, pool, "use"))
     logger = make_logger(settings)
     router = Router(operations.values())
-    rate_limiter = RateLimiter(settings.redis_url, {"email": EmailAddress.normal_form})
+    rate_limiter = RateLimiter(settings.redis_url, {"email": EmailAddress.normal_form}, logger)
     services = {
         "assets": Assets(),
         "database": database,
@@ -300,9 +302,8 @@ def _observe(app: Application) -> None:
     logging.basicConfig(handlers=[StandardLogs(app.logger)], level=logging.WARNING)
     logging.getLogger("api").setLevel(logging.INFO)
     if app.settings.metrics_port:
-        for port in range(
-            app.settings.metrics_port, app.settings.metrics_port + app.settings.workers
-        ):
+        first = app.settings.metrics_port
+        for port in range(first, min(first + app.settings.workers, 65_536)):
             with suppress(OSError):
                 app.metrics.start_server(port)
                 return

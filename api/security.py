@@ -31,6 +31,8 @@ _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.([A-Za-z0-9_-]{86})")
 _USER_ID = re.compile(r"[1-9][0-9]{0,17}")
 _CLAIMS = ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "scope", "ver"]
 _MAX_TOKEN = 2048
+_CLOCK_SKEW = 30
+"""Seconds that the clock of the replica that signed may be ahead of this one's."""
 _CACHE_SIZE = 10_000
 _STATE_LIFETIME = 0.5
 """Seconds that an account's state may be old: less than the second within which changes bind."""
@@ -135,19 +137,23 @@ class Tokens:
                 algorithms=[_ALGORITHM],
                 audience=self._audience,
                 issuer=self._issuer,
+                leeway=_CLOCK_SKEW,
                 options={"require": _CLAIMS},
             )
             header, claims = decoded["header"], decoded["payload"]
             # A header with jku, jwk, x5u or crit asks for keys or rules of the sender's choice.
             if set(header) != _HEADER or header["typ"] != _TYPE or header["kid"] != self._key.id:
                 raise InvalidToken
-            return _claims(claims)
+            return _claims(claims, now=time.time())
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError):
             raise InvalidToken from None
 
 
-def _claims(claims: Mapping[str, object]) -> Claims:
-    """Read the claims strictly: what is not of its type is not ours, whoever signed it."""
+def _claims(claims: Mapping[str, object], *, now: float) -> Claims:
+    """Read the claims strictly: what is not of its type is not ours, whoever signed it.
+
+    The leeway of the clocks is for the beginning of a token's life; its end is the end.
+    """
     subject, scope, version = claims["sub"], claims["scope"], claims["ver"]
     expires_at, issued_at = claims["exp"], claims["iat"]
     if not (
@@ -157,6 +163,7 @@ def _claims(claims: Mapping[str, object]) -> Claims:
         and isinstance(claims["jti"], str)
         and claims["jti"]
         and type(version) is type(expires_at) is type(issued_at) is type(claims["nbf"]) is int
+        and expires_at > now
     ):
         raise InvalidToken
     return Claims(int(subject), frozenset(scope.split(" ")), version, expires_at)
@@ -243,7 +250,7 @@ class Authenticator:
         if known is not None and now - known[0] < _STATE_LIFETIME:
             state = known[1]
             # A token that is newer than what is known of its account means that this is outdated.
-            if state is not None and state.active and state.token_version >= claims.token_version:
+            if state is None or state.token_version >= claims.token_version:
                 return state
         state = await self._load_state(claims.user_id)
         # The age counts from before the question: the answer may be as old as that.

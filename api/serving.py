@@ -175,8 +175,9 @@ class _Server(uvicorn.Server):
 
     @override
     async def on_tick(self, counter: int) -> bool:
-        orphaned = self._parent is not None and not self._parent.is_alive()
-        if orphaned or time.monotonic() >= self._leave_at:
+        if self._parent is not None and not self._parent.is_alive():
+            self.handle_exit(signal.SIGTERM, None)
+        if time.monotonic() >= self._leave_at:
             self.should_exit = True
         return await super().on_tick(counter)
 

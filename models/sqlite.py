@@ -1,5 +1,7 @@
 """SQLite, the embedded database: one file, many readers, one writer at a time."""
 
+import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -42,6 +44,10 @@ def connect(url: URL, limits: Limits) -> Engines:
     if not url.database or url.database == ":memory:":
         raise ValueError("The SQLite URL must name a file, like sqlite:///var/concord.db.")
     Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        # The file holds what people entrusted to the service: it is its owner's alone, whatever
+        # the folder. SQLite's other files inherit that. What cannot be opened is said at first use.
+        os.close(os.open(url.database, os.O_CREAT | os.O_RDWR, 0o600))
     snapshots = _engine(url, limits, "BEGIN")
     one_writer = replace(limits, pool_size=1, pool_timeout=limits.lock_timeout)
     return Engines(snapshots, snapshots, _engine(url, one_writer, "BEGIN IMMEDIATE"))

@@ -62,6 +62,9 @@ def pytest_terminal_summary(
         f"{len(declared & pairs)} of {len(declared)} declared pairs of operation and status seen, "
         f"{len(pairs - declared)} undeclared: {sorted(pairs - declared)}"
     )
+    unseen = {pair for pair in declared - pairs if pair[1] not in seen.PROVOKED_ELSEWHERE}
+    if unseen:
+        terminalreporter.write_line(f"declared and not seen, which fails the run: {sorted(unseen)}")
     shutil.rmtree(os.environ[seen.FOLDER], ignore_errors=True)
 
 

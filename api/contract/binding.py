@@ -193,8 +193,8 @@ class _TagResolver(Resolver):  # type: ignore[misc]  # connexion ships no types.
 
 
 def _environ(request: Request) -> dict[str, Any]:
-    """Write the request as Flask reads it (PEP 3333); the body is parsed already and stays out."""
-    environ: dict[str, Any] = {
+    """Write what Flask needs to know of a request: handlers get everything else by name."""
+    return {
         _REQUEST: request,
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": "",
@@ -206,6 +206,3 @@ def _environ(request: Request) -> dict[str, Any]:
         "REMOTE_ADDR": request.client_address,
         "wsgi.url_scheme": "http",
     }
-    for name, value in request.fields.items():
-        environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
-    return environ

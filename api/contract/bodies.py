@@ -13,14 +13,37 @@ from api.contract.errors import (
     ClientGone,
     ContentTooLarge,
     InvalidBody,
+    Overloaded,
     UnsupportedContentEncoding,
 )
 from api.contract.operations import JSON_MEDIA_TYPE, Body
+from api.contract.sizes import is_too_large
 from api.contract.strict_json import JSON
 
 
+class Budget:
+    """Bytes that all bodies on their way may take together, so that many cannot add up."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+
+    def take(self, size: int) -> None:
+        """Take some bytes.
+
+        Raises:
+            Overloaded: there are no more.
+        """
+        if size > self._left:
+            raise Overloaded("Too many bodies are on their way; try again shortly.")
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """Give bytes back that a body took."""
+        self._left += size
+
+
 async def receive_body(
-    receive: Receive, fields: Mapping[str, str], *, limit: int, deadline: float
+    receive: Receive, fields: Mapping[str, str], *, limit: int, deadline: float, budget: Budget
 ) -> bytes:
     """Receive a whole body of at most `limit` bytes within `deadline` seconds.
 
@@ -31,6 +54,7 @@ async def receive_body(
         ContentTooLarge: as soon as the length is known to be over the limit.
         UnsupportedContentEncoding: the body is compressed.
         BodyTimeout: it came too slowly.
+        Overloaded: all bodies on their way take more memory than the service has for them.
         ClientGone: it will never come.
     """
     if fields.get("content-encoding", "identity").strip().lower() != "identity":
@@ -47,14 +71,17 @@ async def receive_body(
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > limit:
+                if size + len(chunk) > limit:
                     raise ContentTooLarge(limit)
+                budget.take(len(chunk))
+                size += len(chunk)
                 chunks.append(chunk)
                 if not message.get("more_body", False):
                     return b"".join(chunks)
     except TimeoutError:
         raise BodyTimeout from None
+    finally:
+        budget.give_back(size)
 
 
 def read_json(body: Body, fields: Mapping[str, str], text: bytes) -> JSON:
@@ -68,6 +95,8 @@ def read_json(body: Body, fields: Mapping[str, str], text: bytes) -> JSON:
             return None
         raise _fault("required", "is required")
     _check_media_type(fields.get("content-type", ""))
+    if is_too_large(text, body.largest):
+        raise _fault("size", "is larger than any valid one")
     try:
         value = strict_json.parse(text)
     except strict_json.NotStrictJSON as error:

@@ -120,10 +120,9 @@ class Call:
     def _page(self, request: Request, page: Page[Any], headers: HeaderList) -> object:
         cursor = None
         if page.next_key is not None:
-            arguments = request.query_values
-            cursor = self._cursors.encode(self._operation.id, arguments, page.next_key)
-            url = request.base_url + self._operation.path
-            headers.append(("Link", next_link(url, arguments, cursor)))
+            cursor = self._cursors.encode(self._operation.id, request.filters, page.next_key)
+            url = request.base_url + self._operation.path.format(**request.path_values)
+            headers.append(("Link", next_link(url, request.query_values, cursor)))
         return {"items": page.items, "next_cursor": cursor}
 
 
@@ -133,22 +132,26 @@ def _argument(operation: Operation, name: str, services: Mapping[str, object]) -
         "caller": lambda request, _: request.caller,
         "body": lambda request, _: request.body,
         "client_address": lambda request, _: request.client_address,
-        "if_match": lambda request, _: conditional.acceptable_versions(
-            request.fields.get("if-match")
-        ),
     }
     if operation.transaction != "none":
         getters["session"] = lambda _, session: session
     if operation.is_page:
         getters["cursor"] = lambda request, _: request.position
+    if "if-match" in operation.headers:
+        getters["if_match"] = lambda request, _: conditional.acceptable_versions(
+            request.fields.get("if-match")
+        )
     for service, value in services.items():
         getters[service] = lambda _request, _session, value=value: value  # type: ignore[misc]  # mypy infers no type for a lambda's default.
-    for parameter in operation.path_parameters:
-        getters.setdefault(parameter.argument, _from("path_values", parameter.argument))
-    for parameter in operation.query.by_name.values():
-        getters.setdefault(parameter.argument, _from("query_values", parameter.argument))
-    for parameter in operation.headers.values():
-        getters.setdefault(parameter.argument, _from("header_values", parameter.argument))
+    declared = {
+        **{each.argument: "header_values" for each in operation.headers.values()},
+        **{each.argument: "query_values" for each in operation.query.by_name.values()},
+        **{each.argument: "path_values" for each in operation.path_parameters},
+    }
+    if name in declared and name in services:
+        raise ContractViolation(f"{operation.id} declares {name}, which is a service's name")
+    for argument, place in declared.items():
+        getters.setdefault(argument, _from(place, argument))
     try:
         return getters[name]
     except KeyError:

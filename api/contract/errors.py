@@ -122,7 +122,6 @@ class ContentTooLarge(RequestError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The body is larger than {limit} bytes.")
-        self.limit = limit
 
 
 class UnsupportedContentEncoding(RequestError):

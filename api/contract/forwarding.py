@@ -16,7 +16,6 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 )
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Forwarding:
             address = sender
             if not self._is_trusted(sender):
                 break
-        return Origin(address, self._base_url(nearest, fields))
+        return Origin(address, self._base_url(nearest))
 
     def _is_trusted(self, text: str) -> bool:
         try:
@@ -62,12 +61,11 @@ class Forwarding:
             return False
         return any(address in network for network in self._trusted)
 
-    def _base_url(self, nearest: Mapping[str, str], fields: Mapping[str, str]) -> str:
+    def _base_url(self, nearest: Mapping[str, str]) -> str:
         host, scheme = nearest.get("host", ""), nearest.get("proto", self._scheme).lower()
         if not _HOST.fullmatch(host) or scheme not in ("http", "https"):
             return self._public_url
-        prefix = fields.get("x-forwarded-prefix", "").rstrip("/")
-        return f"{scheme}://{host}{prefix if _PREFIX.fullmatch(prefix) else ''}"
+        return f"{scheme}://{host}"
 
 
 def _elements(fields: Mapping[str, str]) -> list[dict[str, str]] | None:

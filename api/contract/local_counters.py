@@ -93,7 +93,9 @@ class LocalCounters(Storage, MovingWindowSupport):
         self._counts.pop(key, None)
 
     def _window(self, key: str, now: float, expiry: int) -> _Window:
-        window = self._windows.pop(key, None) or _Window(ends=now + expiry)
+        window = self._windows.pop(key, None)
+        if window is None or window.ends <= now:
+            window = _Window(ends=now + expiry)
         # What is counted goes to the end, so that the first are those unused for longest.
         self._windows[key] = window
         self._bound(self._windows)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope, Send
 
-from api.contract import conditional, negotiation, parameters
-from api.contract.bodies import read_json, receive_body
+from api.contract import negotiation, parameters
+from api.contract.bodies import Budget, read_json, receive_body
 from api.contract.bridge import Bridge
 from api.contract.cors import Cors
 from api.contract.errors import (
@@ -24,7 +24,7 @@ from api.contract.errors import (
     NotAcceptable,
 )
 from api.contract.forwarding import Forwarding
-from api.contract.operations import Operation
+from api.contract.operations import Body, Operation
 from api.contract.pagination import Cursors
 from api.contract.rate_limits import RateLimiter
 from api.contract.request import Answer, HeaderList, Next, Request, read_fields, request_id
@@ -36,6 +36,8 @@ from api.metrics import Metrics
 from api.problems import Problems
 from api.security import Authenticator
 
+_BODIES = 8
+"""Bodies of the largest size that may be on their way at once."""
 _LARGE_BODY = 64 * 1024
 """Bytes above which a body is parsed in a thread, to keep the event loop free."""
 
@@ -69,6 +71,7 @@ class Engine:
     def __init__(self, dispatch: Next, parts: Parts) -> None:
         self._dispatch = dispatch
         self._parts = parts
+        self._budget = Budget(_BODIES * parts.max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request, or follow the server's lifespan."""
@@ -124,10 +127,9 @@ class Engine:
         await self._admit(request, operation)
         self._decode(request, operation)
         if operation.body is not None:
-            await self._receive(request, operation, receive)
+            await self._receive(request, operation, operation.body, receive)
         answer = await parts.bridge.run(operation.pool, self._dispatch, request)
-        if operation.body is not None and operation.scopes is None:
-            await parts.rate_limiter.remember(request, operation)
+        await parts.rate_limiter.remember(request, operation)
         return answer
 
     async def _admit(self, request: Request, operation: Operation) -> None:
@@ -144,22 +146,21 @@ class Engine:
         """Choose the representation and read the query and the headers."""
         request.media_type = _negotiate(operation, request.fields.get("accept", ""))
         request.header_values = parameters.decode_headers(operation.headers, request.fields)
-        for name in ("If-Match", "If-None-Match"):
-            field = request.fields.get(name.lower())
-            if field is not None and name.lower() in operation.headers:
-                conditional.check_syntax(name, field)
         request.query_values = operation.query.decode(request.query_string)
         cursor = request.query_values.get("cursor")
         if operation.is_page and isinstance(cursor, str):
-            request.position = self._parts.cursors.decode(
-                operation.id, request.query_values, cursor
-            )
+            request.position = self._parts.cursors.decode(operation.id, request.filters, cursor)
 
-    async def _receive(self, request: Request, operation: Operation, receive: Receive) -> None:
-        parts, body = self._parts, operation.body
-        assert body is not None, "only operations that take a body get here"  # noqa: S101 - for mypy.
+    async def _receive(
+        self, request: Request, operation: Operation, body: Body, receive: Receive
+    ) -> None:
+        parts = self._parts
         text = await receive_body(
-            receive, request.fields, limit=parts.max_body_bytes, deadline=parts.body_timeout
+            receive,
+            request.fields,
+            limit=parts.max_body_bytes,
+            deadline=parts.body_timeout,
+            budget=self._budget,
         )
         pool = "requests" if len(text) > _LARGE_BODY else "inline"
         request.body = await parts.bridge.run(pool, read_json, body, request.fields, text)
@@ -181,6 +182,14 @@ class Engine:
                 request_id=request.id,
                 operation=request.operation.id if request.operation else None,
                 exc_info=error,
+            )
+        elif error.__cause__ is not None:
+            # Behind a refusal that is no bug stands something that only the operator can mend.
+            cause = getattr(error.__cause__, "orig", None) or error.__cause__
+            self._parts.logger.warning(
+                "dependency failed",
+                request_id=request.id,
+                cause=f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}",
             )
         return self._parts.problems.answer(error, request.id)
 

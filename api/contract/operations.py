@@ -12,6 +12,7 @@ from api.contract.normalisers import Normalise, compile_normaliser
 from api.contract.parameters import Parameter, QueryParameters, compile_parameter
 from api.contract.schemas import SchemaNode, Validator, Validators, flatten, resolve
 from api.contract.serializers import Serializer, compile_serializer
+from api.contract.sizes import largest_body
 
 METHODS = ("get", "put", "post", "delete", "patch")
 JSON_MEDIA_TYPE = "application/json"
@@ -22,8 +23,8 @@ HTML_MEDIA_TYPE = "text/html"
 class RateLimit:
     """`limit` requests in `window` seconds, counted per address, per caller or per body member.
 
-    `member` is the body's member that is counted by, if any; `given` one without which a request is
-    not counted. `fail_closed` says that a request is
+    `member` is the body's member that is counted by, if any; `given` one without which a
+    request is not counted. `fail_closed` says that a request is
     refused (503) when the counters cannot be reached; otherwise it goes on uncounted.
     """
 
@@ -51,9 +52,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The JSON body that an operation takes."""
+    """The JSON body that an operation takes; `largest` bytes are the most that can be valid."""
 
     required: bool
+    largest: int | None
     validator: Validator
     normalise: Normalise | None
 
@@ -176,7 +178,8 @@ def _compile_body(bundle: SchemaNode, declared: SchemaNode, validators: Validato
     body = resolve(bundle, declared["requestBody"])
     schema = body["content"][JSON_MEDIA_TYPE]["schema"]
     normalise = compile_normaliser(bundle, schema)
-    return Body(bool(body.get("required", False)), validators.of(schema), normalise)
+    required, largest = bool(body.get("required", False)), largest_body(bundle, schema)
+    return Body(required, largest, validators.of(schema), normalise)
 
 
 def _compile_rate_limit(declared: SchemaNode) -> RateLimit:

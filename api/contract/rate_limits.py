@@ -25,6 +25,7 @@ from api.contract.errors import Overloaded, RateLimitExceeded
 from api.contract.local_counters import LocalCounters
 from api.contract.operations import Operation, RateLimit
 from api.contract.request import Request
+from api.logs import Logger
 
 NormalForm: TypeAlias = Callable[[str], str]
 
@@ -39,7 +40,9 @@ _KNOWN_FOR = 30 * 24 * 3600
 class RateLimiter:
     """Counts requests against the limits of their operations."""
 
-    def __init__(self, redis_url: str | None, normal_forms: Mapping[str, NormalForm]) -> None:
+    def __init__(
+        self, redis_url: str | None, normal_forms: Mapping[str, NormalForm], logger: Logger
+    ) -> None:
         """Count in Redis, or in memory without a URL.
 
         `normal_forms` says for members of bodies that limits count by how their twins are one.
@@ -48,6 +51,8 @@ class RateLimiter:
         self._storage = _storage(redis_url)
         self._window = MovingWindowRateLimiter(self._storage)
         self._is_remote = redis_url is not None
+        self._is_reachable = True
+        self._logger = logger
 
     async def count(self, request: Request, operation: Operation, *, with_body: bool) -> None:
         """Count a request against its operation's limits, and note what is left in its headers.
@@ -70,12 +75,16 @@ class RateLimiter:
             # connection; in memory there is nothing to wait for.
             async with asyncio.timeout(2 * _REDIS_TIMEOUT) if self._is_remote else _no_timeout:
                 granted, stats = await self._hit(request, operation_id, limit)
-        except (StorageError, TimeoutError):
+        except (StorageError, TimeoutError) as error:
             if limit.fail_closed:
-                raise Overloaded("The limit of this operation cannot be counted now.") from None
+                raise Overloaded("The limit of this operation cannot be counted now.") from error
+            self._note_reachable(reachable=False)
             return
+        self._note_reachable(reachable=True)
         reset = max(1, math.ceil(stats.reset_time - time.time()))
-        _note(request, "RateLimit", f'"{limit.name}";r={max(0, stats.remaining)};t={reset}')
+        if limit.member is None:
+            # What is left of a limit that is shared with strangers would tell what they are doing.
+            _note(request, "RateLimit", f'"{limit.name}";r={max(0, stats.remaining)};t={reset}')
         if not granted:
             raise RateLimitExceeded(reset)
 
@@ -91,6 +100,12 @@ class RateLimiter:
         granted = await self._window.hit(item, *key)
         return granted, await self._window.get_window_stats(item, *key)
 
+    def _note_reachable(self, *, reachable: bool) -> None:
+        """Say once, not at every request, that counting has stopped or goes on."""
+        if reachable is not self._is_reachable:
+            self._is_reachable = reachable
+            self._logger.warning("rate limits", counted=reachable)
+
     async def remember(self, request: Request, operation: Operation) -> None:
         """Note that a request counted by a member of its body, such as a sign-in, succeeded.
 
@@ -100,9 +115,11 @@ class RateLimiter:
         """
         for limit in operation.rate_limits:
             if limit.member is not None:
+                key = self._known(request, limit)
                 with contextlib.suppress(StorageError, TimeoutError):
-                    async with asyncio.timeout(_REDIS_TIMEOUT):
-                        key = self._known(request, limit)
+                    async with asyncio.timeout(2 * _REDIS_TIMEOUT):
+                        # Redis would let a counter that is there expire when it was going to.
+                        await self._storage.clear(key)
                         await self._storage.incr(key, _KNOWN_FOR)
 
     async def close(self) -> None:

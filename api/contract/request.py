@@ -16,27 +16,17 @@ from api.security import Caller
 
 HeaderList: TypeAlias = list[tuple[str, str]]
 
-# Fields whose value is a comma-separated list may come in several lines (RFC 9110, section 5.3);
-# of every other field a second line is a contradiction that two readers resolve differently.
-_LISTS = frozenset(
+# Of these fields a second line is a contradiction, which two readers resolve differently. All
+# others are joined, as lists are (RFC 9110, section 5.3): what is not read here does no harm here.
+_SINGLE = frozenset(
     (
-        "accept",
-        "accept-charset",
-        "accept-encoding",
-        "accept-language",
-        "cache-control",
-        "connection",
-        "forwarded",
-        "if-match",
-        "if-none-match",
-        "te",
-        "trailer",
-        "upgrade",
-        "via",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-proto",
+        "access-control-request-method",
+        "authorization",
+        "content-length",
+        "content-type",
+        "host",
+        "origin",
+        "x-request-id",
     )
 )
 
@@ -63,6 +53,11 @@ class Request:
     position: object = None
     headers: HeaderList = field(default_factory=list)
     """Headers that the answer will carry whatever becomes of the request."""
+
+    @property
+    def filters(self) -> dict[str, Value]:
+        """What a listing is of: its parent in the path and what the query asks for."""
+        return {**self.path_values, **self.query_values}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +89,10 @@ def read_fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         if name not in fields:
             fields[name] = value
-        elif name in _LISTS:
-            fields[name] = f"{fields[name]}, {value}"
-        elif name == "cookie":
-            fields[name] = f"{fields[name]}; {value}"
-        else:
+        elif name in _SINGLE:
             raise MalformedRequest("A header that may be given once is given twice.")
+        else:
+            fields[name] = f"{fields[name]}, {value}"
     return fields
 
 

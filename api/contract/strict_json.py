@@ -37,7 +37,7 @@ def parse(text: bytes) -> JSON:
             message never quotes the text.
     """
     if len(text) > MAX_VALUES and _values(text) > MAX_VALUES:
-        raise NotStrictJSON(f"it may hold more than {MAX_VALUES} values")
+        raise NotStrictJSON(f"it has more than {MAX_VALUES} commas and brackets")
     try:
         value: JSON = jiter.from_json(text, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:

@@ -58,8 +58,6 @@ def test_links_begin_as_the_client_of_the_proxy_asked(client: httpx.Client) -> N
     sender = {"X_Forwarded_For": "198.51.100.7"}
     host = {"X_Forwarded_Host": "a.example:8443", "X_Forwarded_Proto": "https"}
     assert location(client, **sender, **host) == "https://a.example:8443/v1/users"
-    prefixed = location(client, **sender, **host, X_Forwarded_Prefix="/api")
-    assert prefixed == "https://a.example:8443/api/v1/users"
 
 
 def test_the_standard_header_says_the_same(service: Service) -> None:

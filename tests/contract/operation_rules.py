@@ -27,7 +27,7 @@ UNLIMITED_OPERATIONS = PUBLIC_OPERATIONS - {"create_token", "create_user", "divi
 # These depend on what an operation does; all other statuses follow from what it declares.
 STATUSES_BY_CHOICE = {401, 409, 422}
 EXTENSIONS = {
-    "x-engine-pool": {"requests", "passwords", "inline"},
+    "x-engine-pool": {"requests", "passwords", "probes", "inline"},
     "x-engine-transaction": {"read", "write", "late-write", "none"},
 }
 RATE_LIMITS: SchemaNode = {

@@ -114,27 +114,6 @@ def test_a_scheme_other_than_http_is_not_believed(scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prefix", "path"),
-    [
-        ("/api", "/api"),
-        ("/api/", "/api"),
-        ("/a/b-c", "/a/b-c"),
-        ("", ""),
-        ("/", ""),
-        ("api", ""),
-        ("//evil.example", ""),
-        ("/a b", ""),
-        ("/a?b", ""),
-        ("/<script>", ""),
-        ("/a\r\nX: y", ""),
-    ],
-)
-def test_a_prefix_that_the_proxy_strips_is_put_back(prefix: str, path: str) -> None:
-    fields = {"x_forwarded_for": CLIENT, "x_forwarded_host": "a.example"}
-    assert base_url(PROXY, **fields, x_forwarded_prefix=prefix) == f"https://a.example{path}"
-
-
-@pytest.mark.parametrize(
     "fields",
     [
         {"x_forwarded_for": CLIENT, "forwarded": f"for={LIAR}"},
