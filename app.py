@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tqdm import tqdm
 
+from api import serving
 from api.contract.binding import ContractASGIApp, bind
 from api.contract.bridge import Bridge, Pool
 from api.contract.calls import Call, Handler
@@ -37,9 +38,6 @@ from api.logs import Logger, StandardLogs, make_logger
 from api.metrics import Metrics
 from api.problems import Problems
 from api.security import AccountState, Authenticator, Caller, Tokens, require_standing
-from api.serving import ServerOptions
-from api.serving import serve as run_server
-from api.serving import serve_workers as run_workers
 from api.settings import Settings, SettingsError
 from api.signing import SigningKeyError, load_signing_key
 from models.database import Database
@@ -158,10 +156,7 @@ def create_app(settings: Settings) -> Application:
             verifier=Verifier(document.bundle, validators),
             logger=logger,
             metrics=metrics,
-            max_body_bytes=settings.max_body_bytes,
-            body_timeout=settings.body_timeout,
-            check_sample=settings.response_check_sample,
-            checks_fail=settings.app_env != "production",
+            settings=settings,
             close=shut_down,
             request_id=validators.component("RequestId"),
         )
@@ -198,13 +193,18 @@ def _database(*, migrated: bool = True) -> Iterator[Database]:
         settings = Settings.from_environment(os.environ)
         database = Database(settings.database_url)
         try:
-            if migrated and settings.is_embedded:
-                migrate_database(database)
-            elif migrated and not database.is_ready():
-                raise _Failure("the database is away, or needs `python app.py migrate` first")
+            if migrated:
+                _require_migrated(database, settings)
             yield database
         finally:
             database.dispose()
+
+
+def _require_migrated(database: Database, settings: Settings) -> None:
+    if settings.is_embedded:
+        migrate_database(database)
+    elif database.answers() and not database.is_ready():
+        raise _Failure("the database needs `python app.py migrate` first")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -222,9 +222,9 @@ def serve() -> None:
         settings = Settings.from_environment(os.environ)
         # What is wrong with the settings or the contract is said here, before anything listens.
         app = create_app(settings)
-        if settings.is_embedded:
-            migrate_database(app.database)
-        options = ServerOptions(
+        _require_migrated(app.database, settings)
+        _log_what_libraries_say(app.logger)
+        options = serving.ServerOptions(
             settings.host,
             settings.port,
             settings.public_url,
@@ -232,13 +232,13 @@ def serve() -> None:
             settings.drain_seconds,
         )
         if settings.workers == 1:
-            _observe(app)
-            run_server(app, options)
+            _serve_metrics(app)
+            serving.serve(app, options)
         else:
             if settings.redis_url is None:
                 app.logger.warning("each process counts rate limits for itself: set REDIS_URL")
             app.close()
-            run_workers(partial(_worker, settings), options, settings.workers)
+            serving.serve_workers(partial(_worker, settings), options, settings.workers)
 
 
 @cli.command()
@@ -272,6 +272,8 @@ def create_admin(email: str, name: str) -> None:
 )
 def seed_demo(count: int) -> None:
     """Fill the database with made-up people, the same every time."""
+    if os.environ.get("APP_ENV") == "production":
+        raise _Failure("seed-demo is not for production: everybody knows its password")
     with _database() as database, tqdm(total=count, unit=" users", disable=None) as bar:
 
         def advance(done: int, _total: int) -> None:
@@ -292,15 +294,19 @@ def openapi(form: str) -> None:
 
 def _worker(settings: Settings) -> Application:
     """Make the application of one of several processes."""
+    _log_what_libraries_say(make_logger(settings))
     app = create_app(settings)
-    _observe(app)
+    _serve_metrics(app)
     return app
 
 
-def _observe(app: Application) -> None:
-    """Let the libraries' logs and the counts of this process be seen."""
-    logging.basicConfig(handlers=[StandardLogs(app.logger)], level=logging.WARNING)
+def _log_what_libraries_say(logger: Logger) -> None:
+    logging.basicConfig(handlers=[StandardLogs(logger)], level=logging.WARNING)
     logging.getLogger("api").setLevel(logging.INFO)
+
+
+def _serve_metrics(app: Application) -> None:
+    """Serve the counts of this process on the first free of the workers' ports."""
     if app.settings.metrics_port:
         first = app.settings.metrics_port
         for port in range(first, min(first + app.settings.workers, 65_536)):

@@ -99,6 +99,15 @@ class Database:
             time.sleep(random.uniform(0, pause))  # noqa: S311 - chance keeps rivals apart
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    def answers(self) -> bool:
+        """Tell within a few seconds whether there is a database at all, migrated or not."""
+        try:
+            with self._probe.reading.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except SQLAlchemyError:
+            return False
+        return True
+
     def is_ready(self) -> bool:
         """Tell within a few seconds whether the database answers and has been migrated."""
         query = text("SELECT version_num FROM alembic_version")

@@ -7,6 +7,7 @@ busy and the queue full is refused at once instead of waiting for an answer nobo
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -15,6 +16,9 @@ from api.contract.errors import Overloaded
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+LONGEST_WAIT = 5.0
+"""Seconds that a request may wait for a thread."""
 
 INLINE = "inline"
 """The pool of operations that never block: they run on the event loop itself."""
@@ -45,7 +49,8 @@ class Pool:
                 raise Overloaded
             self._use += 1
         try:
-            future = self._executor.submit(work, *args, **kwargs)
+            queued = time.monotonic()
+            future = self._executor.submit(_in_time(queued, work), *args, **kwargs)
         except RuntimeError:
             self._give_back()
             raise Overloaded("The service is stopping.") from None
@@ -60,6 +65,17 @@ class Pool:
     def close(self) -> None:
         """Wait for what runs, refuse what comes."""
         self._executor.shutdown(wait=True)
+
+
+def _in_time(queued: float, work: Callable[P, T]) -> Callable[P, T]:
+    """Refuse work that has waited for a thread longer than anybody waits for its answer."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        if time.monotonic() - queued > LONGEST_WAIT:
+            raise Overloaded
+        return work(*args, **kwargs)
+
+    return run
 
 
 class Bridge:

@@ -35,6 +35,7 @@ from api.logs import Logger
 from api.metrics import Metrics
 from api.problems import Problems
 from api.security import Authenticator
+from api.settings import Settings
 
 _BODIES = 8
 """Bodies of the largest size that may be on their way at once."""
@@ -57,10 +58,7 @@ class Parts:
     verifier: Verifier
     logger: Logger
     metrics: Metrics
-    max_body_bytes: int
-    body_timeout: float
-    check_sample: float
-    checks_fail: bool
+    settings: Settings
     close: Callable[[], Awaitable[None]]
     request_id: Validator
 
@@ -71,7 +69,7 @@ class Engine:
     def __init__(self, dispatch: Next, parts: Parts) -> None:
         self._dispatch = dispatch
         self._parts = parts
-        self._budget = Budget(_BODIES * parts.max_body_bytes)
+        self._budget = Budget(_BODIES * parts.settings.max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request, or follow the server's lifespan."""
@@ -158,8 +156,8 @@ class Engine:
         text = await receive_body(
             receive,
             request.fields,
-            limit=parts.max_body_bytes,
-            deadline=parts.body_timeout,
+            limit=parts.settings.max_body_bytes,
+            deadline=parts.settings.body_timeout,
             budget=self._budget,
         )
         pool = "requests" if len(text) > _LARGE_BODY else "inline"
@@ -208,7 +206,7 @@ class Engine:
             ContractViolation: it breaks the contract, and the settings say that this is an error.
         """
         parts = self._parts
-        if random.random() >= parts.check_sample:  # noqa: S311 - a sample, not a secret.
+        if random.random() >= parts.settings.response_check_sample:  # noqa: S311 - a sample, not a secret.
             return
         fault = parts.verifier.fault(request.operation, answer)
         if fault is None:
@@ -216,7 +214,7 @@ class Engine:
         operation = request.operation.id if request.operation else "unmatched"
         parts.metrics.count_violation(operation)
         violation = ContractViolation(f"{operation}: {fault}")
-        if parts.checks_fail:
+        if parts.settings.app_env != "production":
             raise violation
         parts.logger.error("contract violated", request_id=request.id, fault=str(violation))
 

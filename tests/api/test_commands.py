@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 import app as application
+from api import serving
 from tests.api.commands import ADMIN, PASSWORD, Run, failure, inherited, make_run
 from tests.live import APP, running_server
 
@@ -27,7 +28,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def listened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What was served while the test ran: nothing is, in fact."""
     served: list[object] = []
-    monkeypatch.setattr(application, "run_server", lambda *arguments: served.append(arguments))
+    monkeypatch.setattr(serving, "serve", lambda *arguments: served.append(arguments))
     return served
 
 

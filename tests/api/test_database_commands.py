@@ -137,3 +137,16 @@ def test_the_demo_is_the_same_every_time_and_is_added_once(run: Run) -> None:
         database.dispose()
     assert names[0] == names[1]
     assert len(names[0]) == 12
+
+
+@pytest.mark.postgresql
+def test_serve_says_that_a_database_has_not_been_migrated(tmp_path: Path, run: Run) -> None:
+    with make_database_url("postgresql", tmp_path, migrated=False) as url:
+        [line] = failure(run("serve", DATABASE_URL=url))
+    assert "python app.py migrate" in line
+
+
+def test_the_demo_is_not_for_production(tmp_path: Path, run: Run) -> None:
+    url = f"sqlite:///{tmp_path / 'concord.db'}"
+    [line] = failure(run("seed-demo", APP_ENV="production", DATABASE_URL=url))
+    assert "not for production" in line

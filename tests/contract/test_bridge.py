@@ -92,3 +92,23 @@ def test_a_closed_pool_refuses_and_does_not_wait() -> None:
     with pytest.raises(Overloaded, match="stopping"):
         asyncio.run(pool.run(int))
     assert pool.use == 0
+
+
+def test_work_that_has_waited_too_long_is_refused(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.contract.bridge.LONGEST_WAIT", 0.01)
+
+    async def wait_in_line() -> None:
+        go = threading.Event()
+        first = asyncio.create_task(pool.run(go.wait, 10))
+        second = asyncio.create_task(pool.run(threading.current_thread))
+        await until(pool, 2)
+        await asyncio.sleep(0.05)
+        go.set()
+        assert await first
+        with pytest.raises(Overloaded):
+            await second
+
+    asyncio.run(wait_in_line())
+    assert pool.use == 0
