@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -220,10 +220,6 @@ def serve() -> None:
     """Serve until SIGTERM or Ctrl-C."""
     with _failures_in_one_line():
         settings = Settings.from_environment(os.environ)
-        # What is wrong with the settings or the contract is said here, before anything listens.
-        app = create_app(settings)
-        _require_migrated(app.database, settings)
-        _log_what_libraries_say(app.logger)
         options = serving.ServerOptions(
             settings.host,
             settings.port,
@@ -231,13 +227,16 @@ def serve() -> None:
             ConnectionLimits(header_seconds=settings.header_timeout),
             settings.drain_seconds,
         )
-        if settings.workers == 1:
-            _serve_metrics(app)
-            serving.serve(app, options)
-        else:
-            if settings.redis_url is None:
+        # What is wrong with the settings or the contract is said here, before anything listens.
+        with closing(create_app(settings)) as app:
+            _log_what_libraries_say(app.logger)
+            _require_migrated(app.database, settings)
+            if settings.workers > 1 and settings.redis_url is None:
                 app.logger.warning("each process counts rate limits for itself: set REDIS_URL")
-            app.close()
+            if settings.workers == 1:
+                _serve_metrics(app)
+                serving.serve(app, options)
+        if settings.workers > 1:
             serving.serve_workers(partial(_worker, settings), options, settings.workers)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -44,10 +45,6 @@ def connect(url: URL, limits: Limits) -> Engines:
     if not url.database or url.database == ":memory:":
         raise ValueError("The SQLite URL must name a file, like sqlite:///var/concord.db.")
     Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):
-        # The file holds what people entrusted to the service: it is its owner's alone, whatever
-        # the folder. SQLite's other files inherit that. What cannot be opened is said at first use.
-        os.close(os.open(url.database, os.O_CREAT | os.O_RDWR, 0o600))
     snapshots = _engine(url, limits, "BEGIN")
     one_writer = replace(limits, pool_size=1, pool_timeout=limits.lock_timeout)
     return Engines(snapshots, snapshots, _engine(url, one_writer, "BEGIN IMMEDIATE"))
@@ -92,9 +89,20 @@ def _engine(url: URL, limits: Limits, begin: str) -> Engine:
         pool_use_lifo=True,
         hide_parameters=True,
     )
+    event.listen(engine, "do_connect", partial(_make_private, str(url.database)))
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def _make_private(file: str, *_connection: object) -> None:
+    """Make the file, if there is none, its owner's alone; SQLite's other files inherit that.
+
+    It holds what people entrusted to the service, and the folder may be open to all. What cannot
+    be opened here is said by SQLite, in its own words.
+    """
+    with contextlib.suppress(OSError):
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
