@@ -99,10 +99,14 @@ def _make_private(file: str, *_connection: object) -> None:
     """Make the file, if there is none, its owner's alone; SQLite's other files inherit that.
 
     It holds what people entrusted to the service, and the folder may be open to all. What cannot
-    be opened here is said by SQLite, in its own words.
+    be made here is said by SQLite, in its own words.
+
+    A file that exists is never opened: closing it again would drop every lock that this process
+    holds on it (https://sqlite.org/howtocorrupt.html, section 2.2), and other processes would
+    then remove the log that its open connections write to.
     """
     with contextlib.suppress(OSError):
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:

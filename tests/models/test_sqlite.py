@@ -1,6 +1,9 @@
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from models.user import User
 from tests.databases import make_database_url
 from tests.models.people import make_user, read_page
 from tests.models.together import together
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -160,4 +165,30 @@ def test_a_file_locked_by_another_program_is_unavailable_and_not_ready(url: str)
     other.close()
     make_user(database)
     assert database.is_ready()
+    database.dispose()
+
+
+def test_two_processes_see_what_the_other_writes(tmp_path: Path) -> None:
+    """A process that lost its locks would go on with a log that the other has removed."""
+    url = f"sqlite:///{tmp_path / 'concord.db'}"
+    database = Database(url)
+    migrate(database)
+
+    def connect_twice(session: Session) -> None:
+        # A second connection is opened while the first is kept, as threads do.
+        session.connection()
+        assert database.is_ready()
+
+    for number in range(3):
+        database.transact(connect_twice, write=False)
+        add = (
+            "import sys; from models.database import Database; from models.user import User;"
+            "database = Database(sys.argv[1]); database.transact(lambda session: User.register("
+            "session, name='Ada', email=sys.argv[2], password_hash=None), write=True);"
+            "database.dispose()"
+        )
+        email = f"other{number}@concord.example"
+        subprocess.run([sys.executable, "-c", add, url, email], check=True, cwd=ROOT)  # noqa: S603 - our own interpreter and code.
+        seen = database.transact(partial(User.by_email, email=email), write=False)
+        assert seen is not None
     database.dispose()
