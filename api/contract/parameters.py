@@ -41,7 +41,7 @@ class Parameter:
     """One compiled parameter; `argument` is its name in the handler's signature.
 
     An array whose items stand in one text has their `separator`; otherwise each item is given by
-    itself.
+    itself. A path parameter that `is_path` takes all that is left of the path.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Parameter:
     is_array: bool
     separator: re.Pattern[bytes] | None
     kind: str
+    is_path: bool
     validator: Validator
 
     def decode(self, texts: list[str]) -> Value:
@@ -103,6 +104,7 @@ def compile_parameter(declared: SchemaNode, validators: Validators) -> Parameter
         is_array=is_array,
         separator=None if explode and style == "form" else _SEPARATORS[style],
         kind=kind,
+        is_path=schema.get("format") == "path",
         validator=validators.of(schema),
     )
 

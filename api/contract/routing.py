@@ -42,6 +42,7 @@ class _Node:
     literals: dict[str, "_Node"] = field(default_factory=dict)
     parameter: "_Node | None" = None
     resource: Resource | None = None
+    rest: Resource | None = None
 
 
 class Router:
@@ -66,14 +67,20 @@ class Router:
             # One trailing slash is the same resource; answering it here needs no redirect, whose
             # Location would have to repeat what the client said of the host.
             self._static[resource.path.rstrip("/").encode() + b"/"] = match
+        parameters = resource.path_parameters
+        takes_rest = bool(parameters) and parameters[-1].is_path
+        segments = resource.path[1:].split("/")
         node = self._root
-        for segment in resource.path[1:].split("/"):
+        for segment in segments[:-1] if takes_rest else segments:
             if segment.startswith("{"):
                 node.parameter = node.parameter or _Node()
                 node = node.parameter
             else:
                 node = node.literals.setdefault(segment, _Node())
-        node.resource = resource
+        if takes_rest:
+            node.rest = resource
+        else:
+            node.resource = resource
 
     def match(self, raw_path: bytes) -> Match | None:
         """Return what stands at a raw, percent-encoded path, or None.
@@ -108,9 +115,15 @@ def _walk(node: _Node, segments: list[str], index: int, values: tuple[str, ...])
         found = _walk(literal, segments, index + 1, values)
         if found is not None:
             return found
-    if node.parameter is None:
+    if node.parameter is not None:
+        found = _walk(node.parameter, segments, index + 1, (*values, segment))
+        if found is not None:
+            return found
+    rest = segments[index:]
+    if node.rest is None or any(part in (".", "..") or "/" in part for part in rest):
+        # A path in a path climbs nowhere, and has no separators but those that everybody sees.
         return None
-    return _walk(node.parameter, segments, index + 1, (*values, segment))
+    return Match(node.rest, (*values, "/".join(rest)))
 
 
 def _decode(segment: bytes) -> str:

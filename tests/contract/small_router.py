@@ -15,9 +15,14 @@ def router_of(paths: Iterable[str]) -> Router:
     return Router(compile_operations(bundle, Validators(bundle)))
 
 
+def _schema(part: str) -> SchemaNode:
+    """The schema of a parameter; one that is called `rest` is a path."""
+    return {"type": "string", "format": "path"} if part == "{rest}" else {"type": "string"}
+
+
 def _readable(name: str, path: str) -> SchemaNode:
     parameters = [
-        {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": part[1:-1], "in": "path", "required": True, "schema": _schema(part)}
         for part in path.split("/")
         if part.startswith("{")
     ]

@@ -68,3 +68,38 @@ def test_what_is_no_path_of_the_contract_leads_nowhere(raw: bytes) -> None:
 def test_every_resource_is_there_once_with_its_methods() -> None:
     assert len(ROUTER.resources) == 9
     assert {resource.allow for resource in ROUTER.resources} == {"GET, HEAD, OPTIONS"}
+
+
+FILES = router_of(["/files/{rest}", "/files/{x}/info", "/files/known", "/v/{x}/{rest}"])
+
+
+@pytest.mark.parametrize(
+    ("raw", "path", "values"),
+    [
+        (b"/files/a", "/files/{rest}", ("a",)),
+        (b"/files/a/b/c.png", "/files/{rest}", ("a/b/c.png",)),
+        (b"/files/a/b/", "/files/{rest}", ("a/b",)),
+        (b"/files/%C3%A9/b%20c", "/files/{rest}", ("\u00e9/b c",)),
+        (b"/files/known", "/files/known", ()),
+        (b"/files/a/info", "/files/{x}/info", ("a",)),
+        (b"/files/a/info/b", "/files/{rest}", ("a/info/b",)),
+        (b"/v/1/a/b", "/v/{x}/{rest}", ("1", "a/b")),
+    ],
+)
+def test_a_parameter_that_is_a_path_takes_what_is_left(
+    raw: bytes, path: str, values: tuple[str, ...]
+) -> None:
+    match = FILES.match(raw)
+    assert match is not None
+    assert (match.resource.path, match.values) == (path, values)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"/files", b"/files/", b"/files//a", b"/files/../a", b"/files/a/..", b"/files/%2e%2e/a"),
+        *(b"/files/a%2Fb", b"/files/.", b"/files/a\x00", b"/files/%00", b"/v/1"),
+    ],
+)
+def test_a_path_that_climbs_or_hides_a_separator_leads_nowhere(raw: bytes) -> None:
+    assert FILES.match(raw) is None
