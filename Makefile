@@ -14,6 +14,8 @@ NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$
 ARGS ?=
 # How many examples `make fuzz` tries for each operation.
 EXAMPLES ?= 500
+# The seed of `make fuzz`; each line of its output says which one it took.
+SEED ?= random
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format fuzz lock upgrade clean
@@ -37,7 +39,7 @@ format: $(VENV)/dev-ready ## Format the code and mend what can be mended safely
 	@$(BIN)/ruff format
 
 fuzz: $(VENV)/dev-ready ## Run schemathesis for longer, with a new seed each time
-	@FUZZ_EXAMPLES=$(EXAMPLES) FUZZ_SEED=random $(BIN)/python -m pytest -m fuzz --timeout=0 $(ARGS)
+	@FUZZ_EXAMPLES=$(EXAMPLES) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -m fuzz --timeout=0 $(ARGS)
 
 lock: $(VENV)/dev-ready ## Lock what pyproject.toml asks for, keeping versions that still fit
 	@$(LOCK) --output-file requirements.txt

@@ -51,7 +51,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print which declared answers were seen; those that were not are in brackets."""
+    """Print what the fuzzer did, and which declared answers were seen; others are in brackets."""
+    for line in _counted(terminalreporter):
+        terminalreporter.write_line(line)
     if hasattr(config, "workerinput") or not _is_whole(config):
         return
     declared, pairs = seen.declared_pairs(), seen.seen_pairs(Path(os.environ[seen.FOLDER]))
@@ -66,6 +68,16 @@ def pytest_terminal_summary(
     if unseen:
         terminalreporter.write_line(f"declared and not seen, which fails the run: {sorted(unseen)}")
     shutil.rmtree(os.environ[seen.FOLDER], ignore_errors=True)
+
+
+def _counted(terminalreporter: pytest.TerminalReporter) -> Iterator[str]:
+    """Yield the lines that tests asked to be shown (`record_property("counted", ...)`)."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and report.when == "call":
+                for name, value in report.user_properties:
+                    if name == "counted":
+                        yield str(value)
 
 
 def _is_whole(config: pytest.Config) -> bool:
