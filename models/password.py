@@ -39,7 +39,7 @@ class Passwords:
         self, *, service_name: str = "Concord", parameters: argon2.Parameters = OWASP
     ) -> None:
         # The lists are a megabyte of Python, which only those who judge passwords should load.
-        from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415
+        from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415 - not at import.
 
         self._common = frozenset(FREQUENCY_LISTS["passwords"])
         self._words = frozenset(word for words in FREQUENCY_LISTS.values() for word in words)
