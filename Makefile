@@ -10,7 +10,10 @@ LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-versio
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 # Folders of tests that use packages of Node.js. npm leaves this file behind, so it also tells what is installed.
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/*/package-lock.json))
-# Extra arguments for pytest, for example: make test ARGS="-k divide".
+# Where `make bench` has the packages of those that Concord is compared with.
+BENCH := var/bench/venv
+# Extra arguments for pytest, for example: make test ARGS="-k divide". For `make bench` they are those of
+# tests/bench/compare.py, which alone is run then, for example: make bench ARGS="--rounds 1 --only fastapi".
 ARGS ?=
 # How many examples `make fuzz` tries for each operation.
 EXAMPLES ?= 500
@@ -18,7 +21,7 @@ EXAMPLES ?= 500
 SEED ?= random
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format fuzz lock upgrade clean
+.PHONY: help run test lint format fuzz bench lock upgrade clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -41,9 +44,17 @@ format: $(VENV)/dev-ready ## Format the code and mend what can be mended safely
 fuzz: $(VENV)/dev-ready ## Run schemathesis for longer, with a new seed each time
 	@FUZZ_EXAMPLES=$(EXAMPLES) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -m fuzz --timeout=0 $(ARGS)
 
+bench: $(BENCH)/ready ## Compare Concord with its peers, which takes half an hour and two cores
+	@$(BENCH)/bin/python tests/bench/compare.py $(or $(ARGS),--seconds 1 --chart var/bench/chart)
+ifeq ($(ARGS),)
+	@$(BENCH)/bin/python tests/bench/in_process.py --rounds 7
+	@$(BENCH)/bin/python tests/bench/scaling.py --rounds 5 --seconds 1
+endif
+
 lock: $(VENV)/dev-ready ## Lock what pyproject.toml asks for, keeping versions that still fit
 	@$(LOCK) --output-file requirements.txt
 	@$(LOCK) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	@$(LOCK) --group bench --constraint requirements.txt --output-file requirements-bench.txt
 
 upgrade: LOCK += --upgrade
 upgrade: lock ## Lock the newest versions that pyproject.toml allows
@@ -65,6 +76,14 @@ $(VENV)/dev-ready: requirements-dev.txt $(VENV)/run-ready
 	@echo "Adding what the tests need."
 	@$(PIP_INSTALL) -r requirements-dev.txt
 	@$(BIN)/python -m pip --disable-pip-version-check check --quiet
+	@touch $@
+
+# What the peers of tests/bench need, apart from everything else.
+$(BENCH)/ready: requirements-bench.txt
+	@test -n "$(PYTHON)" || { echo "Concord needs Python 3.11 or later: say make bench PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Setting up $(BENCH) with $(PYTHON); this is done once."
+	@$(PYTHON) -m venv --clear $(BENCH)
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r requirements-bench.txt
 	@touch $@
 
 # Node.js is not a must: without it the tests that need it are the only ones that say so.

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -23,6 +24,7 @@ from api.contract.bridge import Bridge, Pool
 from api.contract.calls import Call, Handler
 from api.contract.cors import Cors
 from api.contract.document import ContractError, load_document
+from api.contract.drawing import draw
 from api.contract.errors import ContractViolation
 from api.contract.forwarding import Forwarding
 from api.contract.middleware import Engine, Parts
@@ -31,20 +33,26 @@ from api.contract.pagination import Cursors
 from api.contract.rate_limits import RateLimiter
 from api.contract.routing import Router
 from api.contract.schemas import Validators
+from api.contract.transitions import compile_lifecycle
 from api.contract.verification import Verifier
 from api.documents import Assets
 from api.http1.limits import ConnectionLimits
+from api.idempotency import Idempotency
 from api.logs import Logger, StandardLogs, make_logger
 from api.metrics import Metrics
 from api.problems import Problems
 from api.security import AccountState, Authenticator, Caller, Tokens, require_standing
 from api.settings import Settings, SettingsError
 from api.signing import SigningKeyError, load_signing_key
+from api.upkeep import Job, Upkeep
+from models import demo_shop
 from models.database import Database
-from models.demo import DEMO_PASSWORD, seed_demo_users
+from models.demo import DEMO_PASSWORD
 from models.email_address import EmailAddress
 from models.errors import DomainError
+from models.idempotency import purge_answers
 from models.migrating import migrate as migrate_database
+from models.order_expiry import expire_orders
 from models.password import Passwords
 from models.user import User
 
@@ -84,8 +92,9 @@ def create_app(settings: Settings) -> Application:
         operation.id: operation for operation in compile_operations(document.bundle, validators)
     }
     key = load_signing_key(settings.signing_key_file, create=settings.app_env != "production")
+    # One connection more is for the upkeep.
     database = Database(
-        settings.database_url, pool_size=settings.threads + settings.hashing_threads
+        settings.database_url, pool_size=settings.threads + settings.hashing_threads + 1
     )
     pools = {
         "requests": Pool("requests", settings.threads, settings.queue),
@@ -104,15 +113,25 @@ def create_app(settings: Settings) -> Application:
     logger = make_logger(settings)
     router = Router(operations.values())
     rate_limiter = RateLimiter(settings.redis_url, {"email": EmailAddress.normal_form}, logger)
+    idempotency = Idempotency(database)
+    lifecycle = compile_lifecycle(document.bundle, "OrderStatus")
     services = {
-        "assets": Assets(),
+        "assets": Assets({"order-states.svg": draw(lifecycle, "The states of an order")}),
         "database": database,
         "document": document,
         "draining": draining,
+        "lifecycle": lifecycle,
         "passwords": Passwords(),
         "problems": problems,
+        "reservation": timedelta(seconds=settings.reservation_seconds),
         "tokens": tokens,
     }
+
+    keep = timedelta(seconds=settings.idempotency_seconds)
+    jobs = [
+        Job("orders", 1, partial(expire_orders, database, lifecycle)),
+        Job("idempotency", 60, partial(purge_answers, database, keep)),
+    ]
 
     async def load_state(user_id: int) -> AccountState | None:
         def work() -> AccountState | None:
@@ -120,8 +139,8 @@ def create_app(settings: Settings) -> Application:
 
         return await bridge.run("requests", work)
 
-    def recheck(session: Session, caller: Caller) -> None:
-        state = User.token_state(session, caller.user_id)
+    def recheck(session: Session, caller: Caller, *, hold: bool) -> None:
+        state = User.token_state(session, caller.user_id, hold=hold)
         require_standing(state, caller.token_version)
 
     async def shut_down() -> None:
@@ -141,6 +160,7 @@ def create_app(settings: Settings) -> Application:
             cursors=cursors,
             render=lambda name, it: flask.render_template(name, it=it),
             recheck=recheck,
+            idempotency=idempotency,
         )
 
     def make_engine(app: ContractASGIApp) -> Engine:
@@ -157,6 +177,7 @@ def create_app(settings: Settings) -> Application:
             logger=logger,
             metrics=metrics,
             settings=settings,
+            upkeep=Upkeep(jobs, logger),
             close=shut_down,
             request_id=validators.component("RequestId"),
         )
@@ -209,7 +230,7 @@ def _require_migrated(database: Database, settings: Settings) -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Concord: an accounts API whose OpenAPI document is the program.
+    """Concord: an API for accounts and orders whose OpenAPI document is the program.
 
     Settings come from the environment; README.md lists them.
     """
@@ -270,16 +291,19 @@ def create_admin(email: str, name: str) -> None:
     "--count", type=click.IntRange(min=1), default=300, show_default=True, help="How many accounts."
 )
 def seed_demo(count: int) -> None:
-    """Fill the database with made-up people, the same every time."""
+    """Fill the database with made-up people, products and orders, the same every time."""
     if os.environ.get("APP_ENV") == "production":
         raise _Failure("seed-demo is not for production: everybody knows its password")
-    with _database() as database, tqdm(total=count, unit=" users", disable=None) as bar:
+    with _database() as database, tqdm(unit=" rows", disable=None) as bar:
+        lifecycle = compile_lifecycle(load_document(CONTRACT).bundle, "OrderStatus")
 
-        def advance(done: int, _total: int) -> None:
+        def advance(done: int, total: int) -> None:
+            bar.total = total
             bar.update(done - bar.n)
 
-        added = seed_demo_users(database, Passwords(), count=count, progress=advance)
-    click.echo(f"{added} accounts added; the password of each is {DEMO_PASSWORD!r}.")
+        added = demo_shop.seed_demo(database, Passwords(), lifecycle, count=count, progress=advance)
+    click.echo(f"{added.accounts} accounts added; the password of each is {DEMO_PASSWORD!r}.")
+    click.echo(f"{added.products} products and {added.orders} orders added.")
 
 
 @cli.command()

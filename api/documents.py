@@ -1,8 +1,9 @@
 """The contract for people and for programs: Swagger UI, and the document as JSON and as YAML."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from types import MappingProxyType
 
 from api.contract.content import Content
 from api.contract.document import Document
@@ -12,6 +13,7 @@ _MEDIA_TYPES = {
     "css": "text/css",
     "js": "text/javascript",
     "png": "image/png",
+    "svg": "image/svg+xml",
 }
 _OWN = ("docs.css", "docs.js", "problems.css")
 _SWAGGER_UI = ("favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css")
@@ -23,10 +25,12 @@ class Assets:
     Swagger UI's own come from the flask-swagger-ui package, which carries its releases unchanged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drawn: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Read the files; `drawn` are those that are made from the contract, by their names."""
         self._files = {
             **_read(files("api") / "assets", _OWN),
             **_read(files("flask_swagger_ui") / "dist", _SWAGGER_UI),
+            **{name: _content(name, body) for name, body in drawn.items()},
         }
 
     def get(self, name: str) -> Content:
@@ -42,10 +46,11 @@ class Assets:
 
 
 def _read(folder: Traversable, names: Iterable[str]) -> dict[str, Content]:
-    return {
-        name: Content(_MEDIA_TYPES[name.rpartition(".")[2]], (folder / name).read_bytes())
-        for name in names
-    }
+    return {name: _content(name, (folder / name).read_bytes()) for name in names}
+
+
+def _content(name: str, body: bytes) -> Content:
+    return Content(_MEDIA_TYPES[name.rpartition(".")[2]], body)
 
 
 def get_root() -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 import orjson
 
 from api.contract import errors as request_errors
+from api.contract.errors import MAX_VIOLATIONS
 from api.contract.request import Answer, HeaderList
 from api.problem_types import KINDS
 from models import errors as domain_errors
@@ -43,6 +44,21 @@ _KIND_OF: Mapping[type[Exception], str] = {
     domain_errors.WrongPassword: "wrong-password",
     domain_errors.WrongCredentials: "wrong-credentials",
     domain_errors.NotPermitted: "not-permitted",
+    domain_errors.SkuTaken: "sku-taken",
+    domain_errors.StockOutOfRange: "stock-out-of-range",
+    domain_errors.OutOfStock: "out-of-stock",
+    domain_errors.UnknownProduct: "unknown-product",
+    domain_errors.MixedCurrencies: "mixed-currencies",
+    domain_errors.InvalidLines: "invalid-body",
+    domain_errors.InvalidAmount: "invalid-body",
+    domain_errors.InvalidQuantity: "invalid-body",
+    domain_errors.IllegalTransition: "illegal-transition",
+    domain_errors.PaymentExceedsDue: "payment-exceeds-due",
+    domain_errors.PaymentRecorded: "payment-recorded",
+    domain_errors.RefundExceedsPaid: "refund-exceeds-paid",
+    domain_errors.QuantityExceeded: "quantity-exceeded",
+    domain_errors.IdempotencyInFlight: "idempotency-in-flight",
+    domain_errors.IdempotencyKeyReused: "idempotency-key-reused",
     domain_errors.ImpossibleDivision: "impossible-division",
     domain_errors.DatabaseUnavailable: "database-unavailable",
 }
@@ -148,10 +164,16 @@ def _member_faults(error: domain_errors.DomainError) -> dict[str, object]:
     if isinstance(error, domain_errors.CurrentPasswordNeeded):
         fault = {"pointer": "/current_password", "code": "required", "message": "is required"}
         return {"errors": [fault], "missing_fields": ["current_password"]}
+    if error.faults:
+        return {"errors": [_by_rule(*fault) for fault in error.faults[:MAX_VIOLATIONS]]}
     member = _MEMBER_OF.get(type(error))
     if member is None:
         return {}
-    return {"errors": [{"pointer": f"/{member}", "code": "rule", "message": error.detail}]}
+    return {"errors": [_by_rule(f"/{member}", error.detail)]}
+
+
+def _by_rule(pointer: str, message: str) -> dict[str, str]:
+    return {"pointer": pointer, "code": "rule", "message": message}
 
 
 def _headers(error: Exception) -> HeaderList:

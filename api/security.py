@@ -37,8 +37,14 @@ _CACHE_SIZE = 10_000
 _STATE_LIFETIME = 0.5
 """Seconds that an account's state may be old: less than the second within which changes bind."""
 
-_USER_SCOPES = ("profile:read", "profile:write", "users:read", "users:write")
-SCOPES_OF_ROLE: Final = {"user": _USER_SCOPES, "admin": (*_USER_SCOPES, "users:list")}
+_USER_SCOPES = (
+    *("profile:read", "profile:write", "users:read", "users:write"),
+    *("products:read", "orders:read", "orders:write"),
+)
+_ADMINISTRATOR_SCOPES = (
+    *("users:list", "products:write", "stock:read", "stock:write", "orders:manage"),
+)
+SCOPES_OF_ROLE: Final = {"user": _USER_SCOPES, "admin": (*_USER_SCOPES, *_ADMINISTRATOR_SCOPES)}
 
 
 @dataclass(frozen=True, slots=True)

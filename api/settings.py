@@ -167,7 +167,7 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1, le=64, description="processes that serve")
     threads: int = Field(8, ge=1, le=256, description="requests that a process handles at once")
     queue: int = Field(
-        64, ge=0, le=10_000, description="requests that wait for a thread before others get 503"
+        256, ge=0, le=10_000, description="requests that wait for a thread before others get 503"
     )
     hashing_threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
@@ -212,6 +212,15 @@ class Settings(BaseModel):
         le=1,
         allow_inf_nan=False,
         description="fraction of answers that are checked against the contract",
+    )
+    idempotency_seconds: int = Field(
+        86_400,
+        ge=60,
+        le=2_592_000,
+        description="seconds that the answer to an Idempotency-Key is kept",
+    )
+    reservation_seconds: int = Field(
+        1_800, ge=1, le=2_592_000, description="seconds that an unpaid order keeps its stock"
     )
 
     @property

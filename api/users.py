@@ -3,7 +3,7 @@
 from sqlalchemy.orm import Session
 
 from api.security import Caller
-from models.account import Changes, change_account
+from models.account import Changes, change_account, erase_account
 from models.page import Page
 from models.password import Passwords
 from models.user import Role, User
@@ -20,7 +20,11 @@ def create_user(session: Session, body: dict[str, str], passwords: Passwords) ->
 
 
 def list_users(
-    session: Session, active: bool | None, role: Role | None, cursor: int | None, limit: int
+    session: Session,
+    active: bool | None,
+    role: Role | None,
+    cursor: list[object] | None,
+    limit: int,
 ) -> Page[User]:
     """List accounts in the order of their ids."""
     return User.page(session, active=active, role=role, after=cursor, limit=limit)
@@ -52,4 +56,4 @@ def delete_user(
     """Erase the person behind an account."""
     user = User.visible_to(session, caller, user_id)
     user.require_version(if_match)
-    user.erase(session)
+    erase_account(session, user)

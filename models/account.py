@@ -6,6 +6,8 @@ from sqlalchemy.orm import Session
 
 from models.actor import Actor
 from models.errors import CurrentPasswordNeeded, NotPermitted, WrongCredentials, WrongPassword
+from models.idempotency import IdempotencyRecord
+from models.order import Order
 from models.password import Passwords
 from models.user import Role, User
 
@@ -69,6 +71,17 @@ def change_account(
         active=changes.get("active"),
         password_hash=passwords.hash(password, email=email or user.email) if password else None,
     )
+
+
+def erase_account(session: Session, user: User) -> None:
+    """Erase the person behind an account, in everything that is kept of them.
+
+    Raises:
+        LastAdministrator: nobody would be left to run the service.
+    """
+    user.erase(session)
+    Order.forget(session, user.id)
+    IdempotencyRecord.forget(session, user.id)
 
 
 def _require_password(user: User, current: str | None, passwords: Passwords) -> None:

@@ -51,6 +51,9 @@ class Backend(Protocol):
     def diagnose(self, error: DBAPIError, /, *, write: bool) -> Fault | None:
         """Say what an error in a writing or reading transaction asks for; `None` if it is a bug."""
 
+    def try_lock(self, connection: Connection, number: int, /) -> bool:
+        """Take a lock that lasts until the transaction ends, or say that another one has it."""
+
     def exclusive(
         self, connection: Connection, /, *, patience: float
     ) -> AbstractContextManager[None]:

@@ -99,6 +99,13 @@ class Database:
             time.sleep(random.uniform(0, pause))  # noqa: S311 - chance keeps rivals apart
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    def try_lock(self, session: Session, number: int) -> bool:
+        """Take a lock of this number until the transaction ends; say no if another one has it.
+
+        SQLite always says yes, because a transaction that writes has all others wait.
+        """
+        return self._backend.try_lock(session.connection(), number)
+
     def answers(self) -> bool:
         """Tell within a few seconds whether there is a database at all, migrated or not."""
         try:

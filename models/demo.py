@@ -21,6 +21,14 @@ _FIRST_DAY = datetime(2024, 1, 8, 9, 0, tzinfo=UTC)
 _SPAN = 600 * 24 * 60  # The minutes over which the accounts were opened.
 
 
+class DemoActor(NamedTuple):
+    """Whoever does something in the demo."""
+
+    user_id: int
+    is_admin: bool
+    token_version: int = 1
+
+
 class _Region(NamedTuple):
     """Given and family names of a region, each as `native=latin`, or once where they are equal."""
 
@@ -107,6 +115,16 @@ def seed_demo_users(
     return added
 
 
+def demo_people(session: Session, numbers: range) -> list[User]:
+    """Read the demo accounts of these numbers that there are, in the order of the numbers."""
+    keys = [_draft(number, None).email_key for number in numbers]
+    found = {
+        user.email_key: user
+        for user in session.scalars(select(User).where(User.email_key.in_(keys)))
+    }
+    return [found[key] for key in keys if key in found]
+
+
 def _seed(numbers: range, password_hash: str, session: Session) -> int:
     users = {user.email_key: user for user in (_draft(n, password_hash) for n in numbers)}
     taken = session.scalars(select(User.email_key).where(User.email_key.in_(users)))
@@ -116,7 +134,7 @@ def _seed(numbers: range, password_hash: str, session: Session) -> int:
     return len(users)
 
 
-def _draft(number: int, password_hash: str) -> User:
+def _draft(number: int, password_hash: str | None) -> User:
     """Make the person of this number, by arithmetic that is the same in every Python."""
     turn, place = divmod(number, len(_REGIONS))
     region = _REGIONS[place]

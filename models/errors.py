@@ -2,23 +2,34 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+
+class Fault(NamedTuple):
+    """Which part of what was sent breaks a rule, as a JSON Pointer (RFC 6901), and why."""
+
+    pointer: str
+    message: str
 
 
 class DomainError(Exception):
     """A request that the business refuses.
 
     `detail` is a sentence for the person who sent the request. `extensions` are further members
-    for their program. Both are public and never repeat what was sent.
+    for their program, and `faults` are the places in what was sent that are to blame. All of it is
+    public and never repeats a text that was sent.
     """
 
     detail: str = "The request was refused."
 
-    def __init__(self, detail: str | None = None, **extensions: JSON) -> None:
+    def __init__(
+        self, detail: str | None = None, *, faults: Sequence[Fault] = (), **extensions: JSON
+    ) -> None:
         if detail is not None:
             self.detail = detail
+        self.faults = tuple(faults)
         self.extensions: Mapping[str, JSON] = MappingProxyType(extensions)
         super().__init__(self.detail)
 
@@ -93,6 +104,102 @@ class VersionMismatch(DomainError):
     """The row has changed since the caller last read it."""
 
     detail = "The resource has changed since you read it."
+
+
+class IllegalTransition(DomainError):
+    """The state that something is in does not allow the action."""
+
+    def __init__(self, state: str, action: str, allowed_actions: Sequence[str]) -> None:
+        allowed = ", ".join(allowed_actions) or "none"
+        super().__init__(
+            f"In the state {state} the action {action} is not allowed; allowed are: {allowed}.",
+            state=state,
+            allowed_actions=tuple(allowed_actions),
+        )
+
+
+class IdempotencyInFlight(DomainError):
+    """The first request with this idempotency key is still running."""
+
+    detail = "The first request with this Idempotency-Key is still running; try again shortly."
+
+
+class IdempotencyKeyReused(DomainError):
+    """The idempotency key was used for another request, whose answer is kept under it."""
+
+    detail = "This Idempotency-Key was used for another request; use a new key for this one."
+
+
+class SkuTaken(DomainError):
+    """Another product has this SKU; upper and lower case make no difference."""
+
+    detail = "A product with this SKU exists."
+
+
+class StockOutOfRange(DomainError):
+    """A change of stock would leave less than is reserved, or more than can be counted."""
+
+    detail = "The stock would be less than what is reserved, or larger than stock can be."
+
+
+class OutOfStock(DomainError):
+    """There is not enough of some product; nothing at all was reserved."""
+
+    detail = "There is not enough in stock for this order; shortages says of what."
+
+
+class UnknownProduct(DomainError):
+    """A line names a product that does not exist, is not for sale, or is not in the order."""
+
+    detail = "A line names a product that cannot be chosen here."
+
+
+class MixedCurrencies(DomainError):
+    """The products of an order have prices in several currencies."""
+
+    detail = "All lines of an order must be priced in one currency."
+
+
+class InvalidLines(DomainError):
+    """The lines contradict each other."""
+
+    detail = "A product may stand in one line only."
+
+
+class InvalidQuantity(DomainError):
+    """A number of units that changes nothing."""
+
+    detail = "This quantity is not valid here."
+
+
+class InvalidAmount(DomainError):
+    """An amount of money that cannot be meant: none, too much, or of another currency."""
+
+    detail = "This amount of money is not valid here."
+
+
+class PaymentExceedsDue(DomainError):
+    """More is paid than the order still costs."""
+
+    detail = "The payment is larger than what is due."
+
+
+class PaymentRecorded(DomainError):
+    """The order has this payment already."""
+
+    detail = "A payment with this method and reference is recorded for the order."
+
+
+class RefundExceedsPaid(DomainError):
+    """More is refunded than was paid and not refunded yet."""
+
+    detail = "The refund is larger than what can be refunded."
+
+
+class QuantityExceeded(DomainError):
+    """More units are asked for than the order has left."""
+
+    detail = "More units are named than the order has left."
 
 
 class ImpossibleDivision(DomainError):

@@ -55,6 +55,9 @@ def connect(url: URL, limits: Limits) -> Engines:
     """Prepare a pool. Plain `postgresql://` means psycopg 3, and `options` of the URL are kept."""
     given = url.query.get("options", "")
     options = [given if isinstance(given, str) else " ".join(given), "-c timezone=UTC"]
+    # psycopg prepares a statement that it sends often, and the server would soon plan that once for
+    # all values. How rare a status or a word is, and so which index is short, only a value tells.
+    options.append("-c plan_cache_mode=force_custom_plan")
     options.append(f"-c lock_timeout={limits.lock_timeout * 1000:.0f}")
     options.append(f"-c statement_timeout={(limits.statement_timeout or 0) * 1000:.0f}")
     # A process that was stopped or cut off must not keep its locks for ever.
@@ -94,6 +97,11 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
         return Fault.UNAVAILABLE if isinstance(error.orig, psycopg.OperationalError) else None
     known = state in _UNAVAILABLE or state[:2] in _UNAVAILABLE_CLASSES
     return Fault.UNAVAILABLE if known else None
+
+
+def try_lock(connection: Connection, number: int) -> bool:
+    """Take an advisory lock, which is let go when the transaction ends in whatever way."""
+    return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(number))))
 
 
 @contextmanager

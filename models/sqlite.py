@@ -63,6 +63,11 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001
     return Fault.UNAVAILABLE if primary in _UNAVAILABLE else None
 
 
+def try_lock(_connection: Connection, _number: int) -> bool:
+    """Say yes: only one transaction at a time has its turn to write."""
+    return True
+
+
 @contextmanager
 def exclusive(connection: Connection, *, patience: float) -> Iterator[None]:
     """Run the block in one transaction under the write lock: DDL is transactional in SQLite."""

@@ -1,5 +1,6 @@
 """Accounts: who a person is, what they may be shown, and the rules that every change keeps."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -159,16 +160,16 @@ class User(Base):
         *,
         active: bool | None = None,
         role: Role | None = None,
-        after: int | None = None,
+        after: Sequence[object] | None = None,
         limit: int,
     ) -> Page["User"]:
-        """Read at most `limit` accounts in the order of their ids, those after the id `after`."""
+        """Read at most `limit` accounts in the order of their ids, those after `after`."""
         query = select(cls).where(cls.exists())
         if active is not None:
             query = query.where(cls.active == active)
         if role is not None:
             query = query.where(cls.role == role)
-        return Page.read(session, query, cls.id, after=after, limit=limit)
+        return Page.read(session, query, [cls.id], after=after, limit=limit)
 
     @classmethod
     def by_email(cls, session: Session, email: str) -> "User | None":
@@ -180,10 +181,16 @@ class User(Base):
         return session.scalar(select(cls).where(cls.exists(), cls.email_key == key))
 
     @classmethod
-    def token_state(cls, session: Session, user_id: int) -> TokenState | None:
-        """Read what a token is checked against; `None` when the account is gone."""
+    def token_state(
+        cls, session: Session, user_id: int, *, hold: bool = False
+    ) -> TokenState | None:
+        """Read what a token is checked against; `None` when the account is gone.
+
+        With `hold` the account stays as it is, and is not erased, until the transaction ends.
+        """
         query = select(cls.token_version, cls.active, cls.role)
-        row = session.execute(query.where(cls.exists(), cls.id == user_id)).first()
+        query = query.where(cls.exists(), cls.id == user_id)
+        row = session.execute(query.with_for_update(read=True) if hold else query).first()
         return None if row is None else TokenState(*row)
 
     def require_version(self, versions: frozenset[int] | None) -> None:

@@ -6,14 +6,25 @@ const follow = () => document.documentElement.classList.toggle("dark-mode", dark
 dark.addEventListener("change", follow);
 follow();
 
-// Swagger UI would send the example of every parameter. An optional one starts empty instead: an
-// example of a cursor or of an entity tag is not one that this service gave out.
+// A key of this page for each operation: a second try repeats the first, and a new page is a new intention.
+const keys = {};
+const keyOf = (operation) =>
+  (keys[operation] ??= Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join(""));
+
+// Swagger UI would send the example of every parameter. An optional one starts empty instead, or with its
+// default: an example of a cursor or of an entity tag is not one that this service gave out.
 const optionalStartsEmpty = () => ({
   statePlugins: {
     spec: {
       wrapSelectors: {
-        parameterWithMetaByIdentity: (original) => (state, ...rest) => {
-          const parameter = original(state, ...rest);
+        // Swagger UI hands the state to the original by itself.
+        parameterWithMetaByIdentity: (original) => (_state, operation, declared) => {
+          const parameter = original(operation, declared);
+          if (parameter?.get("name") === "Idempotency-Key") {
+            return parameter.set("example", keyOf(operation));
+          }
           if (!parameter || parameter.get("required")) {
             return parameter;
           }
@@ -26,12 +37,14 @@ const optionalStartsEmpty = () => ({
 
 // Swagger UI shows the scopes of OAuth flows only, and limits not at all. A reader wants to know both.
 const termsOf = (operation) => {
-  const scopes = (operation.security ?? []).flatMap(({ bearer = [] }) => bearer);
+  const security = operation.security ?? [];
+  const scopes = security.flatMap(({ bearer = [] }) => bearer);
+  const optional = security.some((one) => !one.bearer) ? ", for a token that is sent; none is needed" : "";
   const limits = (operation["x-rate-limit"] ?? []).map(
     ({ limit, window, per }) => `${limit} in ${window} seconds for each ${per}`,
   );
   return [
-    ...scopes.map((scope) => `Scope: \`${scope}\``),
+    ...scopes.map((scope) => `Scope: \`${scope}\`${optional}`),
     ...(limits.length > 0 ? [`Requests: at most ${limits.join(", and ")}`] : []),
   ].map((term) => `\n\n${term}`);
 };

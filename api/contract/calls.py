@@ -7,8 +7,9 @@ operation is there under its own name; so are `session`, `caller`, `body`, `if_m
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from api.contract import conditional
 from api.contract.content import Content
@@ -16,6 +17,7 @@ from api.contract.errors import ContractViolation
 from api.contract.operations import HTML_MEDIA_TYPE, JSON_MEDIA_TYPE, Link, Operation
 from api.contract.pagination import Cursors, next_link
 from api.contract.request import Answer, HeaderList, Request
+from api.idempotency import Claim, Idempotency
 from api.security import Caller
 from models.database import Database
 from models.page import Page
@@ -25,10 +27,14 @@ if TYPE_CHECKING:
 
 Handler: TypeAlias = Callable[..., object]
 Argument: TypeAlias = Callable[[Request, "Session | None"], object]
-Recheck: TypeAlias = Callable[["Session", Caller], None]
-"""Insists, in the transaction of a write, that the caller still is who they were."""
-
 Render: TypeAlias = Callable[[str, object], str]
+
+
+class Recheck(Protocol):
+    """Insists, in the transaction of a write, that the caller still is who they were."""
+
+    def __call__(self, session: "Session", caller: Caller, *, hold: bool) -> None:
+        """Check; with `hold` the account stays as it is until the transaction ends."""
 
 
 class Call:
@@ -44,7 +50,10 @@ class Call:
         cursors: Cursors,
         render: Render,
         recheck: Recheck,
+        idempotency: Idempotency,
     ) -> None:
+        if operation.takes_idempotency_key:
+            _require_caller_and_write(operation)
         self._operation = operation
         self._handler = handler
         self._arguments = tuple(
@@ -55,28 +64,41 @@ class Call:
         self._cursors = cursors
         self._render = render
         self._recheck = recheck
+        self._idempotency = idempotency
         self.__name__ = operation.id
 
     def __call__(self, request: Request) -> Answer:
-        """Run the handler, in a transaction if it asks for a session."""
-        if self._operation.transaction == "none":
-            return self._run(request, None)
+        """Run the handler, in the transaction that the contract says."""
         kind = self._operation.transaction
-        work = partial(self._run, request)
-        return self._database.transact(work, write=kind != "read", late=kind == "late-write")
+        if kind == "none":
+            return self._answer(request, self._handle(request, None))
+        claim = Claim.of(request) if self._operation.takes_idempotency_key else None
+        work = partial(self._run, request, claim)
+        with self._idempotency.alone(claim) if claim else nullcontext():
+            return self._database.transact(work, write=kind != "read", late=kind == "late-write")
 
-    def _run(self, request: Request, session: "Session | None") -> Answer:
-        if session is not None and request.caller and self._operation.transaction != "read":
+    def _run(self, request: Request, claim: Claim | None, session: "Session") -> Answer:
+        if request.caller and self._operation.transaction != "read":
             # Since the token was checked the body came and a thread got free, which the client
-            # can draw out; what it changes now must still be its to change.
-            self._recheck(session, request.caller)
+            # can draw out; what it changes now must still be its to change. An answer that is
+            # kept must not outlive the erasure of an account that happens at the same moment.
+            self._recheck(session, request.caller, hold=claim is not None)
+        if claim is not None and (known := self._idempotency.replay(session, claim)) is not None:
+            return known
+        result = self._handle(request, session)
+        answer = self._answer(request, result)
+        if claim is not None:
+            self._idempotency.remember(session, claim, answer, owner=_owner(result))
+        return answer
+
+    def _handle(self, request: Request, session: "Session | None") -> object:
         arguments = {name: get(request, session) for name, get in self._arguments}
         result = self._handler(**arguments)
         if session is not None:
             # The answer is made inside the transaction, from the ids and versions that the
             # database gave; if it cannot be made nothing is stored.
             session.flush()
-        return self._answer(request, result)
+        return result
 
     def _answer(self, request: Request, result: object) -> Answer:
         success = self._operation.success
@@ -124,6 +146,18 @@ class Call:
             url = request.base_url + self._operation.path.format(**request.path_values)
             headers.append(("Link", next_link(url, request.query_values, cursor)))
         return {"items": page.items, "next_cursor": cursor}
+
+
+def _owner(result: object) -> int | None:
+    """Tell whose account a thing belongs to, if it says so."""
+    owner = getattr(result, "user_id", None)
+    return owner if isinstance(owner, int) else None
+
+
+def _require_caller_and_write(operation: Operation) -> None:
+    if operation.scopes is None or operation.anonymous or "write" not in operation.transaction:
+        reason = "takes an idempotency key, and does not write for a caller who is known"
+        raise ContractViolation(f"{operation.id} {reason}")
 
 
 def _argument(operation: Operation, name: str, services: Mapping[str, object]) -> Argument:

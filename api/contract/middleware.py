@@ -36,6 +36,7 @@ from api.metrics import Metrics
 from api.problems import Problems
 from api.security import Authenticator
 from api.settings import Settings
+from api.upkeep import Upkeep
 
 _BODIES = 8
 """Bodies of the largest size that may be on their way at once."""
@@ -59,6 +60,7 @@ class Parts:
     logger: Logger
     metrics: Metrics
     settings: Settings
+    upkeep: Upkeep
     close: Callable[[], Awaitable[None]]
     request_id: Validator
 
@@ -132,8 +134,8 @@ class Engine:
 
     async def _admit(self, request: Request, operation: Operation) -> None:
         """Find out who is asking, whether they may, and whether they asked too often."""
-        if operation.scopes is not None:
-            authorization = request.fields.get("authorization")
+        authorization = request.fields.get("authorization")
+        if operation.scopes is not None and (authorization is not None or not operation.anonymous):
             request.caller = caller = await self._parts.authenticator.authenticate(authorization)
             if not caller.scopes.issuperset(operation.scopes):
                 raise InsufficientScope(operation.scopes)
@@ -237,8 +239,10 @@ class Engine:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
+        self._parts.upkeep.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        self._parts.upkeep.stop()
         await self._parts.close()
         await send({"type": "lifespan.shutdown.complete"})
 

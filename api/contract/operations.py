@@ -4,7 +4,7 @@ Everything that a request needs to know about its operation is an attribute here
 document is looked at again after start-up.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -17,6 +17,7 @@ from api.contract.sizes import largest_body
 METHODS = ("get", "put", "post", "delete", "patch")
 JSON_MEDIA_TYPE = "application/json"
 HTML_MEDIA_TYPE = "text/html"
+IDEMPOTENCY_KEY = "idempotency-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ class Response:
 class Operation:
     """One operation of the contract, compiled.
 
-    `scopes` is None where no token is needed. `pool` names the threads that run the handler
+    `scopes` is None where no token is looked at; where `anonymous` is true a token may be left
+    out, and one that is sent must hold. `pool` names the threads that run the handler
     (`inline`: the event loop itself). `transaction` is `read`, `write`,
     `late-write` (SQLite's turn to write comes at the first change) or `none`.
     """
@@ -86,6 +88,7 @@ class Operation:
     method: str
     path: str
     scopes: tuple[str, ...] | None
+    anonymous: bool
     path_parameters: tuple[Parameter, ...]
     query: QueryParameters
     headers: Mapping[str, Parameter]
@@ -100,6 +103,11 @@ class Operation:
     def has_etag(self) -> bool:
         """Whether its success carries an entity tag."""
         return "ETag" in self.success.headers
+
+    @property
+    def takes_idempotency_key(self) -> bool:
+        """Whether a request may name itself, so that it can be sent again without harm."""
+        return IDEMPOTENCY_KEY in self.headers
 
     @property
     def is_page(self) -> bool:
@@ -143,13 +151,16 @@ def _compile(
         for status, node in declared["responses"].items()
     }
     success = min(status for status in responses if status < HTTPStatus.BAD_REQUEST)
+    stated = declared if "security" in declared else bundle
+    requirements: list[SchemaNode] = stated.get("security", [])
     default_transaction = "read" if method == "get" else "write"
     return Operation(
         id=declared["operationId"],
         tag=declared["tags"][0],
         method=method.upper(),
         path=path,
-        scopes=_scopes(declared, bundle),
+        scopes=_scopes(requirements),
+        anonymous=not all(requirements),
         path_parameters=tuple(placed[name] for name in names),
         query=QueryParameters({p.name: p for p in parameters if p.location == "query"}),
         headers={p.name.lower(): p for p in parameters if p.location == "header"},
@@ -167,9 +178,9 @@ def _with_schema(bundle: SchemaNode, node: SchemaNode) -> SchemaNode:
     return {**parameter, "schema": flatten(bundle, parameter["schema"])}
 
 
-def _scopes(declared: SchemaNode, bundle: SchemaNode) -> tuple[str, ...] | None:
-    requirements = declared.get("security", bundle.get("security", []))
-    return tuple(requirements[0]["bearer"]) if requirements else None
+def _scopes(requirements: Iterable[SchemaNode]) -> tuple[str, ...] | None:
+    """Return the scopes of the one requirement, beside which `{}` may stand: none at all."""
+    return next((tuple(each["bearer"]) for each in requirements if each), None)
 
 
 def _compile_body(bundle: SchemaNode, declared: SchemaNode, validators: Validators) -> Body | None:
@@ -212,8 +223,12 @@ def _compile_response(
 
 
 def _fixed_headers(bundle: SchemaNode, headers: Mapping[str, SchemaNode]) -> dict[str, str]:
-    """Return the headers whose schema leaves one value: those the engine sends as declared."""
-    schemas = {name: resolve(bundle, node["schema"]) for name, node in headers.items()}
+    """Return the headers that must be there with one value: those the engine sends as declared."""
+    schemas = {
+        name: resolve(bundle, node["schema"])
+        for name, node in headers.items()
+        if node.get("required")
+    }
     return {
         name: str(schema["enum"][0])
         for name, schema in schemas.items()

@@ -4,6 +4,7 @@ A cursor is the key of the last row, not an offset: rows that are inserted or de
 neither repeat nor hide a row that stayed, and the ten-thousandth page costs what the first does.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from urllib.parse import urlencode
@@ -32,12 +33,14 @@ class Cursors:
         Raises:
             InvalidParameters: it was made by nobody here, or for other filters.
         """
-        try:
-            position: object = self._serializer(operation_id, arguments).loads(cursor)
-        except itsdangerous.BadData:
+        serializer = self._serializer(operation_id, arguments)
+        position: object = None
+        with contextlib.suppress(itsdangerous.BadData):
+            position = serializer.loads(cursor)
+        # A signature has one spelling: one with unused bits set would be the same cursor again.
+        if position is None or serializer.dumps(position) != cursor:
             reason = "is not a cursor of this listing with these filters"
-            fault = ParameterViolation("query", "cursor", "cursor", reason)
-            raise InvalidParameters([fault]) from None
+            raise InvalidParameters([ParameterViolation("query", "cursor", "cursor", reason)])
         return position
 
     def _serializer(
@@ -49,7 +52,7 @@ class Cursors:
         # The filters are the salt: under other filters the signature is another one.
         return itsdangerous.URLSafeSerializer(
             self._key,
-            salt=f"cursor {operation_id} {filters!r}",
+            salt=f"position {operation_id} {filters!r}",
             signer_kwargs={"key_derivation": "hmac", "digest_method": _sha256},
         )
 

@@ -86,7 +86,7 @@ def read_fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """
     fields: dict[str, str] = {}
     for raw_name, raw_value in raw:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        name, value = raw_name.decode("latin-1").lower(), _text(raw_value)
         if name not in fields:
             fields[name] = value
         elif name in _SINGLE:
@@ -100,6 +100,11 @@ def request_id(scope: Scope, declared: Validator) -> str:
     """Return the client's `X-Request-ID` where it is as the contract declares, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            text: str = value.decode("latin-1")
+            text = _text(value)
             return text if declared.is_valid(text) else uuid.uuid4().hex
     return uuid.uuid4().hex
+
+
+def _text(raw_value: bytes) -> str:
+    """Read a field's value, without the white space that the server may have left around it."""
+    return raw_value.decode("latin-1").strip(" \t")

@@ -31,6 +31,10 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _SUBSCHEMAS = ("items", "not", "additionalProperties")
 _SUBSCHEMA_LISTS = ("allOf", "anyOf", "oneOf")
 _COMPONENTS = "#/components/schemas/"
+PROPERTY_NAMES = "x-property-names"
+"""The pattern that the names in a map match: OpenAPI 3.0 lacks JSON Schema's `propertyNames`."""
+LONGEST_NAME = 512
+"""Characters of a name in such a map, whatever its pattern says."""
 
 
 def resolve(bundle: SchemaNode, node: SchemaNode) -> SchemaNode:
@@ -108,10 +112,12 @@ class Validator:
 
     def _message(self, error: jsonschema_rs.ValidationError) -> str:
         keyword = error.kind.name
-        if keyword == "additionalProperties":
+        if keyword in ("additionalProperties", "propertyNames"):
             parent: Any = self._schema
             for part in error.schema_path[:-1]:
                 parent = parent[part]
+            if keyword == "propertyNames":
+                return f"has a member whose name does not match {parent['pattern']}"
             declared = ", ".join(parent.get("properties", {})) or "none"
             return f"has a member that is not declared; declared are: {declared}"
         wanted = getattr(error.kind, "value", None)
@@ -170,7 +176,6 @@ _MESSAGES: Mapping[str, str] = {
     "exclusiveMinimum": "must be greater than {}",
     "exclusiveMaximum": "must be less than {}",
     "multipleOf": "must be a multiple of {}",
-    "propertyNames": "has a member whose name does not fit",
 }
 
 
@@ -189,6 +194,9 @@ def _translate(
         for key, value in schema.items()
         if key not in _ANNOTATIONS and not key.startswith("x-")
     }
+    if PROPERTY_NAMES in schema:
+        pattern = schema[PROPERTY_NAMES]
+        result["propertyNames"] = {"pattern": pattern, "maxLength": LONGEST_NAME}
     for key in _SUBSCHEMAS:
         if isinstance(result.get(key), dict):
             result[key] = _translate(bundle, result[key], definitions)

@@ -2,6 +2,8 @@
 
 A serializer reads exactly the declared properties and no others, so that a column added to a
 table cannot leak. The object must have all of them: one that it lacks fails in the first test.
+Only a dict may lack what is not required, because it is sent back as it was received.
+Only `allowed_actions` is nobody's attribute: it follows from the state, as `x-transitions` says.
 """
 
 import operator
@@ -12,9 +14,14 @@ import orjson
 
 from api.contract.errors import ContractViolation
 from api.contract.schemas import SchemaNode, flatten
+from api.contract.transitions import TRANSITIONS, lifecycle_of, require_actions
 
 Convert: TypeAlias = Callable[[Any], object]
 Serializer: TypeAlias = Callable[[object], bytes]
+
+_ATTRIBUTE = "x-engine-attribute"
+"""The attribute that a property is read from, where it cannot have the property's name."""
+_ALLOWED_ACTIONS = "allowed_actions"
 
 # What is not converted here is not to be written by accident, field for field.
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -61,21 +68,38 @@ def _compile_object(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Conv
     properties: Mapping[str, SchemaNode] = schema.get("properties", {})
     if not properties:
         return _compile_map(bundle, schema.get("additionalProperties"), seen)
-    names = tuple(properties)
-    by_attribute, by_key = _getter(operator.attrgetter, names), _getter(operator.itemgetter, names)
+    flat = {name: flatten(bundle, declared) for name, declared in properties.items()}
     nested = [
         (name, inner)
         for name, declared in properties.items()
         if (inner := _compile(bundle, declared, seen)) is not None
     ]
+    keys = {name: name for name in properties}
+    attributes = {name: str(flat[name].get(_ATTRIBUTE, name)) for name in properties}
+    state = next((name for name in properties if TRANSITIONS in flat[name]), None)
+    if state is not None and _ALLOWED_ACTIONS in properties:
+        names_of_actions = flatten(bundle, flat[_ALLOWED_ACTIONS]["items"])
+        lifecycle = lifecycle_of(flat[state])
+        require_actions(lifecycle, names_of_actions["enum"])
+        nested.append((_ALLOWED_ACTIONS, lifecycle.allowed))
+        keys[_ALLOWED_ACTIONS], attributes[_ALLOWED_ACTIONS] = state, attributes[state]
+    names = tuple(properties)
+    by_key = _getter(operator.itemgetter, tuple(keys.values()))
+    by_attribute = _getter(operator.attrgetter, tuple(attributes.values()))
+    may_lack = frozenset(properties) - frozenset(schema.get("required", ()))
 
     def convert(value: object) -> dict[str, object] | None:
         if value is None:
             return None
-        get = by_key if type(value) is dict else by_attribute
-        row = dict(zip(names, get(value), strict=True))
+        if type(value) is dict and not may_lack <= value.keys():
+            sent = (name for name in names if keys[name] in value or name not in may_lack)
+            row = {name: value[keys[name]] for name in sent}
+        else:
+            get = by_key if type(value) is dict else by_attribute
+            row = dict(zip(names, get(value), strict=True))
         for name, inner in nested:
-            row[name] = inner(row[name])
+            if name in row:
+                row[name] = inner(row[name])
         return row
 
     return convert

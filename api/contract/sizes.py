@@ -4,7 +4,7 @@ White space aside, no text longer than that can be valid, so that it need not be
 refused. Parsing holds the interpreter, and with it every other request, for as long as it takes.
 """
 
-from api.contract.schemas import SchemaNode, flatten
+from api.contract.schemas import LONGEST_NAME, PROPERTY_NAMES, SchemaNode, flatten
 
 _LONGEST_SCALAR = 512
 """Characters of a number, a boolean or null, with digits to spare."""
@@ -36,6 +36,8 @@ def largest_body(bundle: SchemaNode, schema: SchemaNode) -> int | None:
 
 
 def _largest_object(bundle: SchemaNode, schema: SchemaNode) -> int | None:
+    if PROPERTY_NAMES in schema:
+        return _largest_map(bundle, schema)
     if schema.get("additionalProperties") is not False:
         return None
     total = 2
@@ -45,6 +47,15 @@ def _largest_object(bundle: SchemaNode, schema: SchemaNode) -> int | None:
             return None
         total += _ESCAPED * len(name) + len('"":,') + value
     return total
+
+
+def _largest_map(bundle: SchemaNode, schema: SchemaNode) -> int | None:
+    """Add up a map, the names of which the validator bounds because their pattern is given."""
+    values, count = schema.get("additionalProperties"), schema.get("maxProperties")
+    value = largest_body(bundle, values) if isinstance(values, dict) else None
+    if value is None or count is None:
+        return None
+    return (_ESCAPED * LONGEST_NAME + len('"":,') + value) * int(count) + 2
 
 
 def is_too_large(text: bytes, largest: int | None) -> bool:

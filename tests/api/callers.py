@@ -71,10 +71,10 @@ def _administrator(service: Service) -> tuple[User, Headers]:
     return make_account(service), bearer(token_for(service, administrator))
 
 
-USER, OTHER_USER, ADMINISTRATOR = "user", "other user", "administrator"
+NOBODY, USER, OTHER_USER, ADMINISTRATOR = "no token", "user", "other user", "administrator"
 
 REFUSED: Mapping[str, Caller] = {
-    "no token": _nobody,
+    NOBODY: _nobody,
     "malformed token": _forged(lambda forger: forger.signed().replace(".", "", 1)),
     "expired token": _forged(_expired),
     "token of another key": _forged(Forger.signed_by_stranger),

@@ -4,6 +4,7 @@ The document is read here by itself, not through the engine, so that what the en
 `security` is held against what the document says.
 """
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,46 +15,60 @@ from api.contract.document import load_document
 from api.contract.schemas import SchemaNode, resolve
 
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
-_OWNED = "{user_id}"
+_OWNED = ("{user_id}", "{order_id}")
+_MADE = (*_OWNED, "{product_id}", "{entry_id}")
 
 
 @dataclass(frozen=True)
 class Operation:
     """One operation: what it needs, and a request that it should take.
 
-    `scopes` is None where no token is needed. An operation `is_owned` when its path names an
-    account, which then is the resource that belongs to somebody.
+    `scopes` is None where no token is needed; where it `is_open` a token may be left out. `members`
+    are those that its body may have. An
+    operation `is_owned` when its path names an account or an order: what belongs to somebody.
     """
 
     id: str
+    tag: str
     method: str
     path: str
     scopes: frozenset[str] | None
+    is_open: bool
     success: int
+    takes_key: bool
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, object] | None = None
+    members: frozenset[str] = frozenset()
 
     @property
     def is_owned(self) -> bool:
-        """Whether the path names an account."""
-        return _OWNED in self.path
+        """Whether the path names an account or an order."""
+        return any(name in self.path for name in _OWNED)
+
+    def url(self, places: Mapping[str, object]) -> str:
+        """The path with what it names, of which `places` may hold more."""
+        return self.path.format(**places)
 
     def call(
         self,
         client: httpx.Client,
         headers: Mapping[str, str],
         *,
-        user_id: int,
+        places: Mapping[str, object],
         members: Mapping[str, object],
     ) -> httpx.Response:
-        """Send the example; `members` stand for those of the body that have to be other ones."""
+        """Send the example; `members` stand for those of the body that have to be other ones.
+
+        A key for repetitions is new each time.
+        """
         body = self.body and {name: members.get(name, value) for name, value in self.body.items()}
+        key = {"Idempotency-Key": uuid.uuid4().hex} if self.takes_key else {}
         return client.request(
             self.method,
-            self.path.replace(_OWNED, str(user_id)),
+            self.url(places),
             params=self.query,
             json=body,
-            headers=headers,
+            headers={**key, **headers},
         )
 
 
@@ -74,28 +89,30 @@ def _operation(bundle: SchemaNode, path: str, method: str, item: SchemaNode) -> 
     parameters = [resolve(bundle, node) for node in nodes]
     for parameter in parameters:
         place = f"{{{parameter['name']}}}"
-        if parameter["in"] == "path" and place != _OWNED:
+        if parameter["in"] == "path" and place not in _MADE:
             path = path.replace(place, str(parameter["example"]))
-    security = declared.get("security", bundle["security"])
+    security, body = declared.get("security", bundle["security"]), _body(bundle, declared)
     return Operation(
         id=declared["operationId"],
+        tag=declared["tags"][0],
         method=method.upper(),
         path=path,
         scopes=frozenset(security[0]["bearer"]) if security else None,
+        is_open={} in security,
+        takes_key=any(each["name"] == "Idempotency-Key" for each in parameters),
         success=min(int(status) for status in declared["responses"] if int(status) < 400),
         query={
             parameter["name"]: str(parameter["example"])
             for parameter in parameters
             if parameter["in"] == "query" and parameter["required"]
         },
-        body=_example(bundle, declared),
+        body=body.get("example"),
+        members=frozenset(body.get("properties", ())),
     )
 
 
-def _example(bundle: SchemaNode, declared: SchemaNode) -> Mapping[str, object] | None:
+def _body(bundle: SchemaNode, declared: SchemaNode) -> SchemaNode:
     if "requestBody" not in declared:
-        return None
+        return {}
     body = resolve(bundle, declared["requestBody"])
-    schema = resolve(bundle, body["content"]["application/json"]["schema"])
-    example: Mapping[str, object] = schema["example"]
-    return example
+    return resolve(bundle, body["content"]["application/json"]["schema"])

@@ -15,6 +15,7 @@ from models.user import User
 from tests.api.accounts import fresh_address, make_account, token_for
 from tests.api.calling import Operation, operations
 from tests.api.forging import Forger, ed25519
+from tests.api.things import things_for
 from tests.api.uploads import upload
 from tests.databases import make_database_url
 from tests.seen import declared_pairs
@@ -26,6 +27,7 @@ DECLARED = declared_pairs()
 OPERATIONS = {operation.id: operation for operation in operations()}
 BODY_TIMEOUT = 0.5
 MAX_BODY = 2048
+KEY = "\n        Idempotency-Key: a-key"
 LIMITS = {
     declared["operationId"]: declared["x-rate-limit"][0]
     for item in load_document(Path("openapi")).bundle["paths"].values()
@@ -59,7 +61,8 @@ def admin(strict: Service) -> User:
 def send(service: Service, operation: Operation, user: User, **headers: str) -> httpx.Response:
     known = {"Authorization": f"Bearer {token_for(service, user)}", **fresh_address()}
     with httpx.Client(base_url=service.url) as client:
-        return operation.call(client, {**known, **headers}, user_id=user.id, members={})
+        places = things_for(service, operation, user).places
+        return operation.call(client, {**known, **headers}, places=places, members={})
 
 
 @every(406)
@@ -112,9 +115,10 @@ def test_a_limit_that_is_used_up_refuses(strict: Service, operation: Operation) 
     known = {"Authorization": f"Bearer {token_for(strict, user)}", **fresh_address()}
     # Requests that are refused for something else are counted too, and cost the least.
     known |= {"Accept": "application/x-nothing", "If-Match": '"99"'}
+    places = things_for(strict, operation, user).places
     with httpx.Client(base_url=strict.url) as client:
         statuses = [
-            operation.call(client, known, user_id=user.id, members={}).status_code
+            operation.call(client, known, places=places, members={}).status_code
             for _ in range(limit + 1)
         ]
     assert set(statuses[:-1]) <= {406, 412}
@@ -122,11 +126,11 @@ def test_a_limit_that_is_used_up_refuses(strict: Service, operation: Operation) 
 
 
 def head_of(service: Service, operation: Operation, user: User, length: int) -> str:
-    path = operation.path.replace("{user_id}", str(user.id))
+    path = operation.url(things_for(service, operation, user).places)
     return f"""
         {operation.method} {path} HTTP/1.1
         Authorization: Bearer {token_for(service, user)}
         X-Forwarded-For: {fresh_address()["X-Forwarded-For"]}
         Content-Type: application/json
-        Content-Length: {length}
+        Content-Length: {length}{KEY if operation.takes_key else ""}
     """

@@ -108,6 +108,11 @@ def test_a_file_has_its_media_type() -> None:
     assert assets.get("favicon-32x32.png").media_type == "image/png"
 
 
+def test_m27_a_drawing_is_served_beside_the_files() -> None:
+    drawing = get_docs_asset(Assets({"order-states.svg": b"<svg/>"}), "order-states.svg")
+    assert (drawing.media_type, drawing.body) == ("image/svg+xml", b"<svg/>")
+
+
 @pytest.mark.parametrize("name", ["missing.css", "../documents.py", "get_docs.html", ""])
 def test_only_files_that_the_pages_load_are_there(name: str) -> None:
     with pytest.raises(NotFound):

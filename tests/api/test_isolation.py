@@ -9,6 +9,7 @@ from typing import TypeAlias
 import httpx
 import pytest
 
+from models.product import Product
 from tests.api.accounts import (
     bearer,
     fresh_address,
@@ -17,27 +18,35 @@ from tests.api.accounts import (
     read_account,
     token_for,
 )
+from tests.models.people import Person
+from tests.models.shop import make_order, make_product
 from tests.service import PASSWORD, Service
 
 pytestmark = [pytest.mark.mission("M3"), pytest.mark.mission("M25")]
 
 PEOPLE = 20
-REQUESTS = 300
+REQUESTS = 500
 THREADS = 16
 
 
 class Somebody:
     """One of many who use the service at once. Each method asks, and knows what has to come."""
 
-    def __init__(self, service: Service, client: httpx.Client) -> None:
+    def __init__(self, service: Service, client: httpx.Client, product: Product) -> None:
         self.user = make_account(service)
         self._client = client
         self._token = bearer(token_for(service, self.user))
+        lines = [(product, 1)]
+        self._lines = [{"product_id": product.id, "quantity": 1}]
+        database = service.app.database
+        self._order = make_order(database, buyer=Person(self.user.id), lines=lines).id
+        self._foreign_order = make_order(database, lines=lines).id
 
-    def _ask(self, method: str, path: str, body: object = None) -> httpx.Response:
+    def _ask(self, method: str, path: str, body: object = None, key: str = "") -> httpx.Response:
         """Send a request with an id of its own, which has to come back."""
         request_id = uuid.uuid4().hex
         headers = {**self._token, **fresh_address(), "X-Request-ID": request_id}
+        headers |= {"Idempotency-Key": key} if key else {}
         answer = self._client.request(method, path, json=body, headers=headers)
         assert answer.headers["x-request-id"] == request_id
         if answer.status_code >= 400:
@@ -84,6 +93,42 @@ class Somebody:
         made = self._ask("POST", "/v1/users", body).json()
         assert (made["name"], made["email"]) == (body["name"], body["email"])
 
+    def orders_something(self) -> None:
+        note = f"{self.user.id} {uuid.uuid4()}"
+        body = {"lines": self._lines, "note": note}
+        made = self._ask("POST", "/v1/orders", body, key=uuid.uuid4().hex).json()
+        assert (made["user_id"], made["note"]) == (self.user.id, note)
+
+    def orders_something_again(self) -> None:
+        """Everybody has the same key, and an order of their own under it."""
+        answer = self._ask("POST", "/v1/orders", {"lines": self._lines}, key="the-same")
+        # The first time another thread may be about it.
+        if answer.status_code != 409:
+            assert answer.json()["user_id"] == self.user.id
+
+    def reads_their_order(self) -> None:
+        found = self._ask("GET", f"/v1/orders/{self._order}").json()
+        assert (found["id"], found["user_id"]) == (str(self._order), self.user.id)
+
+    def lists_their_orders(self) -> None:
+        found = self._ask("GET", "/v1/orders?limit=100").json()["items"]
+        assert {order["user_id"] for order in found} == {self.user.id}
+
+    def changes_their_order(self) -> None:
+        note = f"{self.user.id} {uuid.uuid4()}"
+        changed = self._ask("PATCH", f"/v1/orders/{self._order}", {"note": note}).json()
+        assert (changed["user_id"], changed["note"]) == (self.user.id, note)
+
+    def is_told_of_no_other_order(self) -> None:
+        path = f"/v1/orders/{self._foreign_order}"
+        answers = [
+            self._ask("GET", path),
+            self._ask("GET", f"{path}/events"),
+            self._ask("PATCH", path, {"note": "mine"}),
+            self._ask("POST", f"{path}/cancel", key=uuid.uuid4().hex),
+        ]
+        assert {answer.status_code for answer in answers} == {404}
+
 
 Deed: TypeAlias = Callable[[Somebody], None]
 DEEDS: tuple[Deed, ...] = (
@@ -95,6 +140,12 @@ DEEDS: tuple[Deed, ...] = (
     Somebody.sends_a_body_that_does_not_fit,
     Somebody.divides,
     Somebody.registers_another,
+    Somebody.orders_something,
+    Somebody.orders_something_again,
+    Somebody.reads_their_order,
+    Somebody.lists_their_orders,
+    Somebody.changes_their_order,
+    Somebody.is_told_of_no_other_order,
 )
 
 
@@ -102,7 +153,8 @@ def test_many_people_at_once_see_only_what_is_theirs(
     service: Service, client: httpx.Client
 ) -> None:
     chance = random.Random(25)  # noqa: S311 - the same requests each time, not a secret.
-    people = [Somebody(service, client) for _ in range(PEOPLE)]
+    product = make_product(service.app.database, stock=REQUESTS)
+    people = [Somebody(service, client, product) for _ in range(PEOPLE)]
     works = [(chance.choice(DEEDS), chance.choice(people)) for _ in range(REQUESTS)]
     # Signing in is dear, so it has a smaller part.
     works += [(Somebody.signs_in, person) for person in people]
@@ -121,7 +173,7 @@ def test_a_request_that_fails_leaves_nothing_for_the_next_on_its_thread(
 ) -> None:
     """One connection, and in the service mostly one thread: what a failure left would be met."""
     administrator = bearer(token_for(service, make_account(service, role="admin")))
-    person = Somebody(service, client)
+    person = Somebody(service, client, make_product(service.app.database))
     for _ in range(20):
         assert client.get("/v1/users", headers=administrator).status_code == 200
         person.is_refused_a_change()
@@ -129,6 +181,7 @@ def test_a_request_that_fails_leaves_nothing_for_the_next_on_its_thread(
         person.sends_a_body_that_does_not_fit()
         assert client.get("/v1/users").status_code == 401
         person.is_told_of_nobody_else()
+        person.is_told_of_no_other_order()
         person.reads_their_profile()
 
 

@@ -39,6 +39,9 @@ def left(answer: httpx.Response) -> int:
         (DIVIDE, {"address": (600, 60)}),
         ("/v1/profile", {"caller": (600, 60)}),
         ("/v1/users/1", {"caller": (600, 60)}),
+        ("/v1/products", {"address": (600, 60)}),
+        ("/v1/products/987654321", {"address": (600, 60)}),
+        ("/v1/orders", {"caller": (600, 60)}),
     ],
 )
 def test_a_limited_operation_says_what_its_limit_is(
@@ -64,7 +67,8 @@ def test_several_limits_are_one_list(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/health", "/health/ready", "/docs", "/openapi.json", "/problems"]
+    "path",
+    ["/health", "/health/ready", "/docs", "/openapi.json", "/problems", "/v1/currencies"],
 )
 def test_what_is_not_limited_says_nothing(client: httpx.Client, path: str) -> None:
     answer = client.get(path)

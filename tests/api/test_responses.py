@@ -40,6 +40,7 @@ def caller(service: Service) -> Mapping[str, str]:
         ("/docs/swagger-ui.css", "text/css", REVALIDATE, True),
         ("/docs/docs.js", "text/javascript", REVALIDATE, True),
         ("/docs/favicon-32x32.png", "image/png", REVALIDATE, True),
+        ("/docs/order-states.svg", "image/svg+xml", REVALIDATE, True),
         ("/openapi.json", "application/json", REVALIDATE, True),
         ("/openapi.yaml", "application/yaml", REVALIDATE, True),
     ],

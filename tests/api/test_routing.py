@@ -7,12 +7,14 @@ import pytest
 
 from tests.api.accounts import bearer, make_account, token_for
 from tests.api.answers import comparable, problem
+from tests.api.calling import Operation, operations
 from tests.api.resources import ALLOW, DECLARED, METHODS, get_raw
+from tests.api.things import things_for
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M4")
 
-READABLE = sorted(path for path, methods in DECLARED.items() if "GET" in methods)
+READING = [operation for operation in operations() if operation.method == "GET"]
 # None of these can be the id of an account.
 NO_IDS = (
     *("CANARY", "0", "-1", "-0", "+1", "01", "1.0", "1e3", "1_000", "0x1", "true", "null", "*"),
@@ -54,15 +56,14 @@ def test_options_is_answered_without_a_body_and_without_a_token(
         assert "content-length" not in answer.headers
 
 
-@pytest.mark.parametrize("path", READABLE)
+@pytest.mark.parametrize("operation", READING, ids=lambda operation: operation.id)
 def test_head_is_get_without_the_body(
-    service: Service, client: httpx.Client, admin: dict[str, str], path: str
+    service: Service, client: httpx.Client, admin: dict[str, str], operation: Operation
 ) -> None:
-    path = path.replace("/42", f"/{make_account(service).id}") + (
-        "?a=1&b=2" if path.endswith("divide") else ""
-    )
-    got, head = client.get(path, headers=admin), client.head(path, headers=admin)
-    assert got.status_code in (200, 303)
+    url = operation.url(things_for(service, operation, make_account(service)).places)
+    got = client.get(url, params=operation.query, headers=admin)
+    head = client.head(url, params=operation.query, headers=admin)
+    assert got.status_code == operation.success
     assert head.content == b""
     assert head.status_code == got.status_code
     assert comparable(head).headers == comparable(got).headers
@@ -77,14 +78,15 @@ def test_head_of_a_problem_is_the_problem_without_its_body(client: httpx.Client,
     assert without(head.headers, *changing) == without(got.headers, *changing)
 
 
-@pytest.mark.parametrize("path", [path for path in READABLE if path != "/"])
+@pytest.mark.parametrize(
+    "operation", [each for each in READING if each.path != "/"], ids=lambda operation: operation.id
+)
 def test_one_trailing_slash_is_the_same_resource(
-    service: Service, client: httpx.Client, admin: dict[str, str], path: str
+    service: Service, client: httpx.Client, admin: dict[str, str], operation: Operation
 ) -> None:
-    path = path.replace("/42", f"/{make_account(service).id}")
-    query = "?a=1&b=2" if path.endswith("divide") else ""
-    without_slash = client.get(path + query, headers=admin)
-    with_slash = client.get(f"{path}/{query}", headers=admin)
+    url = operation.url(things_for(service, operation, make_account(service)).places)
+    without_slash = client.get(url, params=operation.query, headers=admin)
+    with_slash = client.get(f"{url}/", params=operation.query, headers=admin)
     assert without_slash.status_code == 200
     assert comparable(with_slash) == comparable(without_slash)
 

@@ -39,7 +39,9 @@ def test_a_sign_in_gives_a_bearer_token_for_an_hour(service: Service, client: ht
     assert set(given) == {"access_token", "token_type", "expires_in", "scope"}
     assert given["token_type"] == "bearer"
     assert given["expires_in"] == 3600
-    assert given["scope"] == "profile:read profile:write users:read users:write"
+    assert given["scope"] == (
+        "profile:read profile:write users:read users:write products:read orders:read orders:write"
+    )
     profile = client.get("/v1/profile", headers=bearer(given["access_token"]))
     assert profile.json()["id"] == user.id
 

@@ -153,6 +153,47 @@ def test_swagger_ui_lists_every_operation(visit: Visit, tmp_path: Path) -> None:
     visit.picture("docs", tmp_path)
 
 
+@pytest.mark.mission("M16", "M27")
+def test_swagger_ui_shows_the_states_of_an_order(visit: Visit, tmp_path: Path) -> None:
+    visit.open("/docs")
+    picture = visit.page.locator("#operations-tag-orders img")
+    expect(picture).to_be_visible()
+    visit.page.wait_for_function(
+        "document.querySelector('#operations-tag-orders img').naturalWidth > 500"
+    )
+    picture.scroll_into_view_if_needed()
+    visit.picture("order-states", tmp_path, whole=False)
+
+
+@pytest.mark.mission("M27")
+def test_swagger_ui_fills_in_what_is_required_and_defaults_only(visit: Visit) -> None:
+    visit.open("/docs")
+    key = "Idempotency-Key"
+    wanted = {
+        "divide-divide": {"a": "10", "b": "2", "X-Request-ID": ""},
+        "users-list_users": {"role": "", "cursor": "", "limit": "25"},
+        "orders-list_orders": {"user_id": "", "sort": "-created_at"},
+    }
+    for operation, values in wanted.items():
+        assert entered(visit, operation).items() >= values.items()
+    # A key for each operation, so that one does not stand in the way of the other.
+    keys = {entered(visit, f"orders-{name}")[key] for name in ("create_order", "pay_order")}
+    assert [len(each) for each in keys] == [32, 32]
+
+
+def entered(visit: Visit, operation: str) -> dict[str, str]:
+    """What the fields of an operation hold when it is opened."""
+    block = visit.page.locator(f"#operations-{operation}")
+    block.locator(".opblock-summary-control").click()
+    fields = block.locator("tr[data-param-name]")
+    expect(fields.first).to_be_visible()
+    values: dict[str, str] = fields.evaluate_all(
+        "rows => Object.fromEntries(rows.map((row) =>"
+        " [row.dataset.paramName, row.querySelector('input, select').value]))"
+    )
+    return values
+
+
 @pytest.mark.mission("M12", "M27")
 def test_swagger_ui_reads_the_profile_with_a_token(visit: Visit, tmp_path: Path) -> None:
     visit.open("/docs")

@@ -11,6 +11,7 @@ from tests.live import LiveServer
 
 HERE = Path(__file__).parent
 TOUR = HERE / "tour.py"
+SCRIPTS = (TOUR, HERE / "answers.py", HERE / "shopping.py")
 
 
 @pytest.mark.mission("M27")
@@ -24,6 +25,10 @@ def test_a_generated_python_client_passes_strict_mypy_and_takes_the_tour(
     options = ("--meta", "none", "--config", HERE / "openapi-python-client.yaml")
     run((generator, "generate", *files, *options, "--fail-on-warning"), cwd=tmp_path)
     checks = ("--strict", "--disallow-any-unimported", "--config-file=", "--cache-dir=cache")
-    run((sys.executable, "-m", "mypy", *checks, client, TOUR), cwd=tmp_path, MYPYPATH=".")
+    run(
+        (sys.executable, "-m", "mypy", *checks, client, *SCRIPTS),
+        cwd=tmp_path,
+        MYPYPATH=".",
+    )
     printed = run((sys.executable, TOUR, server.url), cwd=tmp_path, PYTHONPATH=".", **ADMIN)
     assert printed == "The tour is done.\n"

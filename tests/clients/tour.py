@@ -9,8 +9,9 @@ environment. It ends with an error at the first answer that is not as the contra
 
 import os
 import sys
-from typing import TypeVar
 
+import shopping
+from answers import expect
 from concord_client import AuthenticatedClient, Client
 from concord_client.api.auth import create_token
 from concord_client.api.divide import divide
@@ -27,15 +28,8 @@ from concord_client.models.user_create import UserCreate
 from concord_client.models.user_page import UserPage
 from concord_client.types import UNSET, Unset
 
-Answer = TypeVar("Answer")
 EMAIL = "python@concord.example"
 PASSWORD = "seven green bicycles sing"
-
-
-def expect(kind: type[Answer], answer: object) -> Answer:
-    """The answer, as what the contract says that it is."""
-    assert isinstance(answer, kind), answer
-    return answer
 
 
 def sign_in(url: str, email: str, password: str) -> AuthenticatedClient:
@@ -114,6 +108,7 @@ def main() -> None:
     assert user.id in ids
     assert len(ids) == len(set(ids)) > 100
     see_problems(anyone, me)
+    shopping.take_tour(anyone, me, admin)
     leave(me, user.id)
     sys.stdout.write("The tour is done.\n")
 

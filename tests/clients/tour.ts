@@ -4,10 +4,12 @@
 // an error at the first answer that is not as the contract promises.
 
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import createClient, { type Client } from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
 type Schemas = components["schemas"];
+type OrderQuery = NonNullable<paths["/v1/orders"]["get"]["parameters"]["query"]>;
 type UserQuery = NonNullable<paths["/v1/users"]["get"]["parameters"]["query"]>;
 type Api = Client<paths>;
 
@@ -64,6 +66,108 @@ async function idsOfAllPages(admin: Api): Promise<number[]> {
   return ids;
 }
 
+// A key for one intention.
+const newKey = () => ({ "Idempotency-Key": randomUUID() });
+
+async function sellKites(admin: Api): Promise<Schemas["Product"]> {
+  const body: Schemas["ProductCreate"] = {
+    sku: "KITE-BLUE",
+    name: "Blue kite",
+    price: { amount: 1999, currency: "EUR" },
+  };
+  const { data: product } = await admin.POST("/v1/products", { body });
+  assert(product);
+  const { data: entry } = await admin.POST("/v1/products/{product_id}/stock-adjustments", {
+    params: { path: { product_id: product.id }, header: newKey() },
+    body: { quantity: 5, reason: "First delivery" },
+  });
+  assert.equal(entry?.on_hand, 5);
+  const { error: taken } = await admin.POST("/v1/products", { body });
+  assert.equal(taken?.code, "sku-taken");
+  return product;
+}
+
+async function browse(product: Schemas["Product"]): Promise<void> {
+  const query = { q: "blu kit", in_stock: true };
+  const { data: page } = await anyone.GET("/v1/products", { params: { query } });
+  assert.deepEqual(page?.items.map((item) => [item.id, item.stock.available]), [[product.id, 5]]);
+  const { data: listed } = await anyone.GET("/v1/currencies");
+  const digits = new Map(listed?.items.map((currency) => [currency.code, currency.minor_units]));
+  assert.deepEqual([digits.get("EUR"), digits.get("JPY"), digits.get("KWD")], [2, 0, 3]);
+}
+
+async function buy(me: Api, product: Schemas["Product"]): Promise<Schemas["Order"]> {
+  const body: Schemas["OrderCreate"] = {
+    lines: [{ product_id: product.id, quantity: 4 }],
+    metadata: { season: "spring" },
+  };
+  const header = newKey();
+  const { data: order } = await me.POST("/v1/orders", { params: { header }, body });
+  assert(order);
+  assert.deepEqual([order.status, order.total], ["pending", { amount: 7996, currency: "EUR" }]);
+  assert(order.shipping_address === null && order.expires_at !== null);
+  const { data: same, response } = await me.POST("/v1/orders", { params: { header }, body });
+  assert.deepEqual(same, order);
+  assert.equal(response.headers.get("Idempotent-Replayed"), "true");
+  const { error: short } = await me.POST("/v1/orders", { params: { header: newKey() }, body });
+  assert.equal(short?.code, "out-of-stock");
+  const line = { pointer: "/lines/0", product_id: product.id, wanted: 4, available: 1 };
+  assert.deepEqual(short.shortages, [line]);
+  const home = { name: "Ada Lovelace", line1: "12 St James's Square", city: "London", country: "GB" };
+  const { data: told } = await me.PATCH("/v1/orders/{order_id}", {
+    params: { path: { order_id: order.id } },
+    body: { shipping_address: home },
+  });
+  assert.deepEqual([told?.shipping_address, told?.metadata["season"]], [home, "spring"]);
+  return order;
+}
+
+async function fulfil(admin: Api, order: Schemas["Order"]): Promise<void> {
+  const params = () => ({ path: { order_id: order.id }, header: newKey() });
+  const product_id = order.lines[0]?.product_id ?? 0;
+  const parcel = { carrier: "Royal Mail", tracking_number: "RM1" };
+  const { error: early } = await admin.POST("/v1/orders/{order_id}/ship", { params: params(), body: parcel });
+  assert.deepEqual([early?.code, early?.state], ["illegal-transition", "pending"]);
+  assert.deepEqual(early?.allowed_actions, order.allowed_actions);
+  const payment: Schemas["PaymentCreate"] = { amount: order.total, method: "card", reference: "ch_3P9uQ2" };
+  const { data: paid } = await admin.POST("/v1/orders/{order_id}/pay", { params: params(), body: payment });
+  assert.deepEqual([paid?.status, paid?.paid, paid?.expires_at], ["paid", order.total, null]);
+  const part: Schemas["ShipmentCreate"] = { ...parcel, lines: [{ product_id, quantity: 1 }] };
+  const { data: first } = await admin.POST("/v1/orders/{order_id}/ship", { params: params(), body: part });
+  const { data: rest } = await admin.POST("/v1/orders/{order_id}/ship", { params: params(), body: parcel });
+  assert.deepEqual([first?.status, rest?.status], ["partially_shipped", "shipped"]);
+  const refund: Schemas["RefundCreate"] = { reason: "Too windy.", restock: [{ product_id, quantity: 3 }] };
+  const { data: refunded } = await admin.POST("/v1/orders/{order_id}/refund", { params: params(), body: refund });
+  assert.deepEqual([refunded?.status, refunded?.refunded], ["refunded", order.total]);
+}
+
+async function lookBack(me: Api, order: Schemas["Order"]): Promise<void> {
+  const { data: events } = await me.GET("/v1/orders/{order_id}/events", {
+    params: { path: { order_id: order.id } },
+  });
+  const actions = events?.items.map((event) => event.action);
+  assert.deepEqual(actions, ["create", "update", "pay", "ship", "ship", "refund"]);
+  assert.deepEqual(events?.items[2]?.amount, { amount: 7996, currency: "EUR" });
+  const product_id = order.lines[0]?.product_id ?? 0;
+  const { data: kite } = await me.GET("/v1/products/{product_id}", { params: { path: { product_id } } });
+  assert.equal(kite?.stock.on_hand, 4);
+}
+
+async function ordersOfAllPages(admin: Api): Promise<Schemas["Order"][]> {
+  const orders: Schemas["Order"][] = [];
+  const status: Schemas["OrderStatus"][] = ["refunded", "delivered", "cancelled"];
+  let cursor: string | null = null;
+  do {
+    const query: OrderQuery = { status, sort: "-total", limit: 10, ...(cursor !== null && { cursor }) };
+    const { data }: { data?: Schemas["OrderPage"] } = await admin.GET("/v1/orders", { params: { query } });
+    assert(data);
+    assert(data.items.every((order) => status.includes(order.status)));
+    orders.push(...data.items);
+    cursor = data.next_cursor;
+  } while (cursor !== null);
+  return orders;
+}
+
 async function seeProblems(me: Api): Promise<void> {
   const body = { name: "", email: "nobody", password: "short" };
   const { error: invalid } = await anyone.POST("/v1/users", { body });
@@ -95,5 +199,15 @@ const ids = await idsOfAllPages(admin);
 assert(ids.includes(user.id));
 assert(ids.length > 100 && ids.length === new Set(ids).size);
 await seeProblems(me);
+const kite = await sellKites(admin);
+await browse(kite);
+const order = await buy(me, kite);
+await fulfil(admin, order);
+await lookBack(me, order);
+const orders = await ordersOfAllPages(admin);
+const totals = orders.map((each) => each.total.amount);
+assert.deepEqual(totals, [...totals].sort((one, other) => other - one));
+const orderIds = new Set(orders.map((each) => each.id));
+assert(orderIds.has(order.id) && orders.length > 10 && orders.length === orderIds.size);
 await leave(me, user.id);
 console.log("The tour is done.");

@@ -62,9 +62,10 @@ def components_are_of_known_kinds(bundle: SchemaNode) -> Iterator[Finding]:
 
 
 def properties_are_snake_case(bundle: SchemaNode) -> Iterator[Finding]:
+    """One digit may end a name, as in `line1`, the first line of an address."""
     for place, schema in schemas(bundle):
         for name in schema.get("properties", {}):
-            if not re.fullmatch("[a-z]+(_[a-z]+)*", name):
+            if not re.fullmatch("[a-z]+(_[a-z]+)*[0-9]?", name):
                 yield Finding(place, f"has the property {name}")
 
 

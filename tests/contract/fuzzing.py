@@ -17,9 +17,6 @@ from tests.live import LiveServer
 
 PROJECT = Path(__file__).parents[2]
 CONFIGURATION = PROJECT / "schemathesis.toml"
-WALKS = 3
-"""Walks along links for each example that an operation gets."""
-
 Caller = Literal["anonymous", "user", "administrator"]
 
 
@@ -28,13 +25,16 @@ class Task:
     """What schemathesis is to do: act for somebody, in these phases, on what the filters leave.
 
     `token_seconds` is how long it keeps a token. It signs in again when a request is refused, but
-    not on its walks along links, where 0 gives each request a token of its own.
+    not on its walks along links, where 0 gives each request a token of its own. The walks are
+    short, and go also along links that schemathesis guesses; `far` ones go on until they have been
+    along most of those that the contract declares, and along no others.
     """
 
     caller: Caller
     phases: tuple[str, ...] = ("examples", "coverage", "fuzzing", "stateful")
     filters: tuple[str, ...] = ()
     token_seconds: int = 1
+    far: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Outcome:
     """What schemathesis did.
 
     `operations` is how many were tested of those that were to be. `answers` counts by operation
-    (method and path) and status, `checks` by name, `links` by source and target, and `peers` the
-    requests for somebody's resource that were sent again as somebody else.
+    (method and path) and status, `checks` by name, `links` by source and target, and `peers` by
+    operation the requests for somebody's resource that were sent again as somebody else.
     """
 
     exit_code: int
@@ -64,14 +64,14 @@ class Outcome:
     checks: Counter[str]
     answers: Counter[tuple[str, int]]
     links: Counter[str]
-    peers: int
+    peers: Counter[str]
 
     def __str__(self) -> str:
         """Everything that can be counted, for whoever reads the output of the tests."""
         return (
             f"{self.cases} cases, {self.operations[0]} operations, {self.checks.total()} checks of "
             f"{len(self.checks)} kinds, {self.links.total()} steps along {len(self.links)} links, "
-            f"{self.peers} requests as a peer, {self.seconds:.0f} s"
+            f"{self.peers.total()} requests as a peer, {self.seconds:.0f} s"
         )
 
 
@@ -81,8 +81,7 @@ def run_schemathesis(
     """Run a task; `desk` is the URL at which accounts sign in, `folder` is for files."""
     folder.mkdir()
     configuration = folder / CONFIGURATION.name
-    walks = f"\n[phases.stateful.generation]\nmax-examples = {WALKS * chance.examples}\n"
-    details = walks + _sign_in(task, desk, folder)
+    details = _walks(task, chance) + _sign_in(task, desk, folder)
     configuration.write_text(CONFIGURATION.read_text() + details)
     finished = subprocess.run(  # noqa: S603 - our own interpreter and arguments.
         [
@@ -128,6 +127,15 @@ def run_schemathesis(
     )
 
 
+def _walks(task: Task, chance: Chance) -> str:
+    """Say how often to walk, and how far."""
+    count, steps = (2 * chance.examples, 30) if task.far else (3 * chance.examples, 6)
+    lines = ["[phases.stateful]", f"max-steps = {steps}", f"generation.max-examples = {count}"]
+    if task.far:
+        lines.append("inference.algorithms = []")
+    return "\n".join(["", *lines, ""])
+
+
 def _sign_in(task: Task, desk: str, folder: Path) -> str:
     if task.caller == "anonymous":
         return ""
@@ -154,7 +162,7 @@ class _Counts:
         self.checks: Counter[str] = Counter()
         self.answers: Counter[tuple[str, int]] = Counter()
         self.links: Counter[str] = Counter()
-        self.peers = 0
+        self.peers: Counter[str] = Counter()
 
     def read(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -169,7 +177,8 @@ class _Counts:
                 self.checks.update(result["name"] for result in results)
             for case_id, interaction in recorder.get("interactions", {}).items():
                 case = cases[case_id]["value"]
-                self.peers += case.get("auth_identity") == "peer"
+                label = f"{case['method']} {case['path']}"
+                if case.get("auth_identity") == "peer":
+                    self.peers[label] += 1
                 if "response" in interaction:
-                    label = f"{case['method']} {case['path']}"
                     self.answers[label, interaction["response"]["status_code"]] += 1

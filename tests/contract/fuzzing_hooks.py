@@ -5,21 +5,13 @@
 import itertools
 import os
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any
 
 import requests
 import schemathesis
-from hypothesis import strategies
-from schemathesis import (
-    APIOperation,
-    Case,
-    CheckContext,
-    DeserializationContext,
-    HookContext,
-    Response,
-)
+from schemathesis import CheckContext, DeserializationContext, HookContext, Response
 
-AnyCase: TypeAlias = Case[APIOperation[Any, Any, Any, Any]]
+from tests.contract.fuzzing_data import KEY, AnyCase, is_positive, learn, put_right
 
 PROBLEM = "application/problem+json"
 _numbers = itertools.count(1)
@@ -27,20 +19,14 @@ _numbers = itertools.count(1)
 # What a well-formed request may be refused for, as `code` of the problem's `errors`: nothing that
 # the schema could have said. schemathesis.toml lists the operations and their statuses.
 BUSINESS_RULES = {"rule", "cursor"}
-BUSINESS_PROBLEMS = {"impossible-division", "version-mismatch", "weak-password"}
-
-_tags = strategies.lists(
-    strategies.from_regex(r'(W/)?"[!#-~]{0,8}"', fullmatch=True), min_size=1, max_size=4
-).map(", ".join)
-_versions = strategies.sampled_from(["*", '"1"', '"2"', '"3"', '"2", "1"', 'W/"1"'])
-# Strings with quotes are made of known formats only, whatever their pattern says.
-schemathesis.openapi.format("entity-tags", _tags | _versions)
-
-
-@schemathesis.hook
-def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None:
-    """Give entity tags their format, which the contract says in a pattern."""
-    raw_schema["components"]["schemas"]["EntityTags"]["format"] = "entity-tags"
+BUSINESS_PROBLEMS = {
+    "idempotency-key-reused",
+    "impossible-division",
+    "mixed-currencies",
+    "unknown-product",
+    "version-mismatch",
+    "weak-password",
+}
 
 
 @schemathesis.hook
@@ -50,6 +36,7 @@ def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> 
     The header is added where requests adds credentials, when the case is done: as a header of the
     case it would be part of what is tested.
     """
+    put_right(case)
     number = next(_numbers)
     address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
@@ -63,6 +50,7 @@ def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> 
 @schemathesis.hook
 def after_call(context: HookContext, case: AnyCase, response: Response) -> None:
     """Go on with another account when one has used up a limit."""
+    learn(case, response)
     desk = os.environ.get("SIGN_IN_DESK")
     if desk and case.auth_identity and response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         requests.delete(f"{desk}/{case.auth_identity}", timeout=10).raise_for_status()
@@ -97,9 +85,7 @@ def well_formed_requests_are_refused_by_rules(
     context: CheckContext, response: Response, case: AnyCase
 ) -> None:
     """Look closer where schemathesis.toml lets a well-formed request be refused."""
-    if case.meta is None or not case.meta.generation.mode.is_positive:
-        return
-    if response.status_code not in (400, 412, 422):
+    if not is_positive(case) or response.status_code not in (400, 412, 422):
         return
     problem = response.json()
     slug = problem["type"].rpartition("/")[2]
@@ -108,3 +94,20 @@ def well_formed_requests_are_refused_by_rules(
     assert slug in BUSINESS_PROBLEMS or (codes and codes <= BUSINESS_RULES) or no_password, (
         "a well-formed request was refused for its form"
     )
+
+
+@schemathesis.check
+def what_is_repeated_is_answered_and_not_done_again(
+    context: CheckContext, response: Response, case: AnyCase
+) -> None:
+    """Repeat what was done under a key, to the byte."""
+    asked = response.request
+    if KEY not in asked.headers or asked.method != "POST" or response.status_code >= 300:
+        return
+    with requests.Session() as session:
+        again = session.send(asked, timeout=30)
+    if again.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        return
+    assert again.headers.get("Idempotent-Replayed") == "true", "the repetition was done again"
+    assert again.status_code == response.status_code, "the repetition had another status"
+    assert again.content == response.content, "the repetition had another answer"

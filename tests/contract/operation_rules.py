@@ -1,52 +1,16 @@
-"""Rules for operations: who may, how often, what is answered, and where it leads."""
+"""Rules for operations: how they are named, what is answered, and where it leads."""
 
 import re
 from collections import Counter
 from collections.abc import Iterator
 
-from api.contract.schemas import SchemaNode, Validator, resolve
+from api.contract.schemas import SchemaNode, resolve
+from tests.contract.access_rules import is_secured
 from tests.contract.walk import Finding, Operation, operations
 
-PUBLIC_OPERATIONS = {
-    "create_token",
-    "create_user",
-    "divide",
-    "get_docs",
-    "get_docs_asset",
-    "get_health",
-    "get_openapi_json",
-    "get_openapi_yaml",
-    "get_problem",
-    "get_readiness",
-    "get_root",
-    "list_problems",
-}
-# What is answered from memory costs no more than counting it would, and a readiness probe that is
-# refused would take a healthy service out of use.
-UNLIMITED_OPERATIONS = PUBLIC_OPERATIONS - {"create_token", "create_user", "divide"}
 # These depend on what an operation does; all other statuses follow from what it declares.
 STATUSES_BY_CHOICE = {401, 409, 422}
-EXTENSIONS = {
-    "x-engine-pool": {"requests", "passwords", "probes", "inline"},
-    "x-engine-transaction": {"read", "write", "late-write", "none"},
-}
-RATE_LIMITS: SchemaNode = {
-    "type": "array",
-    "minItems": 1,
-    "items": {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["name", "limit", "window", "per", "when-unavailable"],
-        "properties": {
-            "name": {"type": "string", "pattern": "^[a-z]+(-[a-z]+)*$"},
-            "limit": {"type": "integer", "minimum": 1},
-            "window": {"type": "integer", "minimum": 1, "maximum": 86400},
-            "per": {"type": "string", "pattern": "^(address|caller|caller-and-address|#/[a-z_]+)$"},
-            "when-given": {"type": "string", "pattern": "^#/[a-z_]+$"},
-            "when-unavailable": {"type": "string", "enum": ["open", "closed"]},
-        },
-    },
-}
+KINDS_OF_REPETITIONS = {409: "idempotency-in-flight", 422: "idempotency-key-reused"}
 
 
 def operation_ids_are_unique_and_snake_case(bundle: SchemaNode) -> Iterator[Finding]:
@@ -73,67 +37,6 @@ def operations_have_one_declared_tag(bundle: SchemaNode) -> Iterator[Finding]:
             yield Finding(f"tags/{tag}", "is used by no operation")
         if not re.fullmatch(r"[a-z]+(_[a-z]+)*", tag):
             yield Finding(f"tags/{tag}", "cannot be the name of a module")
-
-
-def security_is_stated_and_closed(bundle: SchemaNode) -> Iterator[Finding]:
-    """`{}` lets a bad token pass as none; a scheme without scopes lets any token in."""
-    for operation in operations(bundle):
-        requirements = operation.node.get("security")
-        if requirements is None:
-            yield Finding(operation.place, "does not state its security")
-        elif len(requirements) > 1 or any(set(each) != {"bearer"} for each in requirements):
-            yield Finding(operation.place, "wants something other than one bearer token")
-        for requirement in requirements or ():
-            scopes = requirement.get("bearer", ())
-            if not scopes or not all(re.fullmatch("[a-z]+:[a-z]+", scope) for scope in scopes):
-                yield Finding(operation.place, "names no scope, or one that is none")
-
-
-def only_known_operations_are_public(bundle: SchemaNode) -> Iterator[Finding]:
-    for operation in operations(bundle):
-        if not is_secured(operation) and operation.node["operationId"] not in PUBLIC_OPERATIONS:
-            yield Finding(operation.place, "needs no token and is not known to be public")
-
-
-def operations_are_limited(bundle: SchemaNode) -> Iterator[Finding]:
-    for operation in operations(bundle):
-        if (
-            "x-rate-limit" not in operation.node
-            and operation.node["operationId"] not in UNLIMITED_OPERATIONS
-        ):
-            yield Finding(operation.place, "has no x-rate-limit")
-
-
-def rate_limits_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
-    validator = Validator(bundle, RATE_LIMITS)
-    for operation in operations(bundle):
-        limits = operation.node.get("x-rate-limit")
-        if limits is None:
-            continue
-        if not validator.is_valid(limits):
-            yield Finding(operation.place, "has an x-rate-limit of another shape")
-            continue
-        if len({limit["name"] for limit in limits}) < len(limits):
-            yield Finding(operation.place, "has two limits of one name")
-        for limit in limits:
-            member = limit["per"].removeprefix("#/")
-            if limit["per"].startswith("caller") and not is_secured(operation):
-                yield Finding(operation.place, "counts callers and does not know them")
-            elif member != limit["per"] and member not in (operation.body or {}).get(
-                "required", ()
-            ):
-                yield Finding(operation.place, f"counts by {member}, which may be absent")
-
-
-def extensions_are_known(bundle: SchemaNode) -> Iterator[Finding]:
-    for operation in operations(bundle):
-        for key, value in operation.node.items():
-            if (
-                key.startswith("x-")
-                and key != "x-rate-limit"
-                and value not in EXTENSIONS.get(key, ())
-            ):
-                yield Finding(operation.place, f"has an unknown extension {key}: {value}")
 
 
 def statuses_are_those_that_can_be_sent(bundle: SchemaNode) -> Iterator[Finding]:
@@ -179,6 +82,29 @@ def conditional_headers_have_an_etag(bundle: SchemaNode) -> Iterator[Finding]:
     for operation in operations(bundle):
         if operation.takes("header", "If-Match") and not etags.get(f"get {operation.path}"):
             yield Finding(operation.place, "takes If-Match for what has no ETag to read")
+
+
+def repetitions_are_answered(bundle: SchemaNode) -> Iterator[Finding]:
+    """Whoever has to send `Idempotency-Key` learns whether the answer is an earlier one.
+
+    What a key can be refused for is said where one is taken, and nowhere else.
+    """
+    for operation in operations(bundle):
+        takes_key = operation.takes("header", "Idempotency-Key")
+        for parameter in operation.parameters:
+            if parameter["name"] == "Idempotency-Key" and parameter.get("required") is not True:
+                yield Finding(operation.place, "does not require Idempotency-Key")
+        for response in operation.successes.values():
+            node = response.get("headers", {}).get("Idempotent-Replayed")
+            if (node is not None) != takes_key:
+                yield Finding(operation.place, "has one of the headers of a repetition only")
+            elif node is not None and resolve(bundle, node).get("required") is True:
+                yield Finding(operation.place, "says that every answer is a repetition")
+        for status, kind in KINDS_OF_REPETITIONS.items():
+            content = operation.responses.get(status, {}).get("content", {})
+            shown = content.get("application/problem+json", {}).get("examples", {})
+            if (kind in shown) != takes_key:
+                yield Finding(operation.place, f"has one of Idempotency-Key and {kind} only")
 
 
 def request_ids_can_be_sent(bundle: SchemaNode) -> Iterator[Finding]:
@@ -244,8 +170,3 @@ def links_lead_somewhere(bundle: SchemaNode) -> Iterator[Finding]:
                     yield Finding(
                         operation.place, f"has a link {name} that does not fit its target"
                     )
-
-
-def is_secured(operation: Operation) -> bool:
-    """Tell whether an operation needs a token; what is not stated is the document's default."""
-    return bool(operation.node.get("security", operation.bundle.get("security")))

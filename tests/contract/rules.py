@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from api.contract.schemas import SchemaNode
-from tests.contract import component_rules, operation_rules, schema_rules
+from tests.contract import (
+    access_rules,
+    component_rules,
+    extension_rules,
+    operation_rules,
+    pattern_rules,
+    schema_rules,
+    transition_rules,
+)
 from tests.contract.walk import Finding
 
 Rule: TypeAlias = Callable[[SchemaNode], Iterator[Finding]]
@@ -21,8 +29,8 @@ RULES: tuple[Rule, ...] = (
     schema_rules.schemas_have_one_type,
     schema_rules.objects_are_closed,
     schema_rules.request_objects_are_closed,
-    schema_rules.patterns_are_anchored,
-    schema_rules.patterns_are_linear,
+    pattern_rules.patterns_are_anchored,
+    pattern_rules.patterns_are_linear,
     schema_rules.properties_have_examples,
     schema_rules.parameters_and_headers_have_examples,
     schema_rules.response_bodies_have_examples,
@@ -35,13 +43,19 @@ RULES: tuple[Rule, ...] = (
     schema_rules.pages_have_one_shape,
     operation_rules.operation_ids_are_unique_and_snake_case,
     operation_rules.operations_have_one_declared_tag,
-    operation_rules.security_is_stated_and_closed,
-    operation_rules.only_known_operations_are_public,
-    operation_rules.operations_are_limited,
-    operation_rules.rate_limits_are_well_formed,
-    operation_rules.extensions_are_known,
+    access_rules.security_is_stated_and_closed,
+    access_rules.only_known_operations_are_public,
+    access_rules.operations_are_limited,
+    access_rules.rate_limits_are_well_formed,
+    extension_rules.extensions_are_known,
+    extension_rules.attributes_can_be_read,
+    extension_rules.values_have_names,
+    extension_rules.names_in_maps_are_bounded,
+    transition_rules.transitions_lead_to_states,
+    transition_rules.actions_are_operations,
     operation_rules.statuses_are_those_that_can_be_sent,
     operation_rules.conditional_headers_have_an_etag,
+    operation_rules.repetitions_are_answered,
     operation_rules.request_ids_can_be_sent,
     operation_rules.parameters_are_named_alike,
     operation_rules.bodies_are_required_json_objects,

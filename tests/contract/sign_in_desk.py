@@ -1,4 +1,4 @@
-"""A place where a fuzzer gets tokens for accounts that are always there."""
+"""A place where a fuzzer gets tokens for accounts that are always there, and orders to act on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from models.database import Database
 from models.demo import seed_demo_users
 from models.password import Passwords
 from models.user import Role, User
+from tests.contract.desk_shop import DeskShop
 from tests.live import HOST, LiveServer
+from tests.models.people import Person
+from tests.models.shop import STATUSES
 
 ACCOUNTS: Mapping[str, Role] = {"user": "user", "peer": "user", "administrator": "admin"}
 """Who can sign in. `user` and `peer` must not see each other's account."""
@@ -50,11 +53,18 @@ class SignInDesk:
         schemas = load_document(CONTRACT).bundle["components"]["schemas"]
         self._password_hash = passwords.hash(schemas["Password"]["example"], email="")
         seed_demo_users(self._database, passwords, count=OTHERS)
+        self._shop = DeskShop(self._database)
+        for name in ACCOUNTS:
+            for status in STATUSES:
+                self.order(name, status)
 
     def sign_in(self, name: str) -> str:
         """Return a token for an account of `ACCOUNTS`."""
-        put_right = partial(self._put_right, name=name)
-        return self._tokens.issue(self._database.transact(put_right, write=True)).access_token
+        return self._tokens.issue(self._account(name)).access_token
+
+    def order(self, name: str, status: str) -> str:
+        """Return the id of a new order in this state, of an account of `ACCOUNTS`."""
+        return str(self._shop.order(Person(self._account(name).id), status).id)
 
     def give_up(self, name: str) -> None:
         """Let there be another account of this name from now on."""
@@ -63,6 +73,9 @@ class SignInDesk:
     def close(self) -> None:
         """Give back the connections to the database."""
         self._database.dispose()
+
+    def _account(self, name: str) -> User:
+        return self._database.transact(partial(self._put_right, name=name), write=True)
 
     def _put_right(self, session: Session, *, name: str) -> User:
         email, role = f"{name}{self._given_up[name]}@desk.example", ACCOUNTS[name]
@@ -78,13 +91,18 @@ class SignInDesk:
 def open_desk(server: LiveServer) -> Iterator[str]:
     """Serve a desk until the block ends, and yield its URL.
 
-    To sign in is a POST to it with `/` and a name, to give an account up is a DELETE.
+    To sign in is a POST to it with `/` and a name, to give an account up is a DELETE. A POST with
+    `/`, a name, `/orders/` and a state makes an order.
     """
     desk = SignInDesk(server)
 
     class Window(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self._answer({"access_token": desk.sign_in(self.path[1:])})
+            name, *state = self.path[1:].split("/orders/")
+            if state:
+                self._answer({"id": desk.order(name, state[0])})
+            else:
+                self._answer({"access_token": desk.sign_in(name)})
 
         def do_DELETE(self) -> None:
             desk.give_up(self.path[1:])

@@ -20,6 +20,7 @@ WEB = {
 OPENAPI_KEYS = {
     *("operationId", "requestBody", "securitySchemes", "additionalProperties", "nullable"),
     *("$ref", "x-rate-limit", "x-engine-pool", "x-engine-transaction", "x-transitions"),
+    *("x-engine-attribute", "x-property-names"),
 }
 
 

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from api.contract.document import load_document
-from api.contract.schemas import SchemaNode
+from api.contract.schemas import SchemaNode, Validator
 from api.problem_types import KINDS
+from models.money import CURRENCIES, MAX_AMOUNT
 from tests.contract.component_rules import files_are_where_they_belong
 from tests.contract.rules import RULES, Rule
 from tests.contract.walk import operations
@@ -99,3 +100,11 @@ def test_the_contract_shows_every_problem_as_it_is_sent(bundle: SchemaNode) -> N
     }
     sent = {(kind.slug, kind.status, kind.title) for kind in KINDS}
     assert shown == {kind for kind in sent if kind[0] not in KINDS_OF_NO_OPERATION}
+
+
+def test_prices_can_have_every_currency_that_has_a_minor_unit(bundle: SchemaNode) -> None:
+    declared = bundle["components"]["schemas"]
+    assert declared["Currency"]["enum"] == list(CURRENCIES)
+    assert declared["Amount"]["maximum"] == MAX_AMOUNT
+    described = Validator(bundle, declared["CurrencyInfo"])
+    assert all(described.is_valid(currency._asdict()) for currency in CURRENCIES.values())

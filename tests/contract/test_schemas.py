@@ -180,3 +180,45 @@ def test_absent_members_are_listed_by_the_names_that_a_problem_takes() -> None:
 def test_no_more_faults_are_listed_than_an_answer_holds() -> None:
     validator = Validator(BUNDLE, {"type": "array", "items": {"type": "integer"}})
     assert len(validator.faults(["x"] * 1000)[0]) == MAX_VIOLATIONS == 50
+
+
+LABELS: SchemaNode = {
+    "type": "object",
+    "maxProperties": 2,
+    "additionalProperties": {"type": "string", "maxLength": 3},
+    "x-property-names": "^[a-z]+$",
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [
+        ({}, True),
+        ({"a": "b", "c" * 512: "d"}, True),
+        ({"c" * 513: "d"}, False),
+        ({"A": "b"}, False),
+        ({"a\n": "b"}, False),
+        ({"": "b"}, False),
+    ],
+)
+def test_the_names_in_a_map_fit_their_pattern(value: object, fits: bool) -> None:  # noqa: FBT001 - a column of the table.
+    assert accepts(LABELS, value) is fits
+    assert accepts({"nullable": True, "allOf": [LABELS]}, value) is fits
+
+
+@pytest.mark.parametrize("name", ["CANARY!", "x" * 600])
+def test_a_name_that_does_not_fit_is_not_repeated(name: str) -> None:
+    bundle: SchemaNode = {"components": {"schemas": {"Labels": LABELS}}}
+    labels: SchemaNode = {"$ref": "#/components/schemas/Labels"}
+    thing: SchemaNode = {"type": "object", "properties": {"labels": labels}}
+
+    (fault,), missing = Validator(bundle, thing).faults({"labels": {name: "b"}})
+
+    assert (fault.pointer, fault.code, missing) == ("/labels", "propertyNames", [])
+    assert fault.message == "has a member whose name does not match ^[a-z]+$"
+
+
+def test_a_value_in_a_map_that_does_not_fit_points_at_the_map() -> None:
+    thing: SchemaNode = {"type": "object", "properties": {"labels": LABELS}}
+    (fault,), _ = Validator(BUNDLE, thing).faults({"labels": {"canary": "long"}})
+    assert (fault.pointer, fault.code) == ("/labels", "maxLength")

@@ -1,5 +1,6 @@
 """The response schema decides what goes out: nothing undeclared, and everything declared."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
@@ -125,3 +126,73 @@ def test_alternatives_stop_the_start() -> None:
 def test_what_goes_out_is_compact_utf_8_in_the_order_of_the_contract() -> None:
     schema = {"type": "object", "properties": {"b": {}, "a": {}}}
     assert compile_serializer(BUNDLE, schema)({"a": "é", "b": 1}) == '{"b":1,"a":"é"}'.encode()
+
+
+STATE: SchemaNode = {
+    "type": "string",
+    "enum": ["on", "off"],
+    "x-transitions": {"actions": {"on": {"stop": ["off"], "skip": ["on"]}, "off": {}}},
+}
+ACTIONS: SchemaNode = {"type": "array", "items": {"type": "string", "enum": ["skip", "stop"]}}
+LAMP: SchemaNode = {
+    "type": "object",
+    "properties": {"allowed_actions": ACTIONS, "id": {"type": "integer"}, "status": STATE},
+}
+
+
+@pytest.mark.parametrize("make", [dict, SimpleNamespace])
+def test_what_is_allowed_follows_from_the_state(make: Callable[..., object]) -> None:
+    on = {"allowed_actions": ["stop", "skip"], "id": 1, "status": "on"}
+    off = {"allowed_actions": [], "id": 2, "status": "off"}
+    lamps = [make(id=1, status="on"), make(id=2, status="off", allowed_actions=["lie"])]
+    assert sent({"type": "array", "items": LAMP}, lamps) == [on, off]
+    referred: SchemaNode = {**LAMP["properties"], "status": {"allOf": [STATE]}}
+    assert sent({"properties": referred}, lamps[0]) == on
+
+
+def test_what_is_allowed_is_read_where_no_state_says_it() -> None:
+    schema: SchemaNode = {"properties": {"allowed_actions": ACTIONS, "status": TEXT}}
+    assert sent(schema, {"status": "on", "allowed_actions": ["skip"]}) == {
+        "status": "on",
+        "allowed_actions": ["skip"],
+    }
+
+
+def test_an_action_that_the_enum_of_actions_lacks_stops_the_start() -> None:
+    few: SchemaNode = {"type": "array", "items": {"type": "string", "enum": ["stop"]}}
+    schema: SchemaNode = {"properties": {"allowed_actions": few, "status": STATE}}
+    with pytest.raises(ContractViolation, match="the enum of actions lacks skip"):
+        compile_serializer(BUNDLE, schema)
+
+
+@pytest.mark.parametrize("behind_a_reference", [True, False])
+def test_a_property_may_be_read_from_an_attribute_of_another_name(
+    *, behind_a_reference: bool
+) -> None:
+    labels: SchemaNode = {
+        "type": "object",
+        "additionalProperties": TEXT,
+        "x-engine-attribute": "labels",
+    }
+    bundle: SchemaNode = {"components": {"schemas": {"Metadata": labels}}}
+    if behind_a_reference:
+        labels = {"$ref": "#/components/schemas/Metadata"}
+    write = compile_serializer(bundle, {"properties": {"metadata": labels}})
+    thing = SimpleNamespace(labels={"a": "b"}, metadata="CANARY")
+    assert orjson.loads(write(thing)) == {"metadata": {"a": "b"}}
+    assert orjson.loads(write({"metadata": {"a": "b"}})) == {"metadata": {"a": "b"}}
+
+
+def test_a_dict_may_lack_what_is_not_required_and_nothing_else() -> None:
+    address = {
+        "type": "object",
+        "required": ["city"],
+        "properties": {"city": {"type": "string"}, "region": {"type": "string"}},
+    }
+    serialize = compile_serializer({}, address)
+    assert serialize({"city": "Ulm"}) == b'{"city":"Ulm"}'
+    assert serialize({"region": "Bavaria", "city": "Ulm"}) == b'{"city":"Ulm","region":"Bavaria"}'
+    with pytest.raises(KeyError):
+        serialize({"region": "Bavaria"})
+    with pytest.raises(AttributeError):
+        serialize(SimpleNamespace(city="Ulm"))

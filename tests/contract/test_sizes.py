@@ -11,6 +11,14 @@ BUNDLE: SchemaNode = {
 NAME: SchemaNode = {"$ref": "#/components/schemas/Name"}
 
 
+MAP: SchemaNode = {
+    "type": "object",
+    "maxProperties": 3,
+    "additionalProperties": NAME,
+    "x-property-names": "^[a-z]+$",
+}
+
+
 def closed(**properties: SchemaNode) -> SchemaNode:
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
@@ -27,6 +35,11 @@ def closed(**properties: SchemaNode) -> SchemaNode:
         ({"type": "array", "items": NAME}, None),
         ({"type": "object", "properties": {"a": NAME}}, None),
         (closed(a={"type": "string"}), None),
+        (MAP, 2 + 3 * (12 * 512 + 4 + 122)),
+        ({**MAP, "additionalProperties": {"type": "string"}}, None),
+        ({**MAP, "additionalProperties": True}, None),
+        ({name: MAP[name] for name in MAP if name != "maxProperties"}, None),
+        ({name: MAP[name] for name in MAP if name != "x-property-names"}, None),
         ({}, None),
     ],
 )

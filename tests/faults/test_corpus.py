@@ -7,77 +7,18 @@ corpus expect success, so that the strictness is not bought by refusing what is 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from http.client import HTTPConnection
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from openapi_schema_validator import OAS30Validator
 
 from tests.faults.cases import Case, load
+from tests.faults.corpus_people import People
 from tests.faults.verdict import Judge
 from tests.faults.wire import MalformedAnswer, exchange
 from tests.live import LiveServer, running_server
 
 CASES = load()
-PASSWORD = "correct horse battery staple 9"
-USER = {"name": "Corpus User", "password": PASSWORD}
-JSON_TYPE: Mapping[str, str] = {"Content-Type": "application/json"}
-
-
-@dataclass
-class People:
-    """An administrator and a user to send requests as; the user is made anew when spoilt."""
-
-    server: LiveServer
-    words: dict[str, str] = field(default_factory=dict)
-    generation: int = 0
-
-    def appoint(self) -> None:
-        """Make the administrator, once: it takes a process of its own."""
-        email = "administrator@example.org"
-        self.server.command(
-            "create-admin", "--email", email, "--name", "Corpus Administrator",
-            ADMIN_PASSWORD=PASSWORD,
-        )  # fmt: skip
-        token = self._token(email)
-        admin = self.ask("GET", "/v1/profile", headers={"Authorization": f"Bearer {token}"})
-        port = str(self.server.port)
-        self.words.update(PORT=port, ADMIN_TOKEN=token, ADMIN_ID=str(admin["id"]))
-
-    def renew(self) -> None:
-        """Make a user, and sign them in."""
-        self.generation += 1
-        email = f"kassi{self.generation}@example.org"
-        user = self.ask("POST", "/v1/users", {**USER, "email": email})
-        self.words.update(
-            USER_ID=str(user["id"]), GENERATION=str(self.generation), TOKEN=self._token(email)
-        )
-
-    def _token(self, email: str) -> str:
-        token = self.ask("POST", "/v1/auth/token", {"email": email, "password": PASSWORD})
-        return str(token["access_token"])
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] = JSON_TYPE,
-    ) -> dict[str, Any]:
-        """Send an ordinary request, which has to succeed; the body of its answer."""
-        connection = HTTPConnection(self.server.host, self.server.port, timeout=30)
-        # Signing in is limited by address, so that each user needs another.
-        address = {"X-Forwarded-For": f"198.19.0.{self.generation % 250 + 1}"}
-        text = json.dumps(body) if body else None
-        connection.request(method, path, text, {**headers, **address})
-        response = connection.getresponse()
-        answer: dict[str, Any] = json.loads(response.read())
-        connection.close()
-        assert response.status < 300, answer
-        return answer
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +33,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
 def people(live_server: LiveServer) -> People:
     people = People(live_server)
     people.appoint()
+    people.open_shop()
     people.renew()
     return people
 

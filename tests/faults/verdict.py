@@ -47,9 +47,11 @@ class Judge:
             elif CLOSED not in case.expect:
                 yield f"the connection was closed without an answer, not {case.expect}"
             return
-        if len(exchange.answers) != case.answers:
-            statuses = [answer.status for answer in exchange.answers]
+        statuses = tuple(answer.status for answer in exchange.answers)
+        if len(statuses) != case.answers:
             yield f"{len(statuses)} answers {statuses} instead of {case.answers}"
+        elif case.statuses and statuses != case.statuses:
+            yield f"statuses {statuses} instead of {case.statuses}"
         first = exchange.answers[0]
         if not {str(first.status), f"{first.status // 100}xx"} & set(case.expect):
             yield f"status {first.status} instead of {' or '.join(case.expect)}"

@@ -1,5 +1,6 @@
 """Accounts for the tests of the models, and how to look at them and change them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TypedDict, Unpack
@@ -65,7 +66,7 @@ def read_page(
     *,
     active: bool | None = None,
     role: Role | None = None,
-    after: int | None = None,
+    after: Sequence[object] | None = None,
     limit: int = 100,
 ) -> Page[User]:
     """Read a page of the list."""

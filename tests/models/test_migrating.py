@@ -54,10 +54,16 @@ def describe(connection: Connection) -> list[str]:
         *(CreateTable(table) for table in tables),
         *(CreateIndex(index) for table in tables for index in table.indexes),
     ]
-    lines = (str(each.compile(connection)).splitlines() for each in statements)
-    return sorted(line.strip(" \t,") for statement in lines for line in statement)
+    texts = [str(each.compile(connection)) for each in statements]
+    if connection.dialect.name == "sqlite":
+        # SQLAlchemy cannot read an index on an expression from SQLite, which keeps its statement.
+        texts += connection.scalars(text("SELECT sql FROM sqlite_master WHERE type = 'index'"))
+    return sorted(line.strip(" \t,") for each in texts for line in (each or "").splitlines())
 
 
+# Alembic cannot compare an index on an expression in SQLite; `describe` does.
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based")
 def test_models_and_migrations_agree(database: Database, empty: Database) -> None:
     with database.maintenance(patience=5) as connection:
         context = MigrationContext.configure(connection)
@@ -171,13 +177,13 @@ def test_a_migration_that_fails_leaves_nothing(empty: Database) -> None:
 def test_a_migration_cannot_leave_rows_without_their_parent(tmp_path: Path) -> None:
     def orphan(database: Database) -> None:
         with database.maintenance(patience=5) as connection:
-            connection.execute(text("CREATE TABLE orders (owner INTEGER REFERENCES users (id))"))
-            connection.execute(text("INSERT INTO orders VALUES (7)"))
+            connection.execute(text("CREATE TABLE pets (owner INTEGER REFERENCES users (id))"))
+            connection.execute(text("INSERT INTO pets VALUES (7)"))
 
     with make_database_url("sqlite", tmp_path) as url:
         database = Database(url)
         with pytest.raises(RuntimeError, match="1 rows"):
             orphan(database)
         with database.maintenance(patience=5) as connection:
-            assert not inspect(connection).has_table("orders")
+            assert not inspect(connection).has_table("pets")
         database.dispose()

@@ -66,6 +66,7 @@ def test_every_transaction_is_set_up(url: str) -> None:
     assert setting(database, "statement_timeout", write=True) == "2500ms"
     assert setting(database, "idle_in_transaction_session_timeout", write=True) == "30s"
     assert setting(database, "timezone", write=True) == "UTC"
+    assert setting(database, "plan_cache_mode", write=True) == "force_custom_plan"
     assert setting(database, "work_mem", write=True) == "8MB"
     assert setting(database, "transaction_isolation", write=True) == "read committed"
     assert setting(database, "transaction_read_only", write=True) == "off"

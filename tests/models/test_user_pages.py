@@ -22,7 +22,7 @@ def test_pages_are_in_the_order_of_ids_and_the_last_says_so(database: Database) 
     third = read_page(database, after=second.next_key, limit=2)
 
     assert ids(first) + ids(second) + ids(third) == users
-    assert (first.next_key, second.next_key, third.next_key) == (users[1], users[3], None)
+    assert (first.next_key, second.next_key, third.next_key) == ([users[1]], [users[3]], None)
 
 
 def test_a_page_that_is_just_full_is_the_last(database: Database) -> None:
@@ -91,7 +91,7 @@ def test_every_list_is_served_by_an_index_in_one_query(
         def record(state: ORMExecuteState) -> None:
             queries.append(state.statement)
 
-        User.page(session, active=active, role=role, after=1, limit=25)
+        User.page(session, active=active, role=role, after=[1], limit=25)
         (query,) = queries
         assert isinstance(query, Select)
         dialect = session.get_bind().dialect
@@ -107,6 +107,9 @@ def test_every_list_is_served_by_an_index_in_one_query(
         (False, True): ("ix_users_active_id",),
         (True, True): ("ix_users_role_id", "ix_users_active_id"),
     }[role is not None, active is not None]
+    if role != "admin" and active is not False:
+        # What nearly every account has narrows nothing down, if the server knows that by now.
+        expected = (*expected, "pk_users")
     assert any(index in plan for index in expected), plan
     assert "Sort" not in plan
     assert "TEMP B-TREE" not in plan

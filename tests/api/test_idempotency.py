@@ -1,0 +1,198 @@
+"""Requests with an Idempotency-Key: done once, answered alike, however often they come (M16)."""
+
+import json
+import queue
+import threading
+import uuid
+
+import httpx
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.order import Order
+from models.product import Product
+from tests.api.answers import problem
+from tests.api.shopping import SHIPMENT, Shopper, lines, money, payment
+from tests.models.shop import make_order, make_product
+from tests.service import Service
+
+pytestmark = pytest.mark.mission("M16")
+
+REPLAYED = "idempotent-replayed"
+
+
+@pytest.fixture
+def user(service: Service, client: httpx.Client) -> Shopper:
+    return Shopper(service, client)
+
+
+@pytest.fixture
+def product(service: Service) -> Product:
+    return make_product(service.app.database, stock=100, price=1000)
+
+
+def orders_of(service: Service, user: Shopper) -> int:
+    query = select(Order.id).where(Order.user_id == user.id)
+    return service.app.database.transact(
+        lambda session: len(session.scalars(query).all()), write=False
+    )
+
+
+def key() -> str:
+    return uuid.uuid4().hex
+
+
+def test_the_same_request_again_has_the_same_answer_and_no_effect(
+    service: Service, user: Shopper, product: Product
+) -> None:
+    used = key()
+    first = user.post("/v1/orders", lines((product.id, 1)), key=used)
+    again = user.post("/v1/orders", lines((product.id, 1)), key=used)
+    assert REPLAYED not in first.headers
+    assert again.headers[REPLAYED] == "true"
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.content == first.content
+    for name in ("location", "etag", "content-type", "cache-control", "x-content-type-options"):
+        assert again.headers[name] == first.headers[name]
+    assert orders_of(service, user) == 1
+
+
+def test_the_answer_is_the_first_one_whatever_happened_since(
+    user: Shopper, product: Product
+) -> None:
+    used = key()
+    first = user.post("/v1/orders", lines((product.id, 1)), key=used)
+    user.act(first.json()["id"], "cancel")
+    assert user.post("/v1/orders", lines((product.id, 1)), key=used).content == first.content
+
+
+def test_how_a_request_is_spelled_makes_no_difference(
+    user: Shopper, product: Product, client: httpx.Client
+) -> None:
+    used = key()
+    body = {**lines((product.id, 1)), "note": "x"}
+    first = user.post("/v1/orders", body, key=used)
+    spelled = json.dumps(dict(reversed(body.items())), indent=2)
+    spelled = spelled.replace('"quantity": 1', '"quantity": 1.0')
+    again = client.post(
+        "/v1/orders/",
+        content=spelled,
+        headers=user.headers | {"Idempotency-Key": used, "Content-Type": "application/json"},
+    )
+    assert again.content == first.content
+    assert again.headers[REPLAYED] == "true"
+
+
+def test_another_request_with_the_key_is_refused(
+    service: Service, user: Shopper, product: Product
+) -> None:
+    used = key()
+    order = user.post("/v1/orders", lines((product.id, 1)), key=used).json()
+    for url, body in (
+        ("/v1/orders", lines((product.id, 2))),
+        ("/v1/orders", {**lines((product.id, 1)), "note": None}),
+        (f"/v1/orders/{order['id']}/cancel", None),
+    ):
+        refused = user.post(url, body, key=used)
+        assert (refused.status_code, problem(refused)) == (422, "idempotency-key-reused")
+        assert REPLAYED not in refused.headers
+    assert orders_of(service, user) == 1
+
+
+def test_a_key_is_its_callers_own(
+    service: Service, client: httpx.Client, user: Shopper, product: Product
+) -> None:
+    used, other = key(), Shopper(service, client)
+    first = user.post("/v1/orders", lines((product.id, 1)), key=used)
+    second = other.post("/v1/orders", lines((product.id, 1)), key=used)
+    assert second.status_code == 201
+    assert second.json()["id"] != first.json()["id"]
+    assert REPLAYED not in second.headers
+
+
+def test_a_refusal_is_not_remembered(service: Service, user: Shopper, client: httpx.Client) -> None:
+    product = make_product(service.app.database, stock=0)
+    admin = Shopper(service, client, admin=True)
+    used = key()
+    assert user.post("/v1/orders", lines((product.id, 1)), key=used).status_code == 409
+    assert user.post("/v1/orders", {"lines": []}, key=used).status_code == 422
+    delivery = {"quantity": 5, "reason": "delivery"}
+    admin.post(f"/v1/products/{product.id}/stock-adjustments", delivery)
+    made = user.post("/v1/orders", lines((product.id, 2)), key=used)
+    assert (made.status_code, made.headers.get(REPLAYED)) == (201, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "action", "body"),
+    [
+        ("pending", "cancel", None),
+        ("pending", "pay", payment(1000, reference="once")),
+        ("paid", "ship", SHIPMENT),
+        ("shipped", "deliver", None),
+        ("paid", "refund", {"amount": money(500)}),
+    ],
+)
+def test_an_action_is_taken_once(
+    service: Service, client: httpx.Client, status: str, action: str, body: object
+) -> None:
+    admin = Shopper(service, client, admin=True)
+    product = make_product(service.app.database, price=1000)
+    order = make_order(service.app.database, status=status, lines=[(product, 2)])
+    used, url = key(), f"/v1/orders/{order.id}/{action}"
+    first, again = (admin.post(url, body, key=used) for _ in range(2))
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.content == first.content
+    assert (first.headers.get(REPLAYED), again.headers.get(REPLAYED)) == (None, "true")
+    events = admin.get(f"/v1/orders/{order.id}/events").json()["items"]
+    assert [event["action"] for event in events].count(action) == 1
+
+
+def test_stock_is_adjusted_once(service: Service, client: httpx.Client, product: Product) -> None:
+    admin = Shopper(service, client, admin=True)
+    used, url = key(), f"/v1/products/{product.id}"
+    body = {"quantity": 5, "reason": "delivery"}
+    first, again = (admin.post(f"{url}/stock-adjustments", body, key=used) for _ in range(2))
+    assert again.content == first.content
+    assert admin.get(url).json()["stock"]["on_hand"] == 105
+
+
+def test_a_repetition_while_the_first_is_running_is_refused(
+    service: Service, user: Shopper, product: Product
+) -> None:
+    used = key()
+    answers: queue.Queue[httpx.Response] = queue.Queue()
+
+    def send() -> None:
+        answers.put(user.post("/v1/orders", lines((product.id, 1)), key=used))
+
+    def hold(session: Session) -> list[threading.Thread]:
+        """Keep the product from being reserved until one of two was refused."""
+        Product.locked(session, [product.id])
+        threads = [threading.Thread(target=send) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        refused = answers.get(timeout=4)
+        assert (refused.status_code, problem(refused)) == (409, "idempotency-in-flight")
+        return threads
+
+    for thread in service.app.database.transact(hold, write=True):
+        thread.join(30)
+    made = answers.get_nowait()
+    assert made.status_code == 201
+    assert user.post("/v1/orders", lines((product.id, 1)), key=used).content == made.content
+
+
+@pytest.mark.parametrize("value", ["", "a b", "x" * 256, "caf\u00e9", "a\tb"])
+def test_a_key_that_is_none_is_refused(client: httpx.Client, user: Shopper, value: str) -> None:
+    sent = [*user.headers.items(), ("Idempotency-Key", value)]
+    headers = [(name.encode(), text.encode("latin-1")) for name, text in sent]
+    refused = client.post("/v1/orders", json=lines((1, 1)), headers=headers)
+    assert (refused.status_code, problem(refused)) == (400, "invalid-parameters")
+    assert [each["parameter"] for each in refused.json()["errors"]] == ["Idempotency-Key"]
+
+
+def test_a_key_must_be_given(client: httpx.Client, user: Shopper) -> None:
+    missing = client.post("/v1/orders", json=lines((1, 1)), headers=user.headers)
+    assert (missing.status_code, problem(missing)) == (400, "invalid-parameters")
+    assert missing.json()["errors"][0]["code"] == "required"

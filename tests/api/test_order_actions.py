@@ -1,0 +1,174 @@
+"""What is done to an order, from payment to refund, and what its timeline tells (M16, M9)."""
+
+import httpx
+import pytest
+
+from tests.api.answers import problem
+from tests.api.shopping import SHIPMENT, Shopper, money, payment
+from tests.models.dealing import LIFECYCLE
+from tests.models.shop import STATUSES, make_order, make_product
+from tests.service import Service
+
+pytestmark = [pytest.mark.mission("M16"), pytest.mark.mission("M9")]
+
+BODIES: dict[str, object] = {
+    "update": {"note": "Ring twice."},
+    "pay": payment(1000, reference="first"),
+    "ship": SHIPMENT,
+    "refund": {"amount": money(1)},
+}
+
+
+@pytest.fixture
+def admin(service: Service, client: httpx.Client) -> Shopper:
+    return Shopper(service, client, admin=True)
+
+
+def order_of(service: Service, status: str, quantity: int = 3, paid: int = 0) -> tuple[str, int]:
+    """Make an order of some units for 10.00 each: its id and its product's."""
+    product = make_product(service.app.database, price=1000, stock=10)
+    order = make_order(service.app.database, status=status, lines=[(product, quantity)], paid=paid)
+    return str(order.id), product.id
+
+
+@pytest.mark.parametrize("action", ["update", "pay", "cancel", "ship", "deliver", "refund"])
+@pytest.mark.parametrize("status", STATUSES)
+def test_an_action_is_taken_where_the_contract_allows_it_and_nowhere_else(
+    service: Service, admin: Shopper, status: str, action: str
+) -> None:
+    # Something is paid, so that there is something to refund wherever refunds are allowed.
+    paid = 1000 if status in ("cancelled", "expired") else 0
+    order, _ = order_of(service, status, paid=paid)
+    before = admin.get(f"/v1/orders/{order}")
+    assert before.json()["allowed_actions"] == list(LIFECYCLE.allowed(status))
+    if action == "update":
+        answer = admin.patch(f"/v1/orders/{order}", BODIES[action])
+    else:
+        answer = admin.act(order, action, BODIES.get(action))
+    if action in LIFECYCLE.allowed(status):
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["status"] in LIFECYCLE.actions[status][action]
+        assert answer.headers["etag"] != before.headers["etag"]
+        return
+    assert (answer.status_code, problem(answer)) == (409, "illegal-transition")
+    assert answer.json()["state"] == status
+    assert answer.json()["allowed_actions"] == before.json()["allowed_actions"]
+    assert admin.get(f"/v1/orders/{order}").json() == before.json()
+
+
+def test_payments_add_up_and_none_is_too_much(service: Service, admin: Shopper) -> None:
+    order, _ = order_of(service, "pending")
+    first = admin.act(order, "pay", payment(1000, reference="one")).json()
+    assert (first["status"], first["paid"]) == ("pending", money(1000))
+    again = admin.act(order, "pay", payment(1, reference="one"))
+    assert (again.status_code, problem(again)) == (409, "payment-recorded")
+    much = admin.act(order, "pay", payment(2001))
+    assert (much.status_code, problem(much)) == (409, "payment-exceeds-due")
+    assert much.json()["due"] == money(2000)
+    foreign = admin.act(order, "pay", payment(2000, "USD"))
+    assert (foreign.status_code, problem(foreign)) == (422, "invalid-body")
+    assert [each["pointer"] for each in foreign.json()["errors"]] == ["/amount/currency"]
+    nothing = admin.act(order, "pay", payment(0))
+    assert [each["pointer"] for each in nothing.json()["errors"]] == ["/amount/amount"]
+    last = admin.act(order, "pay", payment(2000)).json()
+    assert (last["status"], last["paid"], last["expires_at"]) == ("paid", money(3000), None)
+
+
+def test_an_order_is_shipped_by_lines_or_as_a_whole(service: Service, admin: Shopper) -> None:
+    order, product = order_of(service, "paid")
+
+    def ship(*asked: tuple[int, int]) -> httpx.Response:
+        units = [{"product_id": each, "quantity": quantity} for each, quantity in asked]
+        return admin.act(order, "ship", SHIPMENT | {"lines": units})
+
+    unknown = ship((product + 10_000, 1))
+    assert (unknown.status_code, problem(unknown)) == (422, "unknown-product")
+    twice = ship((product, 1), (product, 1))
+    assert (twice.status_code, problem(twice)) == (422, "invalid-body")
+    assert ship((product, 1)).json()["status"] == "partially_shipped"
+    much = ship((product, 3))
+    assert (much.status_code, problem(much)) == (409, "quantity-exceeded")
+    assert [each["pointer"] for each in much.json()["errors"]] == ["/lines/0/quantity"]
+    whole = admin.act(order, "ship", SHIPMENT).json()
+    assert (whole["status"], whole["lines"][0]["shipped"]) == ("shipped", 3)
+    stock = admin.get(f"/v1/products/{product}").json()["stock"]
+    assert stock == {"on_hand": 7, "reserved": 0, "available": 7}
+
+
+def test_refunds_end_where_payments_do(service: Service, admin: Shopper) -> None:
+    order, product = order_of(service, "shipped")
+    back = [{"product_id": product, "quantity": 1}]
+    part = admin.act(order, "refund", {"amount": money(1000), "restock": back}).json()
+    assert (part["status"], part["refunded"]) == ("shipped", money(1000))
+    assert part["lines"][0]["returned"] == 1
+    much = admin.act(order, "refund", {"amount": money(2001)})
+    assert (much.status_code, problem(much)) == (409, "refund-exceeds-paid")
+    assert much.json()["refundable"] == money(2000)
+    back = [{"product_id": product, "quantity": 3}]
+    more = admin.act(order, "refund", {"restock": back})
+    assert (more.status_code, problem(more)) == (409, "quantity-exceeded")
+    assert [each["pointer"] for each in more.json()["errors"]] == ["/restock/0/quantity"]
+    rest = admin.act(order, "refund", {}).json()
+    assert (rest["status"], rest["refunded"]) == ("refunded", money(3000))
+    assert admin.get(f"/v1/products/{product}").json()["stock"]["on_hand"] == 8
+
+
+def test_a_whole_refund_gives_back_what_was_not_shipped(service: Service, admin: Shopper) -> None:
+    order, product = order_of(service, "partially_shipped")
+    assert admin.act(order, "refund", {}).json()["status"] == "refunded"
+    stock = admin.get(f"/v1/products/{product}").json()["stock"]
+    assert stock == {"on_hand": 9, "reserved": 0, "available": 9}
+
+
+def test_what_was_paid_for_a_cancelled_order_can_be_given_back(
+    service: Service, admin: Shopper
+) -> None:
+    order, product = order_of(service, "paid")
+    cancelled = admin.act(order, "cancel").json()
+    assert (cancelled["status"], cancelled["paid"]) == ("cancelled", money(3000))
+    assert admin.get(f"/v1/products/{product}").json()["stock"]["reserved"] == 0
+    given = admin.act(order, "refund", {}).json()
+    assert (given["status"], given["refunded"]) == ("cancelled", money(3000))
+    nothing = admin.act(order, "refund", {})
+    assert (nothing.status_code, nothing.json()["refundable"]) == (409, money(0))
+
+
+def test_the_timeline_tells_who_did_what_and_when(
+    service: Service, client: httpx.Client, admin: Shopper
+) -> None:
+    user = Shopper(service, client)
+    product = make_product(service.app.database, price=1000)
+    order = make_order(service.app.database, buyer=user.person, lines=[(product, 2)])
+    admin.act(str(order.id), "pay", payment(2000, reference="r-1"))
+    part = [{"product_id": product.id, "quantity": 1}]
+    admin.act(str(order.id), "ship", SHIPMENT | {"lines": part})
+    admin.act(str(order.id), "ship", SHIPMENT)
+    admin.act(str(order.id), "deliver")
+    admin.act(str(order.id), "refund", {"amount": money(1000), "reason": "late", "restock": part})
+    events: list[dict[str, object]] = []
+    url = f"/v1/orders/{order.id}/events?limit=4"
+    while url:
+        page = user.get(url)
+        events += page.json()["items"]
+        url = page.links.get("next", {}).get("url", "").removeprefix("http://concord.example")
+    nothing = dict.fromkeys(("amount", "method", "reference", "carrier", "tracking_number"))
+    nothing |= {"reason": None, "lines": []}
+    whole = {"actor_id": admin.id, **nothing}
+    expected = [
+        {"action": "create", "status": "pending", **whole, "actor_id": user.id},
+        {"action": "pay", "status": "paid", **whole}
+        | {"amount": money(2000), "method": "card", "reference": "r-1"},
+        {"action": "ship", "status": "partially_shipped", **whole, **SHIPMENT, "lines": part},
+        {"action": "ship", "status": "shipped", **whole, **SHIPMENT, "lines": part},
+        {"action": "deliver", "status": "delivered", **whole},
+        {"action": "refund", "status": "delivered", **whole}
+        | {"amount": money(1000), "reason": "late", "lines": part},
+    ]
+    assert [
+        {name: value for name, value in event.items() if name not in ("number", "created_at")}
+        for event in events
+    ] == expected
+    assert [event["number"] for event in events] == [1, 2, 3, 4, 5, 6]
+    times = [str(event["created_at"]) for event in events]
+    assert times == sorted(times)
+    assert user.get(f"/v1/orders/{order.id}").headers["etag"] == '"6"'

@@ -1,0 +1,108 @@
+"""Rules for who may use an operation, and how often."""
+
+import re
+from collections.abc import Iterator
+
+from api.contract.schemas import SchemaNode, Validator
+from tests.contract.walk import Finding, Operation, operations
+
+PUBLIC_OPERATIONS = {
+    "create_token",
+    "create_user",
+    "divide",
+    "get_docs",
+    "get_docs_asset",
+    "get_health",
+    "get_openapi_json",
+    "get_openapi_yaml",
+    "get_problem",
+    "get_readiness",
+    "get_root",
+    "list_currencies",
+    "list_problems",
+}
+# These need no token and answer more to whoever has one. A token that is sent has to hold all the
+# same, so that nobody takes what they see for all that there is.
+OPTIONALLY_SIGNED_IN = {"get_product", "list_products"}
+# What is answered from memory costs no more than counting it would, and a readiness probe that is
+# refused would take a healthy service out of use.
+UNLIMITED_OPERATIONS = PUBLIC_OPERATIONS - {"create_token", "create_user", "divide"}
+RATE_LIMITS: SchemaNode = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "limit", "window", "per", "when-unavailable"],
+        "properties": {
+            "name": {"type": "string", "pattern": "^[a-z]+(-[a-z]+)*$"},
+            "limit": {"type": "integer", "minimum": 1},
+            "window": {"type": "integer", "minimum": 1, "maximum": 86400},
+            "per": {"type": "string", "pattern": "^(address|caller|caller-and-address|#/[a-z_]+)$"},
+            "when-given": {"type": "string", "pattern": "^#/[a-z_]+$"},
+            "when-unavailable": {"type": "string", "enum": ["open", "closed"]},
+        },
+    },
+}
+
+
+def security_is_stated_and_closed(bundle: SchemaNode) -> Iterator[Finding]:
+    """A scheme without scopes lets any token in, and `{}` whoever has none, where that is known."""
+    for operation in operations(bundle):
+        requirements = operation.node.get("security")
+        if requirements is None:
+            yield Finding(operation.place, "does not state its security")
+            continue
+        if operation.node["operationId"] in OPTIONALLY_SIGNED_IN and requirements[1:] == [{}]:
+            requirements = requirements[:1]
+        if len(requirements) > 1 or any(set(each) != {"bearer"} for each in requirements):
+            yield Finding(operation.place, "wants something other than one bearer token")
+        for requirement in requirements:
+            scopes = requirement.get("bearer", ())
+            if not scopes or not all(re.fullmatch("[a-z]+:[a-z]+", scope) for scope in scopes):
+                yield Finding(operation.place, "names no scope, or one that is none")
+
+
+def only_known_operations_are_public(bundle: SchemaNode) -> Iterator[Finding]:
+    for operation in operations(bundle):
+        if not is_secured(operation) and operation.node["operationId"] not in PUBLIC_OPERATIONS:
+            yield Finding(operation.place, "needs no token and is not known to be public")
+
+
+def operations_are_limited(bundle: SchemaNode) -> Iterator[Finding]:
+    for operation in operations(bundle):
+        if (
+            "x-rate-limit" not in operation.node
+            and operation.node["operationId"] not in UNLIMITED_OPERATIONS
+        ):
+            yield Finding(operation.place, "has no x-rate-limit")
+
+
+def rate_limits_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
+    validator = Validator(bundle, RATE_LIMITS)
+    for operation in operations(bundle):
+        limits = operation.node.get("x-rate-limit")
+        if limits is None:
+            continue
+        if not validator.is_valid(limits):
+            yield Finding(operation.place, "has an x-rate-limit of another shape")
+            continue
+        if len({limit["name"] for limit in limits}) < len(limits):
+            yield Finding(operation.place, "has two limits of one name")
+        for limit in limits:
+            member = limit["per"].removeprefix("#/")
+            if limit["per"].startswith("caller") and not _knows_its_caller(operation):
+                yield Finding(operation.place, "counts callers and does not know them")
+            elif member != limit["per"] and member not in (operation.body or {}).get(
+                "required", ()
+            ):
+                yield Finding(operation.place, f"counts by {member}, which may be absent")
+
+
+def is_secured(operation: Operation) -> bool:
+    """Tell whether an operation looks at a token; what is not stated is the document's default."""
+    return bool(operation.node.get("security", operation.bundle.get("security")))
+
+
+def _knows_its_caller(operation: Operation) -> bool:
+    return is_secured(operation) and {} not in operation.node.get("security", ())

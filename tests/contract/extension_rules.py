@@ -1,0 +1,65 @@
+"""Rules for our own extensions of OpenAPI: each is known, where it belongs, and of its shape."""
+
+import re
+from collections.abc import Iterator
+
+from api.contract.schemas import SchemaNode
+from tests.contract.walk import Finding, operations, schemas
+
+EXTENSIONS = {
+    "x-engine-pool": {"requests", "passwords", "probes", "inline"},
+    "x-engine-transaction": {"read", "write", "late-write", "none"},
+}
+SCHEMA_EXTENSIONS = {
+    *("x-engine-attribute", "x-enum-varnames", "x-property-names", "x-transitions"),
+}
+
+
+def extensions_are_known(bundle: SchemaNode) -> Iterator[Finding]:
+    for operation in operations(bundle):
+        for key, value in operation.node.items():
+            if (
+                key.startswith("x-")
+                and key != "x-rate-limit"
+                and value not in EXTENSIONS.get(key, ())
+            ):
+                yield Finding(operation.place, f"has an unknown extension {key}: {value}")
+    for place, schema in schemas(bundle):
+        for key in schema:
+            if key.startswith("x-") and key not in SCHEMA_EXTENSIONS:
+                yield Finding(place, f"has an unknown extension {key}")
+
+
+def attributes_can_be_read(bundle: SchemaNode) -> Iterator[Finding]:
+    """`x-engine-attribute` names an attribute of a model, where a property's name cannot be one."""
+    for place, schema in schemas(bundle):
+        name = schema.get("x-engine-attribute", "any")
+        if not isinstance(name, str) or not re.fullmatch("[a-z]+(_[a-z]+)*", name):
+            yield Finding(place, f"is read from {name!r}, which is no attribute")
+
+
+def values_have_names(bundle: SchemaNode) -> Iterator[Finding]:
+    """`x-enum-varnames` is for makers of clients, which can make no name of a value like `-name`."""
+    for place, schema in schemas(bundle):
+        values, names = schema.get("enum", []), schema.get("x-enum-varnames")
+        if names is None and any(str(value).startswith("-") for value in values):
+            yield Finding(place, "has values that are no names, and no x-enum-varnames")
+        elif names is not None and (
+            not len(values) == len(names) == len(set(names))
+            or not all(re.fullmatch("[A-Z]+(_[A-Z]+)*", str(name)) for name in names)
+        ):
+            yield Finding(place, "has x-enum-varnames that are not a name for each value")
+
+
+def names_in_maps_are_bounded(bundle: SchemaNode) -> Iterator[Finding]:
+    """OpenAPI 3.0 lacks JSON Schema's `propertyNames`; `x-property-names` is its pattern."""
+    for place, schema in schemas(bundle):
+        names = schema.get("x-property-names")
+        if isinstance(schema.get("additionalProperties"), dict) != (names is not None):
+            yield Finding(place, "is a map, or has x-property-names, without the other")
+        elif names is not None and not isinstance(names, str):
+            yield Finding(place, "has x-property-names that are no pattern")
+        elif names is not None:
+            shown = schema.get("example", {})
+            if not all(re.fullmatch(names, name) for name in shown):
+                yield Finding(place, "has an example with a name that does not match")

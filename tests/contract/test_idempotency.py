@@ -1,0 +1,285 @@
+"""A request with an `Idempotency-Key` is done once, and answered as often as it is sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
+
+from api.contract.calls import Call
+from api.contract.errors import ContractViolation
+from api.contract.operations import Operation, compile_operations
+from api.contract.pagination import Cursors
+from api.contract.request import Answer, Request
+from api.contract.schemas import SchemaNode, Validators
+from api.contract.strict_json import JSON
+from api.idempotency import Idempotency
+from api.security import Caller
+from models.database import Database
+from models.errors import IdempotencyInFlight, IdempotencyKeyReused, NotFound
+from models.user import User
+from tests.databases import KINDS, make_database_url
+
+TEXT: SchemaNode = {"schema": {"type": "string"}}
+CREATED: SchemaNode = {
+    "headers": {
+        "Location": {"required": True, **TEXT},
+        "ETag": {"required": True, **TEXT},
+        "Idempotent-Replayed": {"schema": {"type": "string", "enum": ["true"]}},
+        "Cache-Control": {"required": True, "schema": {"type": "string", "enum": ["no-store"]}},
+    },
+    "links": {"self": {"operationId": "get_user"}},
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "properties": {"id": {"type": "integer"}, "name": {}}}
+        }
+    },
+}
+ALICE, BOB = "alice", "bob"
+Work = Callable[[Session], User]
+
+
+def operation(name: str = "make_user", **changes: Any) -> Operation:  # noqa: ANN401 - parts of a document.
+    """An operation that takes a key."""
+    declared: SchemaNode = {
+        "operationId": name,
+        "tags": ["users"],
+        "security": [{"bearer": ["users:write"]}],
+        "parameters": [
+            {"name": "team", "in": "path", "required": True, **TEXT},
+            {"name": "Idempotency-Key", "in": "header", **TEXT},
+        ],
+        "responses": {"201": CREATED},
+        **changes,
+    }
+    got: SchemaNode = {**declared, "operationId": "get_user", "parameters": []}
+    bundle: SchemaNode = {
+        "paths": {f"/teams/{{team}}/{name}": {"post": declared}, "/user": {"get": got}}
+    }
+    return compile_operations(bundle, Validators(bundle))[0]
+
+
+class Desk:
+    """Takes requests as one process does; two desks of one database are two processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._idempotency = Idempotency(database)
+        self._database = database
+        self._callers = {
+            name: Caller(self.account(name).id, "user", frozenset(), 1) for name in (ALICE, BOB)
+        }
+
+    def account(self, name: str) -> User:
+        """The account of that name."""
+
+        def find(session: Session) -> User:
+            email = f"{name}@concord.example"
+            return User.by_email(session, email) or register(session, name)
+
+        return self._database.transact(find, write=True)
+
+    def ask(
+        self,
+        work: Work,
+        body: JSON,
+        *,
+        key: str | None = "key",
+        caller: str = ALICE,
+        team: str = "red",
+        declared: Operation | None = None,
+    ) -> Answer:
+        """Send a request whose handler is `work`."""
+        declared = declared or operation()
+        call = Call(
+            declared,
+            work,
+            services={},
+            database=self._database,
+            cursors=Cursors(b"k" * 32),
+            render=lambda name, _: name,
+            recheck=lambda _session, _caller, *, hold: None,  # noqa: ARG005 - a keyword of the protocol.
+            idempotency=self._idempotency,
+        )
+        request = Request("POST", b"", b"", {}, "id", 0.0, "", "http://concord.example")
+        request.operation, request.caller, request.body = declared, self._callers[caller], body
+        request.path_values, request.header_values = {"team": team}, {"idempotency_key": key}
+        return call(request)
+
+    def count(self) -> int:
+        """How many accounts were made by requests."""
+        query = select(func.count()).select_from(User).where(User.name == "Made")
+        return self._database.transact(lambda session: session.scalar(query) or 0, write=False)
+
+
+def register(session: Session, name: str) -> User:
+    email = f"{name}@concord.example"
+    return User.register(session, name=name, email=email, password_hash=None)
+
+
+def make(session: Session) -> User:
+    """Do what can be seen to have been done twice."""
+    made = session.scalar(select(func.count()).select_from(User))
+    user = register(session, f"made{made}")
+    user.change(session, name="Made")
+    return user
+
+
+def refuse(session: Session) -> User:
+    make(session)
+    raise NotFound
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def database(kind: str, tmp_path: Path) -> Iterator[Database]:
+    with make_database_url(kind, tmp_path) as url:
+        database = Database(url)
+        yield database
+        database.dispose()
+
+
+@pytest.fixture
+def desk(database: Database) -> Desk:
+    return Desk(database)
+
+
+def test_the_same_request_again_gets_the_same_answer_and_does_nothing(desk: Desk) -> None:
+    first = desk.ask(make, {"a": 1, "b": {"c": 2, "d": [3]}})
+    again = desk.ask(make, {"b": {"d": [3], "c": 2}, "a": 1})
+
+    assert desk.count() == 1
+    assert (again.status, again.body) == (first.status, first.body) == (201, first.body)
+    assert again.headers == [*first.headers, ("Idempotent-Replayed", "true")]
+    assert {name for name, _ in first.headers} == {
+        *("Cache-Control", "Content-Type", "ETag", "Location"),
+    }
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"body": {"a": 2}},
+        {"body": {"a": "1"}},
+        {"body": {"a": 1, "b": None}},
+        {"body": None},
+        {"team": "blue"},
+        {"declared": operation("make_other")},
+    ],
+)
+def test_another_request_with_the_key_is_refused(desk: Desk, other: dict[str, Any]) -> None:
+    desk.ask(make, {"a": 1})
+    with pytest.raises(IdempotencyKeyReused):
+        desk.ask(make, **{"body": {"a": 1}, **other})
+    assert desk.count() == 1
+    assert desk.ask(make, {"a": 1}).header("idempotent-replayed") == "true"
+
+
+def test_a_key_is_its_callers_own(desk: Desk) -> None:
+    desk.ask(make, {"a": 1})
+    desk.ask(make, {"a": 2}, caller=BOB)
+    desk.ask(make, {"a": 3}, key="KEY")
+    assert desk.count() == 3
+
+
+def test_without_a_key_a_request_is_done_each_time(desk: Desk) -> None:
+    for _ in range(2):
+        assert desk.ask(make, {"a": 1}, key=None).header("idempotent-replayed") is None
+    assert desk.count() == 2
+
+
+def test_a_refusal_is_not_remembered(desk: Desk) -> None:
+    with pytest.raises(NotFound):
+        desk.ask(refuse, {"a": 1})
+    assert desk.count() == 0
+    assert desk.ask(make, {"a": 2}).header("idempotent-replayed") is None
+    assert desk.count() == 1
+
+
+def test_a_request_that_another_one_got_in_the_way_of_is_done_once(desk: Desk) -> None:
+    tries: list[User] = []
+
+    def make_at_last(session: Session) -> User:
+        tries.append(make(session))
+        if len(tries) < 3:
+            raise StaleDataError
+        return tries[-1]
+
+    desk.ask(make_at_last, {"a": 1})
+    assert desk.ask(refuse, {"a": 1}).header("idempotent-replayed") == "true"
+    assert (len(tries), desk.count()) == (3, 1)
+
+
+class Slow:
+    """A handler that waits, once it has done its work, until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, session: Session) -> User:
+        user = make(session)
+        self.begun.set()
+        assert self.go.wait(10)
+        return user
+
+
+def test_while_it_runs_the_same_process_refuses_it_at_once(desk: Desk) -> None:
+    slow = Slow()
+    thread = threading.Thread(target=desk.ask, args=(slow, {"a": 1}))
+    thread.start()
+    try:
+        assert slow.begun.wait(10)
+        for work in (make, refuse):
+            with pytest.raises(IdempotencyInFlight):
+                desk.ask(work, {"a": 1})
+    finally:
+        slow.go.set()
+        thread.join(10)
+    assert desk.ask(make, {"a": 1}).header("idempotent-replayed") == "true"
+    assert desk.count() == 1
+
+
+def test_while_it_runs_another_process_refuses_it_or_waits_for_it(
+    database: Database, desk: Desk, kind: str
+) -> None:
+    slow, other = Slow(), Desk(database)
+    thread = threading.Thread(target=desk.ask, args=(slow, {"a": 1}))
+    thread.start()
+    try:
+        assert slow.begun.wait(10)
+        if kind == "postgresql":
+            with pytest.raises(IdempotencyInFlight):
+                other.ask(make, {"a": 1})
+        else:
+            threading.Timer(0.2, slow.go.set).start()
+            assert other.ask(make, {"a": 1}).header("idempotent-replayed") == "true"
+    finally:
+        slow.go.set()
+        thread.join(10)
+    assert other.ask(make, {"a": 1}).header("idempotent-replayed") == "true"
+    assert desk.count() == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"security": []},
+        {"security": [{"bearer": ["users:write"]}, {}]},
+        {"x-engine-transaction": "read"},
+        {"x-engine-transaction": "none"},
+    ],
+)
+def test_a_key_where_nobody_is_known_or_nothing_is_written_stops_the_start(
+    desk: Desk, changes: SchemaNode
+) -> None:
+    with pytest.raises(ContractViolation, match="make_user takes an idempotency key"):
+        desk.ask(make, None, declared=operation(**changes))

@@ -1,0 +1,140 @@
+"""The books of the shop, added up anew and compared with what the rows say."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sqlalchemy import inspect, select, table, text
+from sqlalchemy.orm import Session, selectinload
+
+from models.database import Database
+from models.order import Order
+from models.order_event import OrderEvent
+from models.product import Product
+from models.stock import StockEntry
+
+LIVE = frozenset({"pending", "paid", "partially_shipped"})
+"""The states in which what has not been shipped is reserved."""
+
+
+class Books(NamedTuple):
+    """All that the shop has written down."""
+
+    products: list[Product]
+    entries: list[StockEntry]
+    orders: list[Order]
+    events: list[OrderEvent]
+
+
+def check_books(database: Database, *, redacted: bool = False) -> None:
+    """Insist that stock, money and timelines are right.
+
+    `redacted` says that accounts were erased, which changes orders without an event.
+    """
+    books = database.transact(_read, write=False)
+    _check_ledger(books)
+    _check_reservations(books)
+    _check_conservation(books)
+    for order in books.orders:
+        _check_money(order)
+    if not redacted:
+        _check_timelines(books)
+
+
+def _read(session: Session) -> Books:
+    orders = select(Order).options(selectinload(Order.lines))
+    return Books(
+        list(session.scalars(select(Product))),
+        list(session.scalars(select(StockEntry))),
+        list(session.scalars(orders)),
+        list(session.scalars(select(OrderEvent))),
+    )
+
+
+def _check_ledger(books: Books) -> None:
+    """Compare each product's numbers with the sums of its entries."""
+    on_hand = _sum(books, lambda entry: entry.on_hand)
+    reserved = _sum(books, lambda entry: entry.reserved)
+    for product in books.products:
+        assert (product.on_hand, product.reserved) == (on_hand[product.id], reserved[product.id])
+        assert 0 <= product.reserved <= product.on_hand
+        assert product.stock == (
+            product.on_hand,
+            product.reserved,
+            product.on_hand - product.reserved,
+        )
+
+
+def _sum(books: Books, number: Callable[[StockEntry], int]) -> dict[int, int]:
+    sums: dict[int, int] = defaultdict(int)
+    for entry in books.entries:
+        sums[entry.product_id] += number(entry)
+    return sums
+
+
+def _check_reservations(books: Books) -> None:
+    """What is reserved is what the orders that go on have not been sent yet."""
+    promised: dict[int, int] = defaultdict(int)
+    for order in books.orders:
+        if order.status in LIVE:
+            for line in order.lines:
+                promised[line.product_id] += line.quantity - line.shipped
+    for product in books.products:
+        assert product.reserved == promised[product.id]
+
+
+def _check_conservation(books: Books) -> None:
+    """What is on hand was put there, was not shipped, or came back."""
+    there: dict[int, int] = defaultdict(int)
+    for entry in books.entries:
+        if entry.kind == "adjustment":
+            there[entry.product_id] += entry.on_hand
+    for order in books.orders:
+        for line in order.lines:
+            there[line.product_id] += line.returned - line.shipped
+    for product in books.products:
+        assert product.on_hand == there[product.id]
+
+
+def _check_money(order: Order) -> None:
+    assert order.total_amount == sum(line.unit_amount * line.quantity for line in order.lines)
+    assert 0 <= order.refunded_amount <= order.paid_amount <= order.total_amount
+    assert {line.currency for line in order.lines} == {order.currency}
+    if any(line.shipped for line in order.lines):
+        assert order.paid_amount == order.total_amount
+    if order.status in {"paid", "partially_shipped", "shipped", "delivered"}:
+        assert order.refunded_amount < order.paid_amount or not order.total_amount
+    if order.status == "refunded":
+        assert order.refunded_amount == order.paid_amount == order.total_amount
+    assert (order.expires_at is not None) == (order.status == "pending")
+
+
+def _check_timelines(books: Books) -> None:
+    """Every version of an order has its event, and the events tell of all money."""
+    events: dict[object, list[OrderEvent]] = defaultdict(list)
+    for event in sorted(books.events, key=lambda event: event.number):
+        events[event.order_id].append(event)
+    for order in books.orders:
+        told = events[order.id]
+        assert [event.number for event in told] == list(range(1, order.version + 1))
+        assert told[0].action == "create"
+        assert told[-1].status == order.status
+        moved = {
+            action: sum(event.money or 0 for event in told if event.action == action)
+            for action in ("pay", "refund")
+        }
+        assert moved == {"pay": order.paid_amount, "refund": order.refunded_amount}
+
+
+def everything(database: Database) -> dict[str, list[str]]:
+    """Read every row of every table, to tell whether anything changed, or is left."""
+
+    def read(session: Session) -> dict[str, list[str]]:
+        return {
+            name: sorted(
+                repr(row) for row in session.execute(select(text("*")).select_from(table(name)))
+            )
+            for name in inspect(session.connection()).get_table_names()
+        }
+
+    return database.transact(read, write=False)

@@ -1,0 +1,54 @@
+from dataclasses import FrozenInstanceError
+
+import iso4217
+import pytest
+
+from models.money import CURRENCIES, MAX_AMOUNT, Money
+
+pytestmark = pytest.mark.mission("M16")
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "digits"),
+    [
+        ("EUR", "Euro", 2),
+        ("JPY", "Yen", 0),
+        ("KWD", "Kuwaiti Dinar", 3),
+        ("CLF", "Unidad de Fomento", 4),
+        ("MRU", "Ouguiya", 2),
+    ],
+)
+def test_every_currency_has_its_own_minor_unit(code: str, name: str, digits: int) -> None:
+    assert CURRENCIES[code] == (code, name, digits)
+
+
+@pytest.mark.parametrize("code", ["XAU", "XDR", "XTS", "XXX", "eur", "DEM", ""])
+def test_what_has_no_minor_unit_or_is_no_currency_is_left_out(code: str) -> None:
+    assert code not in CURRENCIES
+
+
+def test_all_other_currencies_of_the_standard_are_there_in_the_order_of_their_codes() -> None:
+    with_minor_units = {each.code: each for each in iso4217.Currency if each.exponent is not None}
+
+    assert list(CURRENCIES) == sorted(with_minor_units)
+    assert len(CURRENCIES) > 150
+    for code, currency in CURRENCIES.items():
+        assert currency.code == code
+        assert currency.name == with_minor_units[code].currency_name
+        assert currency.minor_units == with_minor_units[code].exponent
+        assert isinstance(currency.minor_units, int)
+
+
+def test_the_largest_amount_is_the_last_that_every_client_counts_to() -> None:
+    assert int(float(MAX_AMOUNT)) == MAX_AMOUNT
+    assert float(MAX_AMOUNT + 1) == float(MAX_AMOUNT + 2)
+
+
+def test_money_is_a_value() -> None:
+    money = Money(1999, "USD")
+
+    assert money == Money(1999, "USD")
+    assert money != Money(1999, "EUR")
+    assert len({money, Money(1999, "USD")}) == 1
+    with pytest.raises(FrozenInstanceError):
+        money.amount = 1  # type: ignore[misc]  # which is what is tried

@@ -1,0 +1,158 @@
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import product as combinations
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from models.database import Database
+from models.narrowing import FEW
+from models.order_list import OrderFilter, OrderSort, list_orders
+from tests.databases import KINDS
+from tests.models.people import ROOT
+from tests.models.plans import Plan, explain
+from tests.models.stocked import FIRST_DAY, ROWS, identifier, stocked_database
+
+pytestmark = [pytest.mark.mission("M16"), pytest.mark.mission("M20")]
+
+SORTS: tuple[OrderSort, ...] = get_args(OrderSort)
+PRIMARY = {"pk_orders", "sqlite_autoindex_orders_1"}
+NONE = -1
+"""Rows that are few, when the order is always to be walked."""
+USERS = (None, 1)
+STATUSES = (None, ["paid"], ["pending", "paid", "shipped"])
+PERIODS = ((None, None), (FIRST_DAY, None), (FIRST_DAY, FIRST_DAY + timedelta(days=50)))
+TOTALS = ((None, None), (100, None), (100, 200))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def stocked_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def stocked(stocked_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    with stocked_database(stocked_kind, tmp_path_factory.mktemp("stocked")) as database:
+        yield database
+
+
+def plans(database: Database, kind: str, wanted: OrderFilter, sort: OrderSort) -> list[Plan]:
+    """Explain the first page of a list, and one from the middle."""
+    middle: list[int | str] = [str(identifier(1000))]
+    if sort.endswith("total"):
+        middle.insert(0, 500)
+    return [
+        plan
+        for after in (None, middle)
+        for plan in explain(
+            database,
+            kind,
+            lambda s, after=after: list_orders(  # type: ignore[misc]  # mypy infers no default
+                s, wanted, by=ROOT, sort=sort, after=after, limit=25
+            ),
+        )
+    ]
+
+
+def index_across(wanted: OrderFilter, sort: OrderSort) -> set[str] | None:
+    """Name the index with the bounds that a list is not sorted by, if it has any.
+
+    No index has two ranges. Either the order is walked and what does not fit is left out, or what
+    fits is read and sorted: which of them costs less depends on how much fits.
+    """
+    by_total = sort.endswith("total")
+    period = wanted.created_from or wanted.created_to
+    total = wanted.total_min is not None or wanted.total_max is not None
+    if not (period if by_total else total):
+        return None
+    equal = [("user_id", wanted.user_id), ("status", wanted.statuses)]
+    columns = [name for name, value in equal if value]
+    if by_total and not columns:
+        return PRIMARY
+    return {"_".join(["ix_orders", *columns, *(() if by_total else ("total_amount",)), "id"])}
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("statuses", STATUSES)
+@pytest.mark.parametrize("user_id", USERS)
+def test_every_list_comes_in_the_order_of_an_index(
+    stocked: Database,
+    stocked_kind: str,
+    user_id: int | None,
+    statuses: list[str] | None,
+    sort: OrderSort,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("models.narrowing.FEW", NONE)
+    for (since, until), (least, most) in combinations(PERIODS, TOTALS):
+        wanted = OrderFilter(statuses, user_id, since, until, least, most)
+        for plan in plans(stocked, stocked_kind, wanted, sort):
+            assert plan.indexes, plan.text
+            assert not plan.whole_tables, plan.text
+            assert not plan.unbounded_sorts, plan.text
+
+
+@pytest.mark.parametrize(
+    ("user_id", "statuses", "by_total", "index"),
+    [
+        (None, None, False, tuple(PRIMARY)),
+        (None, None, True, ("ix_orders_total_amount_id",)),
+        (1, None, False, ("ix_orders_user_id_id",)),
+        (1, None, True, ("ix_orders_user_id_total_amount_id",)),
+        (None, STATUSES[1], False, ("ix_orders_status_id",)),
+        (None, STATUSES[1], True, ("ix_orders_status_total_amount_id",)),
+        (None, STATUSES[2], False, ("ix_orders_status_id",)),
+        (None, STATUSES[2], True, ("ix_orders_status_total_amount_id",)),
+        (1, STATUSES[1], False, ("ix_orders_user_id_status_id",)),
+        (1, STATUSES[2], False, ("ix_orders_user_id_status_id",)),
+        (1, STATUSES[1], True, ("ix_orders_user_id_status_total_amount_id",)),
+        (1, STATUSES[2], True, ("ix_orders_user_id_status_total_amount_id",)),
+    ],
+)
+def test_the_index_has_everything_that_a_list_is_narrowed_by(
+    stocked: Database,
+    stocked_kind: str,
+    user_id: int | None,
+    statuses: list[str] | None,
+    *,
+    by_total: bool,
+    index: tuple[str, ...],
+) -> None:
+    wanted = OrderFilter(statuses, user_id)
+    sorts: tuple[OrderSort, ...] = (
+        ("total", "-total") if by_total else ("created_at", "-created_at")
+    )
+
+    for sort in sorts:
+        for plan in plans(stocked, stocked_kind, wanted, sort):
+            assert plan.indexes.intersection(index), plan.text
+
+
+@pytest.mark.parametrize("few", [NONE, FEW])
+@pytest.mark.parametrize("user_id", USERS)
+def test_of_several_states_only_some_pages_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user_id: int | None, few: int
+) -> None:
+    monkeypatch.setattr("models.narrowing.FEW", few)
+    with stocked_database("sqlite", tmp_path) as database:
+        for statuses, (least, most), sort in combinations(STATUSES[1:], TOTALS, SORTS):
+            wanted = OrderFilter(statuses, user_id, total_min=least, total_max=most)
+            for plan in plans(database, "sqlite", wanted, sort):
+                assert not plan.walks_beside_branches, plan.text
+
+
+@pytest.mark.parametrize("user_id", USERS)
+def test_few_are_read_by_the_index_that_has_their_bounds(
+    tmp_path: Path, user_id: int | None
+) -> None:
+    assert FEW > ROWS
+    choices = combinations(STATUSES, PERIODS, TOTALS, SORTS)
+    # To PostgreSQL's planner any index is as good in a table that is as small.
+    with stocked_database("sqlite", tmp_path) as database:
+        for statuses, (since, until), (least, most), sort in choices:
+            wanted = OrderFilter(statuses, user_id, since, until, least, most)
+            if index := index_across(wanted, sort):
+                for plan in plans(database, "sqlite", wanted, sort):
+                    assert plan.indexes & index, plan.text
+                    assert plan.indexes <= index | PRIMARY, plan.text
