@@ -1,0 +1,191 @@
+"""The server is killed at any moment under load: what it acknowledged is there (M16, TRUST 31).
+
+Fifty times, on each database half of them. Every request has its key, so that what was in the air
+when the server died is resolved as a client would: by sending it again.
+"""
+
+import random
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+
+from tests.databases import KINDS, make_database_url
+from tests.faults.live_shop import PRICE, Shop, open_shop, order_of, payment_of
+from tests.live import APP, HOST, LiveServer, free_port
+from tests.models.books import check_books
+
+pytestmark = [pytest.mark.mission("M16"), pytest.mark.timeout(600)]
+
+KILLS = 25
+CUSTOMERS = 6
+LONGEST_LIFE = 0.5
+"""Seconds under load after which the server is dead for certain."""
+RESERVATION_SECONDS = 1
+NEXT = {"pending": ("pay", "cancel"), "paid": ("ship", "cancel"), "shipped": ("refund", "deliver")}
+"""What a customer has done next to an order, by chance; other states are left alone."""
+
+
+@dataclass
+class Step:
+    """One request and its key. `order` is the one that it is about; a new one has none yet."""
+
+    url: str
+    headers: dict[str, str]
+    body: object
+    order: str | None = None
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass
+class Customer:
+    """Somebody who orders, and sees to it that their orders go on, one request after the other."""
+
+    shop: Shop
+    url: str
+    headers: dict[str, str]
+    admin: dict[str, str]
+    product: int
+    chance: random.Random
+    known: dict[str, str] = field(default_factory=dict)
+    """The state of each order, as it was last acknowledged."""
+    lost: Step | None = None
+    """The request whose answer never came."""
+
+    def act(self) -> None:
+        """Go on until the server is gone."""
+        with suppress(httpx.TransportError):
+            while True:
+                self.send(self.lost or self._next())
+
+    def send(self, step: Step) -> None:
+        """Send a request, and remember it until its answer is there."""
+        self.lost = step
+        answer = self.shop.post(step.url, step.headers, step.body, key=step.key)
+        self.lost = None
+        self._learn(step, answer)
+
+    def _next(self) -> Step:
+        open_orders = [order for order, status in self.known.items() if status in NEXT]
+        if not open_orders or self.chance.random() < 0.4:
+            return Step(f"{self.url}/v1/orders", self.headers, order_of(self.product))
+        order = self.chance.choice(open_orders)
+        action = self.chance.choice(NEXT[self.known[order]])
+        bodies = {
+            "pay": payment_of(PRICE),
+            "ship": {"carrier": "Post", "tracking_number": "1"},
+            "refund": {"restock": [{"product_id": self.product, "quantity": 1}]},
+        }
+        return Step(f"{self.url}/v1/orders/{order}/{action}", self.admin, bodies.get(action), order)
+
+    def _learn(self, step: Step, answer: httpx.Response) -> None:
+        told = answer.json()
+        if answer.status_code == 409:
+            # Time goes on for an order that nobody has paid, and only for such a one.
+            assert told["code"] == "illegal-transition", answer.text
+            assert told["state"] == "expired", answer.text
+            assert step.order is not None
+            assert self.known[step.order] == "pending"
+            self.known[step.order] = "expired"
+            return
+        assert answer.status_code == (200 if step.order else 201), answer.text
+        self.known[told["id"]] = told["status"]
+
+
+@contextmanager
+def serving(folder: Path, port: int, database_url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve until the block ends, and then not a moment longer."""
+    environment = {
+        "APP_ENV": "test",
+        "PORT": str(port),
+        "DATABASE_URL": database_url,
+        "SIGNING_KEY_FILE": str(folder / "signing-key.pem"),
+        "RESERVATION_SECONDS": str(RESERVATION_SECONDS),
+    }
+    with (folder / "server.log").open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and file.
+            [sys.executable, str(APP), "serve"],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        server = LiveServer(port, folder / "server.log", environment, process)
+        deadline = time.monotonic() + 60
+        while not server.is_healthy() and time.monotonic() < deadline:
+            assert process.poll() is None, server.log_text()[-2000:]
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_server_loses_nothing_that_it_acknowledged(kind: str, tmp_path: Path) -> None:
+    chance = random.Random(50)  # noqa: S311 - the same moments each time, not a secret.
+    port = free_port()
+    url = f"http://{HOST}:{port}"
+    with make_database_url(kind, tmp_path) as database_url:
+        with serving(tmp_path, port, database_url):
+            pass
+        with open_shop(database_url, tmp_path / "signing-key.pem", url) as shop:
+            admin_id, admin = shop.person(admin=True)
+            product = shop.product(100_000, admin_id)
+            customers = [
+                Customer(shop, url, shop.person()[1], admin, product, random.Random(number))  # noqa: S311 - as above.
+                for number in range(CUSTOMERS)
+            ]
+            for _ in range(KILLS):
+                with serving(tmp_path, port, database_url) as server:
+                    work_until_killed(server, customers, chance.uniform(0.02, LONGEST_LIFE))
+                check_books(shop.database)
+            with serving(tmp_path, port, database_url):
+                resolve_what_was_lost(customers)
+                time.sleep(RESERVATION_SECONDS + 3)
+            assert_all_is_as_acknowledged(shop, customers)
+    assert "Traceback" not in (tmp_path / "server.log").read_text()
+
+
+def work_until_killed(
+    server: subprocess.Popen[bytes], customers: list[Customer], seconds: float
+) -> None:
+    """Let everybody act, and kill the server while their requests are on their way."""
+    threads = [threading.Thread(target=each.act) for each in customers]
+    for thread in threads:
+        thread.start()
+    time.sleep(seconds)
+    server.kill()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def resolve_what_was_lost(customers: list[Customer]) -> None:
+    """Send every request again whose answer never came."""
+    for customer in customers:
+        if customer.lost is not None:
+            customer.send(customer.lost)
+
+
+def assert_all_is_as_acknowledged(shop: Shop, customers: list[Customer]) -> None:
+    """Every order is there, as its customer was told, and there is none that nobody knows of."""
+    check_books(shop.database)
+    stored = shop.statuses()
+    known = {UUID(order): status for each in customers for order, status in each.known.items()}
+    assert stored.keys() == known.keys()
+    for order, status in known.items():
+        assert stored[order] == status or (status, stored[order]) == ("pending", "expired")
+    # What nobody paid for is not kept from others any more.
+    assert "pending" not in stored.values()
+    assert len(set(stored.values())) > 3, "too little was done for this to mean anything"

@@ -1,0 +1,188 @@
+"""Many who want the same at the same moment, of two real processes, on both databases (M16, M25).
+
+What is counted is what the clients were told; what is audited is what the database then holds.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.databases import KINDS, make_database_url
+from tests.faults.live_shop import PRICE, Shop, at_once, open_shop, order_of, payment_of
+from tests.live import running_server
+from tests.models.books import check_books
+
+pytestmark = [pytest.mark.mission("M16"), pytest.mark.mission("M25"), pytest.mark.timeout(300)]
+
+RESERVATION_SECONDS = 2
+
+
+@dataclass
+class Rush:
+    """Two processes that serve one shop, and an administrator of it."""
+
+    shop: Shop
+    url: str
+    admin_id: int
+    admin: dict[str, str]
+
+    def orders(self) -> str:
+        return f"{self.url}/v1/orders"
+
+    def buy(self, headers: dict[str, str], product: int, quantity: int = 1) -> str:
+        """Place an order that has to succeed, and give its address."""
+        answer = self.shop.post(self.orders(), headers, order_of(product, quantity))
+        assert answer.status_code == 201, answer.text
+        return f"{self.orders()}/{answer.json()['id']}"
+
+    def buy_paid(self, headers: dict[str, str], product: int, quantity: int = 1) -> str:
+        order = self.buy(headers, product, quantity)
+        paid = self.shop.post(f"{order}/pay", self.admin, payment_of(PRICE * quantity))
+        assert paid.json()["status"] == "paid", paid.text
+        return order
+
+
+@contextmanager
+def two_processes(kind: str, folder: Path, **settings: str) -> Iterator[Rush]:
+    """Serve a shop by two processes until the block ends, and then look at its books."""
+    key = folder / "signing-key.pem"
+    environment = {"APP_ENV": "test", "SIGNING_KEY_FILE": str(key), "WORKERS": "2", **settings}
+    with (
+        make_database_url(kind, folder) as url,
+        running_server(folder, DATABASE_URL=url, **environment) as server,
+        open_shop(url, key, server.url) as shop,
+    ):
+        admin_id, admin = shop.person(admin=True)
+        yield Rush(shop, server.url, admin_id, admin)
+        check_books(shop.database)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def rush(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rush]:
+    with two_processes(request.param, tmp_path_factory.mktemp("rush")) as rush:
+        yield rush
+
+
+@pytest.fixture(params=KINDS)
+def impatient(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rush]:
+    """A shop in which nobody waits long for money."""
+    seconds = {"RESERVATION_SECONDS": str(RESERVATION_SECONDS)}
+    with two_processes(request.param, tmp_path, **seconds) as rush:
+        yield rush
+
+
+def statuses(answers: list[httpx.Response]) -> Counter[int]:
+    return Counter(answer.status_code for answer in answers)
+
+
+def test_two_hundred_buyers_get_fifty_units_and_not_one_more(rush: Rush) -> None:
+    product = rush.shop.product(50, rush.admin_id)
+    buyers = [rush.shop.person()[1] for _ in range(200)]
+    answers = at_once(
+        [partial(rush.shop.post, rush.orders(), buyer, order_of(product)) for buyer in buyers],
+        threads=200,
+    )
+    assert statuses(answers) == {201: 50, 409: 150}
+    refused = [answer.json() for answer in answers if answer.status_code == 409]
+    assert {problem["code"] for problem in refused} == {"out-of-stock"}
+    assert refused[0]["shortages"] == [
+        {"pointer": "/lines/0", "product_id": product, "wanted": 1, "available": 0}
+    ]
+    sold = {answer.json()["id"] for answer in answers if answer.status_code == 201}
+    assert len(sold) == 50
+    check_books(rush.shop.database)
+
+
+def test_one_key_makes_one_order_however_often_it_is_sent(rush: Rush) -> None:
+    product = rush.shop.product(100, rush.admin_id)
+    _, buyer = rush.shop.person()
+    send = partial(rush.shop.post, rush.orders(), buyer, order_of(product), key="only-once")
+    answers = at_once([send] * 50, threads=50)
+    assert set(statuses(answers)) <= {201, 409}
+    assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
+    refused = {answer.json()["code"] for answer in answers if answer.status_code == 409}
+    assert refused <= {"idempotency-in-flight"}
+    again = send()
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
+    listed = rush.shop.client.get(rush.orders(), headers=buyer).json()["items"]
+    assert [order["id"] for order in listed] == [again.json()["id"]]
+    check_books(rush.shop.database)
+
+
+def test_refunds_at_once_never_exceed_what_was_paid(rush: Rush) -> None:
+    product = rush.shop.product(10, rush.admin_id)
+    order = rush.buy_paid(rush.shop.person()[1], product, 10)
+    body = {"amount": {"amount": PRICE, "currency": "EUR"}}
+    answers = at_once([partial(rush.shop.post, f"{order}/refund", rush.admin, body)] * 50)
+    assert statuses(answers) == {200: 10, 409: 40}
+    codes = {answer.json()["code"] for answer in answers if answer.status_code == 409}
+    assert codes <= {"refund-exceeds-paid", "illegal-transition"}
+    now = rush.shop.client.get(order, headers=rush.admin).json()
+    assert (now["status"], now["refunded"]["amount"]) == ("refunded", 10 * PRICE)
+    check_books(rush.shop.database)
+
+
+def test_an_order_is_either_shipped_or_cancelled(rush: Rush) -> None:
+    product = rush.shop.product(20, rush.admin_id)
+    _, buyer = rush.shop.person()
+    shipment = {"carrier": "Post", "tracking_number": "1"}
+    for _ in range(20):
+        order = rush.buy_paid(buyer, product)
+        ship = partial(rush.shop.post, f"{order}/ship", rush.admin, shipment)
+        cancel = partial(rush.shop.post, f"{order}/cancel", buyer)
+        answers = at_once([ship, cancel])
+        assert statuses(answers) == {200: 1, 409: 1}
+        (done,) = [answer.json()["status"] for answer in answers if answer.status_code == 200]
+        assert rush.shop.client.get(order, headers=buyer).json()["status"] == done
+    check_books(rush.shop.database)
+
+
+def test_an_order_is_either_paid_or_expired(impatient: Rush) -> None:
+    product = impatient.shop.product(24, impatient.admin_id)
+    _, buyer = impatient.shop.person()
+    orders = [impatient.buy(buyer, product) for _ in range(24)]
+    began = time.monotonic()
+
+    def pay(order: str, delay: float) -> httpx.Response:
+        time.sleep(max(0.0, began + delay - time.monotonic()))
+        return impatient.shop.post(f"{order}/pay", impatient.admin, payment_of(PRICE))
+
+    # The payments come from just before the first order expires until all of them have.
+    moments = [RESERVATION_SECONDS - 0.3 + index * 0.06 for index in range(len(orders))]
+    works = [partial(pay, order, moment) for order, moment in zip(orders, moments, strict=True)]
+    answers = at_once(works, threads=len(works))
+    assert set(statuses(answers)) <= {200, 409}
+    for order, answer in zip(orders, answers, strict=True):
+        if answer.status_code == 409:
+            assert answer.json()["state"] == "expired"
+        status = impatient.shop.client.get(order, headers=buyer).json()["status"]
+        assert status == ("paid" if answer.status_code == 200 else "expired")
+        events = impatient.shop.client.get(f"{order}/events", headers=buyer).json()["items"]
+        assert [event["action"] for event in events[1:]] in (["pay"], ["expire"])
+    check_books(impatient.shop.database)
+
+
+def test_of_changes_to_one_version_one_is_made(rush: Rush) -> None:
+    product = rush.shop.product(1, rush.admin_id)
+    _, buyer = rush.shop.person()
+    order = rush.buy_paid(buyer, product)
+    tag = rush.shop.client.get(order, headers=buyer).headers["etag"]
+
+    def change(number: int) -> httpx.Response:
+        headers = {**buyer, "If-Match": tag}
+        return rush.shop.client.patch(order, json={"note": f"{number}"}, headers=headers)
+
+    answers = at_once([partial(change, number) for number in range(20)])
+    assert statuses(answers) == {200: 1, 412: 19}
+    (made,) = [answer.json()["note"] for answer in answers if answer.status_code == 200]
+    assert rush.shop.client.get(order, headers=buyer).json()["note"] == made
+    check_books(rush.shop.database)
