@@ -39,7 +39,7 @@ def attributes_can_be_read(bundle: SchemaNode) -> Iterator[Finding]:
 
 
 def values_have_names(bundle: SchemaNode) -> Iterator[Finding]:
-    """`x-enum-varnames` is for makers of clients, which can make no name of a value like `-name`."""
+    """`x-enum-varnames` is for makers of clients, who can make no name of a value like `-name`."""
     for place, schema in schemas(bundle):
         values, names = schema.get("enum", []), schema.get("x-enum-varnames")
         if names is None and any(str(value).startswith("-") for value in values):

@@ -7,6 +7,7 @@ of pieces (see pieces.py). The rest of its keys:
     as: user | admin        adds that person's Authorization
     expect                  a status, a class, `closed`, or a list; [4xx, closed] unless told
     answers: n              that many answers, and time to see that there is not one more
+    statuses                the status of each of several answers, in their order
     json                    what the answer's body has to hold, among other things
     forbid                  texts that neither answer nor log may hold, besides the canary
     echoes: true            the answer may repeat what was sent, as that of a change does
@@ -37,7 +38,7 @@ from tests.faults.wire import Delivery
 CORPUS = Path(__file__).parent / "corpus"
 KEYS = frozenset({
     "name", "raw", "method", "target", "headers", "body", "as", "length", "head", "vary",
-    "expect", "answers", "json", "forbid", "echoes", "within",
+    "expect", "answers", "statuses", "json", "forbid", "echoes", "within",
     "one_byte", "slices", "pause", "half_close", "linger", "deadline",
 })  # fmt: skip
 CLOSED = "closed"
@@ -85,12 +86,13 @@ class Case:
     def delivery(self) -> Delivery:
         """How the request is sent; several answers, or proof of only one, take time to listen."""
         how = self.description
+        several = not how.keys().isdisjoint({"answers", "statuses"})
         return Delivery(
             one_byte=bool(how.get("one_byte", False)),
             slices=tuple(cast("list[int]", how.get("slices", []))),
             pause=float(cast("float", how.get("pause", 0.0))),
             half_close=bool(how.get("half_close", False)),
-            linger=float(cast("float", how.get("linger", LINGER if "answers" in how else 0.0))),
+            linger=float(cast("float", how.get("linger", LINGER if several else 0.0))),
             deadline=float(cast("float", how.get("deadline", DEADLINE))),
         )
 
@@ -107,7 +109,12 @@ class Case:
     @property
     def answers(self) -> int:
         """How many answers the bytes deserve."""
-        return int(cast("int", self.description.get("answers", 1)))
+        return int(cast("int", self.description.get("answers", len(self.statuses) or 1)))
+
+    @property
+    def statuses(self) -> tuple[int, ...]:
+        """The status of each answer, where there are several and that matters."""
+        return tuple(cast("list[int]", self.description.get("statuses", [])))
 
     @property
     def echoes(self) -> bool:
