@@ -1,0 +1,185 @@
+"""Concord's tables as Django declares them: not managed, because Concord's migrations made them."""
+
+# ruff: noqa: DJ008 - Nobody prints them.
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from django.db import models
+
+ACTIONS: Final = {
+    "pending": ["update", "pay", "cancel"],
+    "paid": ["update", "ship", "cancel", "refund"],
+    "partially_shipped": ["ship", "refund"],
+    "shipped": ["deliver", "refund"],
+    "delivered": ["refund"],
+    "cancelled": ["refund"],
+    "expired": ["refund"],
+    "refunded": [],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount in minor units."""
+
+    amount: int
+    currency: str
+
+
+class Json(models.JSONField):
+    """JSON in a column of PostgreSQL's type json, which the driver has decoded already."""
+
+    def from_db_value(self, value: Any, expression: object, connection: object) -> Any:  # noqa: ANN401 - Django's own.
+        if value is None or not isinstance(value, str):
+            return value
+        return super().from_db_value(value, expression, connection)
+
+
+class User(models.Model):
+    name = models.CharField(max_length=100)
+    email = models.CharField(max_length=254)
+    role = models.CharField(max_length=16)
+    active = models.BooleanField()
+    email_verified = models.BooleanField()
+    token_version = models.IntegerField()
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    erased_at = models.DateTimeField(null=True)
+
+    class Meta:
+        app_label = "shop"
+        db_table = "users"
+        managed = False
+
+
+class Product(models.Model):
+    sku = models.CharField(max_length=64)
+    name = models.CharField(max_length=200)
+    price_amount = models.BigIntegerField()
+    currency = models.CharField(max_length=3)
+    on_hand = models.IntegerField()
+    reserved = models.IntegerField()
+    active = models.BooleanField()
+    version = models.IntegerField()
+    updated_at = models.DateTimeField()
+    archived_at = models.DateTimeField(null=True)
+
+    class Meta:
+        app_label = "shop"
+        db_table = "products"
+        managed = False
+
+
+class Order(models.Model):
+    id = models.UUIDField(primary_key=True)
+    user = models.ForeignKey(User, models.DO_NOTHING)
+    status = models.CharField(max_length=24)
+    currency = models.CharField(max_length=3)
+    total_amount = models.BigIntegerField()
+    paid_amount = models.BigIntegerField(default=0)
+    refunded_amount = models.BigIntegerField(default=0)
+    note = models.CharField(max_length=1000, null=True)  # noqa: DJ001 - Concord's column is so.
+    shipping_address = Json(null=True)
+    labels = Json(db_column="metadata")
+    version = models.IntegerField()
+    expires_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        app_label = "shop"
+        db_table = "orders"
+        managed = False
+
+    @property
+    def allowed_actions(self) -> list[str]:
+        return ACTIONS[self.status]
+
+    @property
+    def total(self) -> Money:
+        return Money(self.total_amount, self.currency)
+
+    @property
+    def paid(self) -> Money:
+        return Money(self.paid_amount, self.currency)
+
+    @property
+    def refunded(self) -> Money:
+        return Money(self.refunded_amount, self.currency)
+
+
+class OrderLine(models.Model):
+    pk = models.CompositePrimaryKey("order_id", "number")
+    order = models.ForeignKey(Order, models.DO_NOTHING, related_name="lines")
+    number = models.IntegerField()
+    product = models.ForeignKey(Product, models.DO_NOTHING)
+    sku = models.CharField(max_length=64)
+    name = models.CharField(max_length=200)
+    unit_amount = models.BigIntegerField()
+    currency = models.CharField(max_length=3)
+    quantity = models.IntegerField()
+    shipped = models.IntegerField(default=0)
+    returned = models.IntegerField(default=0)
+
+    class Meta:
+        app_label = "shop"
+        db_table = "order_lines"
+        managed = False
+        ordering: ClassVar = ["number"]
+
+    @property
+    def unit_price(self) -> Money:
+        return Money(self.unit_amount, self.currency)
+
+    @property
+    def total(self) -> Money:
+        return Money(self.unit_amount * self.quantity, self.currency)
+
+
+class OrderEvent(models.Model):
+    pk = models.CompositePrimaryKey("order_id", "number")
+    order = models.ForeignKey(Order, models.DO_NOTHING)
+    number = models.IntegerField()
+    action = models.CharField(max_length=16)
+    status = models.CharField(max_length=24)
+    actor = models.ForeignKey(User, models.DO_NOTHING, null=True)
+    created_at = models.DateTimeField()
+    lines = Json(default=list)
+
+    class Meta:
+        app_label = "shop"
+        db_table = "order_events"
+        managed = False
+
+
+class StockEntry(models.Model):
+    id = models.BigAutoField(primary_key=True)
+    product = models.ForeignKey(Product, models.DO_NOTHING)
+    kind = models.CharField(max_length=16)
+    on_hand = models.IntegerField()
+    reserved = models.IntegerField()
+    order = models.ForeignKey(Order, models.DO_NOTHING, null=True)
+    actor = models.ForeignKey(User, models.DO_NOTHING, null=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        app_label = "shop"
+        db_table = "stock_entries"
+        managed = False
+
+
+class IdempotencyRecord(models.Model):
+    pk = models.CompositePrimaryKey("user_id", "key")
+    user = models.ForeignKey(User, models.DO_NOTHING)
+    key = models.CharField(max_length=255)
+    owner = models.ForeignKey(User, models.DO_NOTHING, null=True, related_name="+")
+    fingerprint = models.BinaryField()
+    status = models.IntegerField()
+    headers = Json()
+    body = models.BinaryField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        app_label = "shop"
+        db_table = "idempotency_records"
+        managed = False

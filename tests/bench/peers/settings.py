@@ -1,0 +1,44 @@
+"""What the bench tells a peer, and the token check that all of them share.
+
+A peer asks the database about the account in every request, as the examples of its documentation
+do; that Concord keeps the answer for half a second is its own merit.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import jwt
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+DATABASE_URL: Final = os.environ["BENCH_DATABASE_URL"]
+"""`sqlite:///file` or `postgresql://…`."""
+
+RESERVATION: Final = timedelta(days=30)
+"""How long an order that is not paid keeps its stock."""
+
+THREADS: Final = int(os.environ.get("BENCH_THREADS", "8"))
+"""Threads of the servers that are told how many they have, as Concord is."""
+
+_ISSUER = os.environ["BENCH_ISSUER"]
+_PUBLIC_KEY = load_pem_private_key(
+    Path(os.environ["BENCH_SIGNING_KEY_FILE"]).read_bytes(), None
+).public_key()
+
+
+def read_token(token: str) -> tuple[int, int, frozenset[str]]:
+    """The account, the version of its tokens and the scopes of a token that holds.
+
+    Raises:
+        jwt.InvalidTokenError: it does not.
+    """
+    claims = jwt.decode(
+        token,
+        _PUBLIC_KEY,  # type: ignore[arg-type]  # PyJWT's types leave out kinds that are no key of its own.
+        algorithms=["EdDSA"],
+        audience=f"{_ISSUER}/v1",
+        issuer=_ISSUER,
+        options={"require": ["exp", "iat", "sub", "scope", "ver"]},
+    )
+    return int(claims["sub"]), claims["ver"], frozenset(claims["scope"].split())

@@ -1,0 +1,185 @@
+"""What grows with what: `python tests/bench/scaling.py [--requests N]`.
+
+Operations in the contract and bytes of a body, by processor time in-process; processes, by
+requests a second; and memory over many requests. How deep a page lies is measured by `depth.py`.
+"""
+
+# ruff: noqa: E402 - as a script it has to say first where the repository is.
+import argparse
+import json
+import logging
+import os
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, redirect_stderr
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from api.settings import Settings
+from tests.bench.calling import AsgiApp, Call, asgi, repeat
+from tests.bench.compare import LOAD_CORE, SERVER_CORE, prepare
+from tests.bench.contenders import CONTENDERS, Running, environment, memory, running
+from tests.bench.generated import make_application
+from tests.bench.load import Wrk
+from tests.bench.operations import OPERATIONS, Operation, Request
+from tests.bench.results import machine, say
+from tests.bench.seeding import Shop
+
+FOLDER = ROOT / "var" / "bench" / "scaling"
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+CONTRACTS = (10, 100, 1_000)
+CONNECTIONS = 16
+_JSON = ("Content-Type", "application/json")
+
+
+def routing(shop: Shop, rounds: int) -> Mapping[int, Sequence[float]]:
+    """Microseconds a request with so many operations in the contract, by round."""
+    with ExitStack() as stack:
+        calls = {each: stack.enter_context(asgi(_application(shop, each))) for each in CONTRACTS}
+
+        def ask(operations: int) -> float:
+            # Operations from all over the contract.
+            step = max(1, operations // 10)
+            paths = [
+                f"/v1/bench/{number}/things/{number}?limit=7"
+                for number in range(1, operations, step)
+            ]
+            return repeat(calls[operations], [Request("GET", path) for path in paths], 300)
+
+        return _in_turns(CONTRACTS, ask, rounds)
+
+
+def bodies(shop: Shop, rounds: int) -> Mapping[int, Sequence[float]]:
+    """Microseconds a request with a body of so many bytes, by round."""
+    with asgi(_application(shop, CONTRACTS[0])) as call:
+        return _in_turns(SIZES, lambda size: _send(call, size), rounds)
+
+
+def _send(call: Call, size: int) -> float:
+    item = {"id": 7, "name": "x" * 60, "price": {"amount": 1999, "currency": "EUR"}}
+    count = max(1, size // (len(json.dumps(item)) + 2))
+    body = json.dumps({"items": [item] * count}).encode()
+    request = Request("POST", "/v1/bench/bodies", (_JSON,), body)
+    return repeat(call, [request], max(3, 200_000 // size))
+
+
+def _application(shop: Shop, operations: int) -> AsgiApp:
+    folder = FOLDER / f"contract-{operations}"
+    settings = Settings.from_environment(environment(shop, 8080))
+    # Its log is written, as it always is, to where nobody has to read it.
+    with redirect_stderr(Path(os.devnull).open("w")):
+        return make_application(folder, operations, settings)
+
+
+def _in_turns(
+    keys: Sequence[int], measure: Callable[[int], float], rounds: int
+) -> Mapping[int, Sequence[float]]:
+    taken: dict[int, list[float]] = {key: [] for key in keys}
+    for turn in range(-1, rounds):
+        for key in keys:
+            one = measure(key)
+            # The first turn is for caches to fill.
+            if turn >= 0:
+                taken[key].append(one)
+    return taken
+
+
+def processes(wrk: Wrk, shop: Shop, rounds: int, seconds: int) -> Mapping[str, Sequence[float]]:
+    """Requests a second of one and of two processes, by operation, by round."""
+    operations = [each for each in OPERATIONS if each.name in {"health", "user", "orders"}]
+    both = f"{LOAD_CORE},{SERVER_CORE}"
+    rates: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        servers = {
+            count: stack.enter_context(_serving(shop, f"{count}-processes", both, workers=count))
+            for count in (1, 2)
+        }
+        for operation in operations:
+            wrk.prepare(operation, shop)
+        for turn in range(-1, rounds):
+            for operation in operations:
+                for count, server in servers.items():
+                    measured = wrk.measure(server, operation, CONNECTIONS, seconds)
+                    if turn >= 0:
+                        rates.setdefault(f"{operation.name} {count}", []).append(measured.rate)
+    return rates
+
+
+def growth(wrk: Wrk, shop: Shop, requests: int) -> Iterator[tuple[int, int]]:
+    """Bytes in memory after so many requests of all kinds, from a tenth of `requests` on."""
+    with _serving(shop, "growth", str(SERVER_CORE)) as server:
+        operations = [each for each in OPERATIONS if each.database == "sqlite"]
+        for operation in operations:
+            wrk.prepare(operation, shop)
+        done = 0
+        for step in range(1, 11):
+            while done < requests * step // 10:
+                done += sum(_some(wrk, server, operation) for operation in operations)
+            yield done, memory(server.pid)
+
+
+def _some(wrk: Wrk, server: Running, operation: Operation) -> int:
+    measured = wrk.measure(server, operation, CONNECTIONS, 1)
+    if measured.failed:
+        raise RuntimeError(f"{measured.failed} requests failed: {operation.title}")
+    return measured.requests
+
+
+def _serving(
+    shop: Shop, name: str, cores: str, workers: int = 1
+) -> AbstractContextManager[Running]:
+    return running(CONTENDERS[0], shop, cores=cores, log=FOLDER / f"{name}.log", workers=workers)
+
+
+def _tell(title: str, unit: str, taken: Mapping[int, Sequence[float]]) -> None:
+    say(f"\n| {title} | {unit} | to the first |\n|---|---|---|")
+    first = next(iter(taken.values()))
+    for key, own in taken.items():
+        ratio = statistics.median(mine / other for mine, other in zip(own, first, strict=True))
+        say(f"| {key:,} | {statistics.median(own):,.0f} | {ratio:.2f} |")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--requests", type=int, default=100_000, help="for the memory (100,000)")
+    parser.add_argument("--json", type=Path, default=ROOT / "var" / "bench" / "scaling.json")
+    arguments = parser.parse_args()
+    command = shutil.which("wrk")
+    if command is None:
+        raise SystemExit("wrk is not installed: on Debian and Ubuntu, apt-get install wrk")
+    logging.disable()
+    shop = prepare(FOLDER, None)["sqlite"]
+    wrk = Wrk(command, LOAD_CORE, FOLDER)
+    say(f"Scaling of Concord on {machine()}")
+    by_operations = routing(shop, arguments.rounds)
+    _tell("operations in the contract", "CPU µs a request", by_operations)
+    by_size = bodies(shop, arguments.rounds)
+    _tell("bytes of a body", "CPU µs a request", by_size)
+    by_processes = processes(wrk, shop, arguments.rounds, arguments.seconds)
+    say("\n| operation and processes | requests/s |\n|---|---|")
+    for name, rates in by_processes.items():
+        say(f"| {name} | {statistics.median(rates):,.0f} |")
+    say("\n| requests | memory, MB |\n|---|---|")
+    grown = []
+    for done, size in growth(wrk, shop, arguments.requests):
+        grown.append((done, size))
+        say(f"| {done:,} | {size / 1e6:.1f} |")
+    results = {
+        "machine": machine(),
+        "operations": by_operations,
+        "bodies": by_size,
+        "processes": by_processes,
+        "memory": grown,
+    }
+    arguments.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
