@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import orjson
 
 from api.contract import errors as request_errors
-from api.contract.errors import MAX_VIOLATIONS
+from api.contract.errors import MAX_VIOLATIONS, BodyViolation
 from api.contract.request import Answer, HeaderList
 from api.problem_types import KINDS
 from models import errors as domain_errors
@@ -149,7 +149,7 @@ def _extensions(error: Exception) -> dict[str, object]:
             ]
             return {"errors": faults}
         case request_errors.InvalidBody():
-            body_faults = {"errors": [asdict(fault) for fault in error.violations]}
+            body_faults = {"errors": [_fault(fault) for fault in error.violations]}
             missing = {"missing_fields": error.missing_fields} if error.missing_fields else {}
             return {**body_faults, **missing}
         case request_errors.MethodNotAllowed():
@@ -172,8 +172,12 @@ def _member_faults(error: domain_errors.DomainError) -> dict[str, object]:
     return {"errors": [_by_rule(f"/{member}", error.detail)]}
 
 
+def _fault(fault: BodyViolation) -> dict[str, str]:
+    return {"pointer": fault.pointer, "code": fault.code, "message": fault.message}
+
+
 def _by_rule(pointer: str, message: str) -> dict[str, str]:
-    return {"pointer": pointer, "code": "rule", "message": message}
+    return _fault(BodyViolation(pointer, "rule", message))
 
 
 def _headers(error: Exception) -> HeaderList:

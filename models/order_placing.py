@@ -56,9 +56,8 @@ def place_order(
     order.status = "pending" if order.total_amount else "paid"
     order.expires_at = utcnow() + reservation if order.total_amount else None
     order.describe(details)
+    # The ledger's rows refer to the order's, which this writes.
     order.record(session, "create", by)
-    # The ledger's rows refer to the order's.
-    session.flush()
     for line in order.lines:
         product = products[line.product_id]
         product.reserve(session, line.quantity, order_id=order.id, by=by.user_id)
