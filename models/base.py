@@ -1,10 +1,14 @@
 """What all tables share: named constraints, and columns that mean the same on every database."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from models.errors import VersionMismatch
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """A 64-bit key, also in SQLite, where only a column declared INTEGER can be the key of a row."""
@@ -22,6 +26,28 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+class Versioned:
+    """What rows have that several people change: `version` counts the changes of the row.
+
+    Every UPDATE compares it, so that none is lost.
+    """
+
+    version: Mapped[int] = mapped_column()
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> Mapping[str, Any]:  # noqa: N805 - SQLAlchemy passes the class.
+        return {"version_id_col": cls.version}
+
+    def require_version(self, versions: frozenset[int] | None) -> None:
+        """Insist that the row is at one of the versions that the caller knows; `None` is any.
+
+        Raises:
+            VersionMismatch: somebody else has changed it meanwhile.
+        """
+        if versions is not None and self.version not in versions:
+            raise VersionMismatch
 
 
 class UTCDateTime(TypeDecorator[datetime]):

@@ -22,8 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship, selectinload
 
 from models.actor import Actor
-from models.base import Base, UTCDateTime, utcnow
-from models.errors import NotFound, VersionMismatch
+from models.base import Base, UTCDateTime, Versioned, utcnow
+from models.errors import NotFound
 from models.lifecycle import Lifecycle
 from models.money import Money
 from models.order_event import OrderEvent
@@ -39,7 +39,7 @@ class OrderDetails(TypedDict, total=False):
     metadata: dict[str, str]
 
 
-class Order(Base):
+class Order(Versioned, Base):
     """An order of one account, in one currency.
 
     Always: `total` is the sum of the lines, `0 <= refunded <= paid <= total`, and nothing is
@@ -59,13 +59,11 @@ class Order(Base):
     note: Mapped[str | None] = mapped_column(String(1000))
     shipping_address: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     labels: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
-    version: Mapped[int] = mapped_column()
     expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime)
     lines: Mapped[list[OrderLine]] = relationship(lazy="raise", order_by=OrderLine.number)
 
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - declared so by SQLAlchemy
     __table_args__ = (
         CheckConstraint("refunded_amount >= 0 AND refunded_amount <= paid_amount", name="refunded"),
         CheckConstraint("paid_amount <= total_amount", name="paid"),
@@ -160,15 +158,6 @@ class Order(Base):
     def refunded(self) -> Money:
         """What was given back."""
         return Money(self.refunded_amount, self.currency)
-
-    def require_version(self, versions: frozenset[int] | None) -> None:
-        """Insist that the row is at one of the versions that the caller knows; `None` is any.
-
-        Raises:
-            VersionMismatch: somebody else has changed it meanwhile.
-        """
-        if versions is not None and self.version not in versions:
-            raise VersionMismatch
 
     def update(
         self, session: Session, lifecycle: Lifecycle, details: OrderDetails, *, by: Actor

@@ -23,14 +23,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.actor import Actor
-from models.base import Base, BigId, UTCDateTime, utcnow
+from models.base import Base, BigId, UTCDateTime, Versioned, utcnow
 from models.errors import (
     Fault,
     InvalidQuantity,
     NotFound,
     SkuTaken,
     StockOutOfRange,
-    VersionMismatch,
 )
 from models.money import Money
 from models.product_search import index_product
@@ -73,7 +72,7 @@ class ProductChanges(TypedDict, total=False):
     metadata: dict[str, str]
 
 
-class Product(Base):
+class Product(Versioned, Base):
     """Something that is for sale.
 
     `on_hand` and `reserved` always equal the sums of the product's `StockEntry` rows, because both
@@ -94,12 +93,10 @@ class Product(Base):
     reserved: Mapped[int] = mapped_column(Integer, default=0)
     active: Mapped[bool] = mapped_column(default=True)
     labels: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
-    version: Mapped[int] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, onupdate=utcnow)
     archived_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - declared so by SQLAlchemy
     __table_args__ = (
         CheckConstraint("reserved >= 0 AND reserved <= on_hand", name="reserved"),
         CheckConstraint("price_amount >= 0", name="price"),
@@ -190,15 +187,6 @@ class Product(Base):
     def can_be_ordered(self) -> bool:
         """Whether new orders may have it, if there is enough."""
         return self.active and self.archived_at is None
-
-    def require_version(self, versions: frozenset[int] | None) -> None:
-        """Insist that the row is at one of the versions that the caller knows; `None` is any.
-
-        Raises:
-            VersionMismatch: somebody else has changed it meanwhile.
-        """
-        if versions is not None and self.version not in versions:
-            raise VersionMismatch
 
     def change(self, session: Session, changes: ProductChanges) -> None:
         """Change what is given. Orders that were placed keep the name and the price they had.

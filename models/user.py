@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.actor import Actor
-from models.base import Base, BigId, UTCDateTime, utcnow
+from models.base import Base, BigId, UTCDateTime, Versioned, utcnow
 from models.email_address import EmailAddress
 from models.errors import (
     AccessEnded,
@@ -17,7 +17,6 @@ from models.errors import (
     InvalidEmail,
     LastAdministrator,
     NotFound,
-    VersionMismatch,
 )
 from models.page import Page
 from models.person_name import person_name
@@ -37,7 +36,7 @@ class TokenState(NamedTuple):
     role: Role
 
 
-class User(Base):
+class User(Versioned, Base):
     """A person's account.
 
     `email` is kept as given and compared by `email_key` (see `EmailAddress`). `version` counts the
@@ -56,12 +55,10 @@ class User(Base):
     email_verified: Mapped[bool] = mapped_column(default=False)
     password_hash: Mapped[str | None] = mapped_column(String(255))
     token_version: Mapped[int] = mapped_column(default=1)
-    version: Mapped[int] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, onupdate=utcnow)
     erased_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - declared so by SQLAlchemy
     __table_args__ = (
         CheckConstraint(role.in_(("user", "admin")), name="role"),
         # Pages are walked by id, so an index serves a filter when it goes on with the id. Erased
@@ -192,15 +189,6 @@ class User(Base):
         query = query.where(cls.exists(), cls.id == user_id)
         row = session.execute(query.with_for_update(read=True) if hold else query).first()
         return None if row is None else TokenState(*row)
-
-    def require_version(self, versions: frozenset[int] | None) -> None:
-        """Insist that the row is at one of the versions that the caller knows; `None` is any.
-
-        Raises:
-            VersionMismatch: somebody else has changed it meanwhile.
-        """
-        if versions is not None and self.version not in versions:
-            raise VersionMismatch
 
     def change(
         self,
