@@ -10,7 +10,7 @@ requests are put right just before they are sent, so that what is behind the doo
 import os
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import requests
@@ -19,7 +19,7 @@ from hypothesis import strategies
 from schemathesis import APIOperation, Case, HookContext, Response
 from schemathesis.generation.meta import TestPhase
 
-from tests.contract.shelf import SHELF
+from tests.contract.shelf import OTHERS, SHELF
 
 AnyCase: TypeAlias = Case[APIOperation[Any, Any, Any, Any]]
 
@@ -80,8 +80,9 @@ def put_right(case: AnyCase) -> None:
         if case.meta is not None and case.meta.phase.name == TestPhase.COVERAGE:
             # The one version that the contract has for an example is soon another.
             case.headers.pop("If-Match", None)
-        if isinstance(case.body, dict) and "sku" in case.body:
-            case.body = {**case.body, "sku": uuid.uuid4().hex}
+        if isinstance(case.body, dict):
+            case.body = {**case.body, **_new(case, case.body)}
+        _choose_account(case, number)
         _choose_product(case, number)
         _choose_order(case, number)
 
@@ -121,10 +122,33 @@ def _is_on_its_way(case: AnyCase, place: str) -> bool:
     return is_walk and str(case.path_parameters.get(place)) in _given_out
 
 
+def _new(case: AnyCase, body: Collection[str]) -> dict[str, str]:
+    """Make values for the members of which there may be only one of a kind."""
+    new = {"sku": uuid.uuid4().hex}
+    if case.operation.definition.raw["operationId"] == "create_user":
+        new["email"] = f"{uuid.uuid4().hex}@example.com"
+    return {name: value for name, value in new.items() if name in body}
+
+
+def _choose_account(case: AnyCase, number: int) -> None:
+    """Put somebody who was there first into the path of a deletion: an administrator may do it."""
+    may_delete = case.method == "DELETE" and case.auth_identity == "administrator"
+    if may_delete and "user_id" in case.path_parameters and not _is_on_its_way(case, "user_id"):
+        case.path_parameters["user_id"] = number % OTHERS + 1
+
+
 def _choose_product(case: AnyCase, number: int) -> None:
-    """Put a product of the shelf into the path."""
-    if "product_id" in case.path_parameters and not _is_on_its_way(case, "product_id"):
-        case.path_parameters["product_id"] = number % SHELF + 1
+    """Put a product of the shelf into the path, and the entry of the ledger that put it there.
+
+    What changes or deletes products has to do with others, or the shelf would soon be bare.
+    """
+    places = case.path_parameters
+    if "product_id" in places and case.method in {"GET", "POST"}:
+        if _is_on_its_way(case, "product_id"):
+            return
+        places["product_id"] = number % SHELF + 1
+        if "entry_id" in places:
+            places["entry_id"] = places["product_id"]
 
 
 def _choose_order(case: AnyCase, number: int) -> None:

@@ -1,7 +1,10 @@
-"""Which products the fuzzer finds; schemathesis.toml names them by their ids, from 1 on."""
+"""What the fuzzer finds: accounts, and products, which schemathesis.toml names by their ids."""
+
+OTHERS = 30
+"""Accounts that are there first: the small ids that fuzzers like are theirs, and fill two pages."""
 
 SHELF = 24
-"""Products of which there is plenty."""
+"""Products of which there is plenty, with the ids from 1 on."""
 
 SOLD = 12
 """The one in the orders that are made for the fuzzer: not among those that are soon archived, which

@@ -22,15 +22,13 @@ from models.demo import seed_demo_users
 from models.password import Passwords
 from models.user import Role, User
 from tests.contract.desk_shop import DeskShop
+from tests.contract.shelf import OTHERS
 from tests.live import HOST, LiveServer
 from tests.models.people import Person
 from tests.models.shop import STATUSES
 
 ACCOUNTS: Mapping[str, Role] = {"user": "user", "peer": "user", "administrator": "admin"}
 """Who can sign in. `user` and `peer` must not see each other's account."""
-
-OTHERS = 30
-"""Accounts that are there first: the small ids that fuzzers like are theirs, and fill two pages."""
 
 
 class SignInDesk:
