@@ -24,7 +24,7 @@ class Operation:
     """One operation: what it needs, and a request that it should take.
 
     `scopes` is None where no token is needed; where it `is_open` a token may be left out. `members`
-    are those that its body may have. An
+    are those that its body may have, `parameters` the names of all others. An
     operation `is_owned` when its path names an account or an order: what belongs to somebody.
     """
 
@@ -39,6 +39,7 @@ class Operation:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, object] | None = None
     members: frozenset[str] = frozenset()
+    parameters: frozenset[str] = frozenset()
 
     @property
     def is_owned(self) -> bool:
@@ -108,6 +109,7 @@ def _operation(bundle: SchemaNode, path: str, method: str, item: SchemaNode) -> 
         },
         body=body.get("example"),
         members=frozenset(body.get("properties", ())),
+        parameters=frozenset(parameter["name"] for parameter in parameters),
     )
 
 
