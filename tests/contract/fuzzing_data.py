@@ -26,7 +26,6 @@ AnyCase: TypeAlias = Case[APIOperation[Any, Any, Any, Any]]
 KEY = "Idempotency-Key"
 
 _ONE_IN = 8
-_HANDLES = ("id", "product_id", "next_cursor")
 _CURRENCIES = {"EUR", "JPY", "KWD", "USD"}
 """Some with two, no and three digits behind the point."""
 
@@ -75,7 +74,7 @@ def put_right(case: AnyCase) -> None:
     if number % _ONE_IN and is_positive(case):
         if KEY in case.headers:
             case.headers[KEY] = str(uuid.uuid4())
-        if case.query.get("cursor") not in _given_out:
+        if f"{case.path} {case.query.get('cursor')}" not in _given_out:
             case.query.pop("cursor", None)
         if case.meta is not None and case.meta.phase.name == TestPhase.COVERAGE:
             # The one version that the contract has for an example is soon another.
@@ -91,15 +90,19 @@ def learn(case: AnyCase, response: Response) -> None:
     """Remember what is given out that can be asked for."""
     is_json = response.headers.get("content-type") == ["application/json"]
     if is_json and response.content and response.status_code < 300:
-        _given_out.update(_handles(response.json()))
+        page = response.json()
+        _given_out.update(_ids(page))
+        if isinstance(page, dict) and "next_cursor" in page:
+            # No other list takes it.
+            _given_out.add(f"{case.path} {page['next_cursor']}")
 
 
-def _handles(value: object) -> Iterator[str]:
+def _ids(value: object) -> Iterator[str]:
     if isinstance(value, dict):
-        yield from (str(value[name]) for name in _HANDLES if value.get(name) is not None)
+        yield from (str(value[name]) for name in ("id", "product_id") if name in value)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for each in inner:
-        yield from _handles(each)
+        yield from _ids(each)
 
 
 def _currencies(body: object) -> set[str | None]:
@@ -116,10 +119,11 @@ def _number(case: AnyCase) -> int:
     return zlib.crc32(f"{raw['operationId']} {case.body!r} {case.headers.get(KEY)}".encode())
 
 
-def _is_on_its_way(case: AnyCase, place: str) -> bool:
-    """Whether a link, or a list that was read, put there what a path names."""
+def _is_known(case: AnyCase, place: str) -> bool:
+    """Whether a path names what was given out; to do something, only where a link leads there."""
     is_walk = case.meta is not None and case.meta.phase.name == TestPhase.STATEFUL
-    return is_walk and str(case.path_parameters.get(place)) in _given_out
+    may_stay = is_walk or (case.method == "GET" and place == "order_id")
+    return may_stay and str(case.path_parameters.get(place)) in _given_out
 
 
 def _new(case: AnyCase, body: Collection[str]) -> dict[str, str]:
@@ -133,7 +137,7 @@ def _new(case: AnyCase, body: Collection[str]) -> dict[str, str]:
 def _choose_account(case: AnyCase, number: int) -> None:
     """Put somebody who was there first into the path of a deletion: an administrator may do it."""
     may_delete = case.method == "DELETE" and case.auth_identity == "administrator"
-    if may_delete and "user_id" in case.path_parameters and not _is_on_its_way(case, "user_id"):
+    if may_delete and "user_id" in case.path_parameters and not _is_known(case, "user_id"):
         case.path_parameters["user_id"] = number % OTHERS + 1
 
 
@@ -144,7 +148,7 @@ def _choose_product(case: AnyCase, number: int) -> None:
     """
     places = case.path_parameters
     if "product_id" in places and case.method in {"GET", "POST"}:
-        if _is_on_its_way(case, "product_id"):
+        if _is_known(case, "product_id"):
             return
         places["product_id"] = number % SHELF + 1
         if "entry_id" in places:
@@ -152,13 +156,15 @@ def _choose_product(case: AnyCase, number: int) -> None:
 
 
 def _choose_order(case: AnyCase, number: int) -> None:
-    """Put an order into the path whose state allows the action."""
+    """Put an order into the path that can be read, or whose state allows the action."""
     desk, who = os.environ.get("SIGN_IN_DESK"), case.auth_identity
     action = case.operation.definition.raw["operationId"].removesuffix("_order")
-    may = action in _states if who == "administrator" else action in {"update", "cancel"}
-    if not desk or not who or not may or _is_on_its_way(case, "order_id"):
+    may = who == "administrator" or case.method == "GET" or action in {"update", "cancel"}
+    if "order_id" not in case.path_parameters or not desk or not who or not may:
         return
-    state = _states[action][number % len(_states[action])]
-    answer = requests.post(f"{desk}/{who}/orders/{state}", timeout=10)
-    answer.raise_for_status()
-    case.path_parameters["order_id"] = answer.json()["id"]
+    if not _is_known(case, "order_id"):
+        states = _states.get(action, ["refunded"])
+        state = states[number % len(states)]
+        answer = requests.post(f"{desk}/{who}/orders/{state}", timeout=10)
+        answer.raise_for_status()
+        case.path_parameters["order_id"] = answer.json()["id"]
