@@ -100,8 +100,8 @@ def list_order_events(
     session: Session, caller: Caller, order_id: str, cursor: list[int] | None, limit: int
 ) -> Page[OrderEvent]:
     """List who did what to an order, and when."""
-    order = Order.visible_to(session, caller, UUID(order_id))
-    return OrderEvent.page(session, order.id, after=cursor, limit=limit)
+    Order.require_visible(session, caller, UUID(order_id))
+    return OrderEvent.page(session, UUID(order_id), after=cursor, limit=limit)
 
 
 def cancel_order(session: Session, caller: Caller, order_id: str, lifecycle: Lifecycle) -> Order:

@@ -103,8 +103,7 @@ class Order(Versioned, Base):
         Raises:
             NotFound: there is no such order, or the actor may not know of it.
         """
-        query = select(cls).where(cls.id == order_id, cls.seen_by(actor))
-        return cls._one(session.scalar(query.options(selectinload(cls.lines))))
+        return cls._find(session, actor, order_id, lock=False)
 
     @classmethod
     def changeable_by(cls, session: Session, actor: Actor, order_id: UUID) -> "Order":
@@ -113,15 +112,27 @@ class Order(Versioned, Base):
         Raises:
             NotFound: as in `visible_to`.
         """
-        query = select(cls).where(cls.id == order_id, cls.seen_by(actor))
-        locked = query.with_for_update(key_share=True)
-        return cls._one(session.scalar(locked.options(selectinload(cls.lines))))
+        return cls._find(session, actor, order_id, lock=True)
 
-    @staticmethod
-    def _one(order: "Order | None") -> "Order":
+    @classmethod
+    def _find(cls, session: Session, actor: Actor, order_id: UUID, *, lock: bool) -> "Order":
+        query = select(cls).where(cls.id == order_id, cls.seen_by(actor))
+        query = query.options(selectinload(cls.lines))
+        order = session.scalar(query.with_for_update(key_share=True) if lock else query)
         if order is None:
             raise NotFound
         return order
+
+    @classmethod
+    def require_visible(cls, session: Session, actor: Actor, order_id: UUID) -> None:
+        """Insist that there is an order and that the actor may know of it.
+
+        Raises:
+            NotFound: as in `visible_to`.
+        """
+        query = select(cls.id).where(cls.id == order_id, cls.seen_by(actor))
+        if session.scalar(query) is None:
+            raise NotFound
 
     @classmethod
     def forget(cls, session: Session, user_id: int) -> None:
