@@ -1,5 +1,6 @@
 """Who may change what of an account, and what a change brings with it (MISSION M11, M12, M18)."""
 
+import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -151,8 +152,8 @@ def test_an_address_that_is_taken_cannot_be_moved_to(
 ) -> None:
     user, path, own = account(service)
     taken = make_account(service).email
-    for email in (taken, taken.upper()):
-        answer = client.patch(path, json={"email": email, **PROOF}, headers=own)
+    for email, place in itertools.product((taken, taken.upper()), (path, PROFILE)):
+        answer = client.patch(place, json={"email": email, **PROOF}, headers=own)
         assert answer.status_code == 409
         assert problem(answer) == "email-taken"
     # One's own address in other letters is not taken by somebody else.
