@@ -11,10 +11,10 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO
+from uuid import UUID
 
 import click
 import flask
-from sqlalchemy.orm import Session
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tqdm import tqdm
 
@@ -38,22 +38,33 @@ from api.contract.verification import Verifier
 from api.documents import Assets
 from api.http1.limits import ConnectionLimits
 from api.idempotency import Idempotency
+from api.key_file import SigningKeyError
+from api.key_rotation import rotate_keys
 from api.logs import Logger, StandardLogs, make_logger
+from api.mail.composing import Composer
+from api.mail.sending import Sender
+from api.mail.transports import make_transport
 from api.metrics import Metrics
 from api.problems import Problems
-from api.security import AccountState, Authenticator, Caller, Tokens, require_standing
+from api.security import Authenticator, RecentUses, Tokens, recheck
 from api.settings import Settings, SettingsError
-from api.signing import SigningKeyError, load_signing_key
+from api.signing import KeyRing
 from api.upkeep import Job, Upkeep
 from models import demo_shop
+from models.audit_event import purge_events
 from models.database import Database
 from models.demo import DEMO_PASSWORD
 from models.email_address import EmailAddress
 from models.errors import DomainError
 from models.idempotency import purge_answers
 from models.migrating import migrate as migrate_database
+from models.one_time_token import purge_one_time_tokens
 from models.order_expiry import expire_orders
 from models.password import Passwords
+from models.seal import Seal
+from models.session import SessionRules
+from models.token import Standing, Token
+from models.token_upkeep import note_uses, purge_tokens
 from models.user import User
 
 CONTRACT = Path(__file__).parent / "openapi"
@@ -91,10 +102,10 @@ def create_app(settings: Settings) -> Application:
     operations = {
         operation.id: operation for operation in compile_operations(document.bundle, validators)
     }
-    key = load_signing_key(settings.signing_key_file, create=settings.app_env != "production")
-    # One connection more is for the upkeep.
+    keys = KeyRing.load(settings.signing_key_file, create=settings.app_env != "production")
+    # Two connections more are for the upkeep and for the mail.
     database = Database(
-        settings.database_url, pool_size=settings.threads + settings.hashing_threads + 1
+        settings.database_url, pool_size=settings.threads + settings.hashing_threads + 2
     )
     pools = {
         "requests": Pool("requests", settings.threads, settings.queue),
@@ -103,9 +114,9 @@ def create_app(settings: Settings) -> Application:
         "probes": Pool("probes", 1, 8),
     }
     bridge = Bridge(pools)
-    tokens = Tokens(key, settings.public_url)
+    tokens = Tokens(keys, settings.public_url)
     problems = Problems(settings.public_url)
-    cursors = Cursors(key.derive("cursors"))
+    cursors = Cursors(keys.derive("cursors"))
     draining = threading.Event()
     metrics = Metrics()
     for name, pool in pools.items():
@@ -120,28 +131,46 @@ def create_app(settings: Settings) -> Application:
         "database": database,
         "document": document,
         "draining": draining,
+        "keys": keys,
         "lifecycle": lifecycle,
         "passwords": Passwords(),
         "problems": problems,
         "reservation": timedelta(seconds=settings.reservation_seconds),
+        "seal": Seal(keys.derive("second-factors")),
+        "session_rules": SessionRules(
+            idle=timedelta(seconds=settings.session_idle_seconds),
+            longest=timedelta(seconds=settings.session_seconds),
+            strict_administrators=settings.admin_second_factor,
+            refresh_key=keys.derive("refresh-tokens"),
+        ),
         "tokens": tokens,
     }
 
+    uses = RecentUses()
     keep = timedelta(seconds=settings.idempotency_seconds)
     jobs = [
         Job("orders", 1, partial(expire_orders, database, lifecycle)),
         Job("idempotency", 60, partial(purge_answers, database, keep)),
+        Job("tokens", 60, partial(purge_tokens, database)),
+        Job(
+            "audit",
+            3600,
+            partial(purge_events, database, timedelta(seconds=settings.audit_seconds)),
+        ),
+        Job("links", 60, partial(purge_one_time_tokens, database)),
+        Job("uses", 15, partial(note_uses, database, uses.take)),
     ]
 
-    async def load_state(user_id: int) -> AccountState | None:
-        def work() -> AccountState | None:
-            return database.transact(partial(User.token_state, user_id=user_id), write=False)
+    composer = Composer(settings.public_url, settings.mail_from)
+    sender = Sender(database, composer, make_transport(settings.mail_url), logger)
+    # A server that is slow to take mail keeps nothing else waiting.
+    mail = [Job("mail", 1, sender.send_next)]
+
+    async def load_standing(credential: UUID | bytes) -> Standing | None:
+        def work() -> Standing | None:
+            return database.transact(partial(Token.standing, credential=credential), write=False)
 
         return await bridge.run("requests", work)
-
-    def recheck(session: Session, caller: Caller, *, hold: bool) -> None:
-        state = User.token_state(session, caller.user_id, hold=hold)
-        require_standing(state, caller.token_version)
 
     async def shut_down() -> None:
         await rate_limiter.close()
@@ -167,7 +196,7 @@ def create_app(settings: Settings) -> Application:
         parts = Parts(
             router=router,
             forwarding=Forwarding(settings.trusted_proxies, settings.public_url),
-            authenticator=Authenticator(tokens, load_state),
+            authenticator=Authenticator(tokens, load_standing, uses),
             rate_limiter=rate_limiter,
             cursors=cursors,
             cors=Cors(settings.cors_origins, router.resources),
@@ -177,7 +206,7 @@ def create_app(settings: Settings) -> Application:
             logger=logger,
             metrics=metrics,
             settings=settings,
-            upkeep=Upkeep(jobs, logger),
+            upkeep=(Upkeep(jobs, logger), Upkeep(mail, logger)),
             close=shut_down,
             request_id=validators.component("RequestId"),
         )
@@ -254,6 +283,8 @@ def serve() -> None:
             _require_migrated(app.database, settings)
             if settings.workers > 1 and settings.redis_url is None:
                 app.logger.warning("each process counts rate limits for itself: set REDIS_URL")
+            if settings.mail_url is None:
+                app.logger.warning("no message is sent to anybody: set MAIL_URL")
             if settings.workers == 1:
                 _serve_metrics(app)
                 serving.serve(app, options)
@@ -284,6 +315,31 @@ def create_admin(email: str, name: str) -> None:
         )
         user = database.transact(create, write=True)
         click.echo(f"Administrator {user.id} created.")
+
+
+@cli.command("rotate-key")
+@click.option(
+    "--delay",
+    type=click.IntRange(0, 86_400),
+    default=0,
+    show_default=True,
+    help="Seconds until the new key signs; in them the file is copied to other machines.",
+)
+@click.option(
+    "--compromised",
+    is_flag=True,
+    help="Believe no token that an older key signed, from now on.",
+)
+def rotate_key(delay: int, compromised: bool) -> None:  # noqa: FBT001 - as click hands it over.
+    """Sign with a new key; tokens that older ones signed hold until they expire.
+
+    The service reads SIGNING_KEY_FILE again by itself.
+    """
+    if delay and compromised:
+        raise _Failure("a key that is compromised has to go at once: leave --delay out")
+    with _failures_in_one_line():
+        file = Settings.from_environment(os.environ).signing_key_file
+        click.echo(f"Key {rotate_keys(file, delay=delay, compromised=compromised)} made.")
 
 
 @cli.command("seed-demo")

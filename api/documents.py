@@ -1,4 +1,4 @@
-"""The contract for people and for programs: Swagger UI, and the document as JSON and as YAML."""
+"""What programs and people need to know: the contract, Swagger UI, and the keys that verify."""
 
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
@@ -7,15 +7,17 @@ from types import MappingProxyType
 
 from api.contract.content import Content
 from api.contract.document import Document
+from api.key_file import Jwk
+from api.signing import KeyRing
 from models.errors import NotFound
 
 _MEDIA_TYPES = {
-    "css": "text/css",
-    "js": "text/javascript",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
     "png": "image/png",
-    "svg": "image/svg+xml",
+    "svg": "image/svg+xml; charset=utf-8",
 }
-_OWN = ("docs.css", "docs.js", "problems.css")
+_OWN = ("confirm.css", "confirm.js", "docs.css", "docs.js", "problems.css")
 _SWAGGER_UI = ("favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css")
 
 
@@ -74,3 +76,8 @@ def get_openapi_json(document: Document) -> Content:
 def get_openapi_yaml(document: Document) -> Content:
     """The contract as clients see it, in YAML (RFC 9512)."""
     return Content("application/yaml", document.yaml)
+
+
+def get_jwks(keys: KeyRing) -> dict[str, list[Jwk]]:
+    """The public keys that verify access tokens."""
+    return {"keys": keys.jwks()}

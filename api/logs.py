@@ -23,7 +23,7 @@ REDACTED = "[redacted]"
 
 _SECRET = re.compile(
     r"password|passphrase|secret|token|authorization|cookie|credential|(api|private|signing)_?key"
-    r"|(database|redis)_url",
+    r"|(database|redis|mail)_url",
     re.IGNORECASE,
 )
 

@@ -1,11 +1,12 @@
 """Orders, as their owners and administrators see them."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NotRequired, TypedDict
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from api.instants import instant
 from api.security import Caller
 from models.lifecycle import Lifecycle
 from models.order import Order, OrderDetails
@@ -64,7 +65,7 @@ def list_orders(
     limit: int,
 ) -> Page[Order]:
     """List the caller's orders, or everybody's for an administrator."""
-    since, until = _instant(created_from), _instant(created_to)
+    since, until = instant(created_from), instant(created_to)
     wanted = OrderFilter(status, user_id, since, until, total_min, total_max)
     return read_orders(session, wanted, by=caller, sort=sort, after=cursor, limit=limit)
 
@@ -166,8 +167,3 @@ def refund_order(
         by=caller,
     )
     return order
-
-
-def _instant(text: str | None) -> datetime | None:
-    """Read a time that the contract has checked."""
-    return None if text is None else datetime.fromisoformat(text)

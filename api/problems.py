@@ -40,9 +40,18 @@ _KIND_OF: Mapping[type[Exception], str] = {
     domain_errors.WeakPassword: "weak-password",
     domain_errors.InvalidEmail: "invalid-body",
     domain_errors.InvalidName: "invalid-body",
-    domain_errors.CurrentPasswordNeeded: "invalid-body",
+    domain_errors.ProofNeeded: "invalid-body",
     domain_errors.WrongPassword: "wrong-password",
     domain_errors.WrongCredentials: "wrong-credentials",
+    domain_errors.InvalidRefreshToken: "invalid-refresh-token",
+    domain_errors.InvalidChallenge: "invalid-challenge",
+    domain_errors.SecondFactorRequired: "second-factor-required",
+    domain_errors.WrongCode: "wrong-code",
+    domain_errors.PasswordChangeRequired: "password-change-required",
+    domain_errors.InvalidLink: "invalid-link",
+    domain_errors.TooManyKeys: "too-many-keys",
+    domain_errors.SecondFactorActive: "second-factor-active",
+    domain_errors.SecondFactorInactive: "second-factor-inactive",
     domain_errors.NotPermitted: "not-permitted",
     domain_errors.SkuTaken: "sku-taken",
     domain_errors.StockOutOfRange: "stock-out-of-range",
@@ -161,9 +170,9 @@ def _extensions(error: Exception) -> dict[str, object]:
 
 def _member_faults(error: domain_errors.DomainError) -> dict[str, object]:
     """Say which member of the body a rule of the business found wrong."""
-    if isinstance(error, domain_errors.CurrentPasswordNeeded):
-        fault = {"pointer": "/current_password", "code": "required", "message": "is required"}
-        return {"errors": [fault], "missing_fields": ["current_password"]}
+    if isinstance(error, domain_errors.ProofNeeded):
+        fault = {"pointer": f"/{error.member}", "code": "required", "message": "is required"}
+        return {"errors": [fault], "missing_fields": [error.member]}
     if error.faults:
         return {"errors": [_by_rule(*fault) for fault in error.faults[:MAX_VIOLATIONS]]}
     member = _MEMBER_OF.get(type(error))
@@ -186,7 +195,12 @@ def _headers(error: Exception) -> HeaderList:
             return [("Allow", error.allow)]
         case request_errors.Unauthenticated() | request_errors.InsufficientScope():
             return [("WWW-Authenticate", error.challenge)]
-        case domain_errors.WrongCredentials() | domain_errors.AccessEnded():
+        case (
+            domain_errors.WrongCredentials()
+            | domain_errors.AccessEnded()
+            | domain_errors.InvalidRefreshToken()
+            | domain_errors.InvalidChallenge()
+        ):
             return [("WWW-Authenticate", "Bearer")]
         case request_errors.RateLimitExceeded() | request_errors.Overloaded():
             return [("Retry-After", str(error.retry_after))]

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
+from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -121,6 +122,45 @@ def _own_url(settings: dict[str, Any]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings['port']}"
 
 
+def _mail_url(value: str) -> str:
+    message = (
+        "must be smtp://user:password@host:port, smtps:// or file:folder, "
+        "with characters such as @ and / in the password percent-encoded"
+    )
+    url = _url(value, ("smtp", "smtps", "file"), message)
+    if url.scheme == "file":
+        valid = bool(url.path) and not url.netloc and not url.query and not url.fragment
+    else:
+        valid = bool(url.hostname) and url.path in {"", "/"} and not url.query and not url.fragment
+        valid = valid and (url.username is None) is (url.password is None)
+    if not valid:
+        raise ValueError(message)
+    return value
+
+
+def _mail_from(value: str) -> str:
+    try:
+        checked = validate_email(
+            value, check_deliverability=False, test_environment=True, allow_domain_literal=True
+        )
+    except EmailNotValidError:
+        checked = None
+    # In other letters it could be taken by some servers only.
+    if checked is None or checked.ascii_email is None:
+        raise ValueError("must be an email address such as concord@example.com")
+    return checked.ascii_email
+
+
+def _own_address(settings: dict[str, Any]) -> str:
+    """The address of the service at its own host, where that is no name as RFC 5321 writes it."""
+    host = urlsplit(settings["public_url"]).hostname or ""
+    try:
+        literal = ip_address(host)
+    except ValueError:
+        return f"concord@{host}"
+    return f"concord@[{'' if isinstance(literal, IPv4Address) else 'IPv6:'}{literal}]"
+
+
 def _by_environment(*, production: float, elsewhere: float) -> Callable[[dict[str, Any]], float]:
     return lambda settings: production if settings["app_env"] == "production" else elsewhere
 
@@ -153,6 +193,16 @@ class Settings(BaseModel):
     )
     public_url: Annotated[str, AfterValidator(_public_url)] = Field(
         default_factory=_own_url, description="where clients reach the service, as links are built"
+    )
+    mail_url: Annotated[str, AfterValidator(_mail_url)] | None = Field(
+        default_factory=lambda settings: (
+            None if settings["app_env"] == "production" else "file:var/mail"
+        ),
+        repr=False,
+        description="smtp://user:password@host:port, smtps:// or file:folder; where messages go",
+    )
+    mail_from: Annotated[str, AfterValidator(_mail_from)] = Field(
+        default_factory=_own_address, description="address that messages are from"
     )
     trusted_proxies: Annotated[
         tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...],
@@ -218,6 +268,28 @@ class Settings(BaseModel):
         ge=60,
         le=2_592_000,
         description="seconds that the answer to an Idempotency-Key is kept",
+    )
+    session_idle_seconds: int = Field(
+        1_209_600,
+        ge=60,
+        le=31_622_400,
+        description="seconds after which a session that was not refreshed ends",
+    )
+    session_seconds: int = Field(
+        7_776_000,
+        ge=60,
+        le=31_622_400,
+        description="seconds after which a session ends, however often it was refreshed",
+    )
+    audit_seconds: int = Field(
+        31_536_000,
+        ge=86_400,
+        le=315_360_000,
+        description="seconds that what was done to accounts is kept on record",
+    )
+    admin_second_factor: bool = Field(
+        default=False,
+        description="whether administrators without a second factor are ordinary users",
     )
     reservation_seconds: int = Field(
         1_800, ge=1, le=2_592_000, description="seconds that an unpaid order keeps its stock"

@@ -16,7 +16,8 @@ _PATIENCE = 1.0
 class Job:
     """Blocking work that is done again and again, at least `seconds` apart.
 
-    It may be cut off at any instant, and other processes do the same.
+    It may be cut off at any instant, and other processes do the same. Work that answers True has
+    more to do, and is done again at once unless the service ends.
     """
 
     name: str
@@ -61,7 +62,8 @@ class Upkeep:
     def _do(self, job: Job) -> None:
         """Do a job. That it fails, and that it works again, is said once and not every second."""
         try:
-            job.work()
+            while job.work() is True and not self._stopping.is_set():
+                pass
         except Exception as error:  # noqa: BLE001 - whatever it is, the next time may be better.
             # Only the names of errors are logged: what they say may hold what people entrusted.
             cause = error.__cause__ or error

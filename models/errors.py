@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
@@ -23,6 +23,10 @@ class DomainError(Exception):
     """
 
     detail: str = "The request was refused."
+    keeps_changes: ClassVar[bool] = False
+    """Whether what was changed before the refusal stays, such as a count of failures."""
+    proves_identity: ClassVar[bool] = False
+    """Whether whoever was refused has shown the right password all the same."""
 
     def __init__(
         self, detail: str | None = None, *, faults: Sequence[Fault] = (), **extensions: JSON
@@ -70,10 +74,12 @@ class WeakPassword(DomainError):
     detail = "This password is easy to guess."
 
 
-class CurrentPasswordNeeded(DomainError):
-    """A change that only the owner may make came without the proof of being the owner."""
+class ProofNeeded(DomainError):
+    """A change that only the owner may make came without a proof of being the owner."""
 
-    detail = "The current password is required to change the email address or the password."
+    def __init__(self, member: str, detail: str) -> None:
+        super().__init__(detail)
+        self.member = member
 
 
 class WrongPassword(DomainError):
@@ -86,6 +92,64 @@ class WrongCredentials(DomainError):
     """Unknown email, wrong password or disabled account: which of them is not told."""
 
     detail = "The email address or the password is wrong."
+
+
+class InvalidRefreshToken(DomainError):
+    """The refresh token is none, was used before, or its session has ended: which is not told."""
+
+    detail = "The refresh token is not valid, was used before, or its session has ended."
+    keeps_changes = True
+
+
+class InvalidChallenge(DomainError):
+    """The challenge of a sign-in is none, was completed, or has expired: which is not told."""
+
+    detail = "The challenge is not valid or has expired; sign in again."
+
+
+class SecondFactorRequired(DomainError):
+    """The password is right, and a code is wanted as well."""
+
+    detail = "A code of the second factor is required; send it with the challenge."
+    proves_identity = True
+
+
+class WrongCode(DomainError):
+    """The code is none, was used before, or too many were tried: which of them is not told."""
+
+    detail = "The code is wrong, was used before, or too many wrong ones were tried."
+    keeps_changes = True
+
+
+class SecondFactorActive(DomainError):
+    """The account has a second factor; another one takes its place only after it is disabled."""
+
+    detail = "The second factor is active already; disable it to enrol another authenticator."
+
+
+class SecondFactorInactive(DomainError):
+    """The account has no second factor, or none that was begun."""
+
+    detail = "There is no second factor to do this with; enrol an authenticator first."
+
+
+class PasswordChangeRequired(DomainError):
+    """The password is right, and an administrator has asked for a new one."""
+
+    detail = "A new password has to be set first; ask for a link with a password reset."
+    proves_identity = True
+
+
+class TooManyKeys(DomainError):
+    """The account has as many API keys as it can have."""
+
+    detail = "The account has as many API keys as it can have; delete some first."
+
+
+class InvalidLink(DomainError):
+    """The secret of a link is none, was used, or has expired: which of them is not told."""
+
+    detail = "This link is not valid, was used before, or has expired; ask for a new one."
 
 
 class NotPermitted(DomainError):

@@ -2,9 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from sqlalchemy import CheckConstraint, ColumnElement, Identity, Index, String, select, text, update
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    Identity,
+    Index,
+    String,
+    false,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -28,14 +38,6 @@ _ROWS_THAT_EXIST: dict[str, Any] = dict.fromkeys(
 )
 
 
-class TokenState(NamedTuple):
-    """What decides whether a token issued earlier still stands."""
-
-    token_version: int
-    active: bool
-    role: Role
-
-
 class User(Versioned, Base):
     """A person's account.
 
@@ -54,6 +56,7 @@ class User(Versioned, Base):
     active: Mapped[bool] = mapped_column(default=True)
     email_verified: Mapped[bool] = mapped_column(default=False)
     password_hash: Mapped[str | None] = mapped_column(String(255))
+    password_change_required: Mapped[bool] = mapped_column(default=False, server_default=false())
     token_version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, onupdate=utcnow)
@@ -127,15 +130,10 @@ class User(Versioned, Base):
 
         Raises:
             NotFound: there is no such account, or the actor may not know of it.
-            AccessEnded: it is the actor's own, and their tokens were ended meanwhile.
         """
         user = session.scalar(select(cls).where(cls.seen_by(actor), cls.id == user_id))
         if user is None:
             raise NotFound
-        if user.id == actor.user_id and user.token_version != actor.token_version:
-            # What ended the actor's tokens came after they were let in. Were it not noticed here,
-            # somebody who was demoted could use the role that they had to take it back.
-            raise AccessEnded
         return user
 
     @classmethod
@@ -143,7 +141,7 @@ class User(Versioned, Base):
         """Read the actor's own account.
 
         Raises:
-            AccessEnded: it was erased, or their tokens were ended, after they were let in.
+            AccessEnded: it was erased after they were let in.
         """
         try:
             return cls.visible_to(session, actor, actor.user_id)
@@ -177,18 +175,17 @@ class User(Versioned, Base):
             return None
         return session.scalar(select(cls).where(cls.exists(), cls.email_key == key))
 
-    @classmethod
-    def token_state(
-        cls, session: Session, user_id: int, *, hold: bool = False
-    ) -> TokenState | None:
-        """Read what a token is checked against; `None` when the account is gone.
+    def require_standing(self, actor: Actor) -> None:
+        """Insist, where it is the actor's own account, that their tokens were not ended meanwhile.
 
-        With `hold` the account stays as it is, and is not erased, until the transaction ends.
+        Were it not noticed in a change, somebody who was demoted at the same moment could use the
+        role that they had to take it back.
+
+        Raises:
+            AccessEnded: they were.
         """
-        query = select(cls.token_version, cls.active, cls.role)
-        query = query.where(cls.exists(), cls.id == user_id)
-        row = session.execute(query.with_for_update(read=True) if hold else query).first()
-        return None if row is None else TokenState(*row)
+        if self.id == actor.user_id and self.token_version != actor.token_version:
+            raise AccessEnded
 
     def change(
         self,
@@ -199,30 +196,50 @@ class User(Versioned, Base):
         role: Role | None = None,
         active: bool | None = None,
         password_hash: str | None = None,
+        password_change_required: bool | None = None,
     ) -> None:
         """Change what is given and leave the rest.
 
-        A new email address is unverified. A new address, role or password, and being enabled or
-        disabled, end all tokens.
+        A new email address has been verified: nobody moves to one without. A new address, role or
+        password, being enabled or disabled, and having to set a new password, end all tokens. A new
+        password is what had to be set.
 
         Raises:
             InvalidName, InvalidEmail, EmailTaken: as in `register`.
             LastAdministrator: nobody would be left to run the service.
         """
-        before = self.email, self.role, self.active, self.password_hash
+        before = self._what_tokens_rest_on()
         if role not in (None, "admin") or active is False:
             self._require_another_administrator(session)
         if name is not None:
             self.name = person_name(name)
-        if email is not None and email != self.email:
+        if email is not None:
             address = EmailAddress.parse(email)
-            self.email, self.email_key, self.email_verified = address.given, address.key, False
+            self.email, self.email_key, self.email_verified = address.given, address.key, True
         self.role = self.role if role is None else role
         self.active = self.active if active is None else active
         self.password_hash = self.password_hash if password_hash is None else password_hash
-        if before != (self.email, self.role, self.active, self.password_hash):
+        if password_hash is not None:
+            self.password_change_required = False
+        if password_change_required is not None:
+            self.password_change_required = password_change_required
+        if before != self._what_tokens_rest_on():
             self.token_version += 1
         _store(session, self)
+
+    def verify_email(self, session: Session) -> None:
+        """Note that whoever owns the account reads what is sent to its address."""
+        self.email_verified = True
+        _store(session, self)
+
+    def end_tokens(self, session: Session) -> None:
+        """End all sessions, API keys and links of the account."""
+        self.token_version += 1
+        _store(session, self)
+
+    def _what_tokens_rest_on(self) -> tuple[object, ...]:
+        required = self.password_change_required
+        return self.email, self.role, self.active, self.password_hash, required
 
     def upgrade_password_hash(self, session: Session, password_hash: str) -> None:
         """Store the same password hashed anew, unless it is being changed at this very moment."""

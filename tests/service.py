@@ -112,6 +112,7 @@ def running(tmp_path: Path, database_url: str, **environment: str) -> Iterator[S
             "SIGNING_KEY_FILE": str(tmp_path / "signing-key.pem"),
             "DATABASE_URL": database_url,
             "TRUSTED_PROXIES": "127.0.0.1",
+            "MAIL_URL": f"file:{tmp_path / 'mail'}",
             **environment,
         }
     )

@@ -15,7 +15,7 @@ import pytest
 
 from api.contract.document import load_document
 from api.settings import Settings
-from api.signing import load_signing_key
+from api.signing import KeyRing
 from app import cli
 from tests.live import running_server
 from tests.tools import find_tool
@@ -35,6 +35,7 @@ REQUIRED_IN_PRODUCTION = {
 # What the defaults of these are made of; their values differ from machine to machine.
 DEFAULTS_IN_WORDS = {
     "hashing_threads": "the number of processor cores",
+    "mail_from": "`concord@` and the host of `PUBLIC_URL`",
     "public_url": "`http://HOST:PORT`",
 }
 
@@ -68,10 +69,16 @@ def rows(title: str) -> list[str]:
     return [line for line in section(title).splitlines() if line.startswith("|")][2:]
 
 
-def follow_tour(steps: list[Step], url: str, environment: dict[str, str]) -> list[str]:
-    """What each step prints when one shell runs them all against the service at `url`."""
+def follow_tour(
+    steps: list[Step], url: str, folder: Path, environment: dict[str, str]
+) -> list[str]:
+    """What each step prints when one shell runs them all against the service at `url`.
+
+    What the service keeps under `var` is in the folder that it was started in.
+    """
     script = f"\necho '{BORDER}'\n".join(step.commands for step in steps)
     script = script.replace(TOUR_URL, url).replace(".venv/bin/python", sys.executable)
+    script = script.replace("var/mail", f"{folder}/var/mail")
     finished = subprocess.run(  # noqa: S603 - the script is README.md's.
         [find_tool("bash"), "-euo", "pipefail", "-c", script],
         cwd=ROOT,
@@ -98,7 +105,7 @@ def test_the_tour_prints_what_it_says(tmp_path: Path) -> None:
     steps = tour()
     with running_server(tmp_path, METRICS_PORT="0") as server:
         database = {"DATABASE_URL": server.environment["DATABASE_URL"]}
-        printed = follow_tour(steps, server.url, database)
+        printed = follow_tour(steps, server.url, tmp_path, database)
     for step, output in zip(steps, printed, strict=True):
         expected = step.printed or ""
         assert as_pattern(expected).fullmatch(output), (
@@ -190,7 +197,7 @@ def test_the_signing_key_of_the_readme_is_one(tmp_path: Path) -> None:
     subprocess.run([find_tool("bash"), "-ec", found[0]], cwd=tmp_path, check=True)  # noqa: S603 - README.md's.
     key = tmp_path / "signing-key.pem"
     assert key.stat().st_mode & 0o077 == 0
-    assert load_signing_key(key, create=False).id
+    assert KeyRing.load(key, create=False).signing.id
 
 
 def test_every_file_that_the_readme_names_exists() -> None:

@@ -1,8 +1,8 @@
 """One operation's call, compiled: arguments by name, one transaction, an answer before the commit.
 
 A handler says what it needs by the names of its arguments. Whatever the contract declares for the
-operation is there under its own name; so are `session`, `caller`, `body`, `if_match`,
-`client_address`, and the services that `create_app` made.
+operation is there under its own name; so are `session`, `caller`, `body`, `if_match`, `origin`,
+and the services that `create_app` made.
 """
 
 import inspect
@@ -19,11 +19,15 @@ from api.contract.pagination import Cursors, next_link
 from api.contract.request import Answer, HeaderList, Request
 from api.idempotency import Claim, Idempotency
 from api.security import Caller
+from models.audit_event import Origin
 from models.database import Database
+from models.errors import DomainError
 from models.page import Page
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+_MAX_USER_AGENT = 200
 
 Handler: TypeAlias = Callable[..., object]
 Argument: TypeAlias = Callable[[Request, "Session | None"], object]
@@ -33,8 +37,12 @@ Render: TypeAlias = Callable[[str, object], str]
 class Recheck(Protocol):
     """Insists, in the transaction of a write, that the caller still is who they were."""
 
-    def __call__(self, session: "Session", caller: Caller, *, hold: bool) -> None:
-        """Check; with `hold` the account stays as it is until the transaction ends."""
+    def __call__(self, session: "Session", caller: Caller, *, hold: bool) -> Caller:
+        """Say what the caller is now; with `hold` the account stays so until the transaction ends.
+
+        Raises:
+            InvalidToken: the token was ended meanwhile.
+        """
 
 
 class Call:
@@ -75,14 +83,28 @@ class Call:
         claim = Claim.of(request) if self._operation.takes_idempotency_key else None
         work = partial(self._run, request, claim)
         with self._idempotency.alone(claim) if claim else nullcontext():
-            return self._database.transact(work, write=kind != "read", late=kind == "late-write")
+            outcome = self._database.transact(work, write=kind != "read", late=kind == "late-write")
+        if isinstance(outcome, DomainError):
+            raise outcome
+        return outcome
 
-    def _run(self, request: Request, claim: Claim | None, session: "Session") -> Answer:
+    def _run(
+        self, request: Request, claim: Claim | None, session: "Session"
+    ) -> Answer | DomainError:
+        """Do the work in a transaction; a refusal that is returned does not roll it back."""
+        try:
+            return self._do(request, claim, session)
+        except DomainError as refusal:
+            if not refusal.keeps_changes:
+                raise
+            return refusal
+
+    def _do(self, request: Request, claim: Claim | None, session: "Session") -> Answer:
         if request.caller and self._operation.transaction != "read":
             # Since the token was checked the body came and a thread got free, which the client
             # can draw out; what it changes now must still be its to change. An answer that is
             # kept must not outlive the erasure of an account that happens at the same moment.
-            self._recheck(session, request.caller, hold=claim is not None)
+            request.caller = self._recheck(session, request.caller, hold=claim is not None)
         if claim is not None and (known := self._idempotency.replay(session, claim)) is not None:
             return known
         result = self._handle(request, session)
@@ -165,7 +187,7 @@ def _argument(operation: Operation, name: str, services: Mapping[str, object]) -
     getters: dict[str, Argument] = {
         "caller": lambda request, _: request.caller,
         "body": lambda request, _: request.body,
-        "client_address": lambda request, _: request.client_address,
+        "origin": lambda request, _: _origin(request),
     }
     if operation.transaction != "none":
         getters["session"] = lambda _, session: session
@@ -192,6 +214,17 @@ def _argument(operation: Operation, name: str, services: Mapping[str, object]) -
         raise ContractViolation(
             f"the handler of {operation.id} asks for {name!r}, which nothing provides"
         ) from None
+
+
+def _origin(request: Request) -> Origin:
+    agent = "".join(filter(str.isprintable, request.fields.get("user-agent", "")))
+    return Origin(
+        address=request.client_address or None,
+        request_id=request.id,
+        user_agent=agent[:_MAX_USER_AGENT] or None,
+        actor_id=request.caller.user_id if request.caller else None,
+        token_id=request.caller.token_id if request.caller else None,
+    )
 
 
 def _from(place: str, name: str) -> Argument:

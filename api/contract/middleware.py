@@ -37,6 +37,7 @@ from api.problems import Problems
 from api.security import Authenticator
 from api.settings import Settings
 from api.upkeep import Upkeep
+from models.errors import DomainError
 
 _BODIES = 8
 """Bodies of the largest size that may be on their way at once."""
@@ -60,7 +61,7 @@ class Parts:
     logger: Logger
     metrics: Metrics
     settings: Settings
-    upkeep: Upkeep
+    upkeep: tuple[Upkeep, ...]
     close: Callable[[], Awaitable[None]]
     request_id: Validator
 
@@ -128,7 +129,12 @@ class Engine:
         self._decode(request, operation)
         if operation.body is not None:
             await self._receive(request, operation, operation.body, receive)
-        answer = await parts.bridge.run(operation.pool, self._dispatch, request)
+        try:
+            answer = await parts.bridge.run(operation.pool, self._dispatch, request)
+        except DomainError as refusal:
+            if refusal.proves_identity:
+                await parts.rate_limiter.remember(request, operation)
+            raise
         await parts.rate_limiter.remember(request, operation)
         return answer
 
@@ -239,10 +245,12 @@ class Engine:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        self._parts.upkeep.start()
+        for upkeep in self._parts.upkeep:
+            upkeep.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        self._parts.upkeep.stop()
+        for upkeep in self._parts.upkeep:
+            upkeep.stop()
         await self._parts.close()
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -25,7 +25,8 @@ class RateLimit:
     """`limit` requests in `window` seconds, counted per address, per caller or per body member.
 
     `member` is the body's member that is counted by, if any; `given` one without which a
-    request is not counted. `fail_closed` says that a request is
+    request is not counted. With `known_apart` an address from which a request succeeded is
+    counted apart from all others for that member's value. `fail_closed` says that a request is
     refused (503) when the counters cannot be reached; otherwise it goes on uncounted.
     """
 
@@ -35,6 +36,7 @@ class RateLimit:
     per: str
     member: str | None
     given: str | None
+    known_apart: bool
     fail_closed: bool
 
     @property
@@ -202,6 +204,7 @@ def _compile_rate_limit(declared: SchemaNode) -> RateLimit:
         per=per,
         member=per.removeprefix("#/") if per.startswith("#/") else None,
         given=given and str(given).removeprefix("#/"),
+        known_apart=declared.get("known-apart", False),
         fail_closed=declared.get("when-unavailable", "open") == "closed",
     )
 

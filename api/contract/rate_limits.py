@@ -92,7 +92,7 @@ class RateLimiter:
         self, request: Request, operation_id: str, limit: RateLimit
     ) -> tuple[bool, WindowStats]:
         key: tuple[str, ...] = (limit.name, self._subject(request, limit))
-        if limit.member is not None:
+        if limit.known_apart:
             known = self._known(request, limit)
             if await self._storage.get(known):
                 key = (*key, _network(request.client_address))
@@ -107,14 +107,14 @@ class RateLimiter:
             self._logger.warning("rate limits", counted=reachable)
 
     async def remember(self, request: Request, operation: Operation) -> None:
-        """Note that a request counted by a member of its body, such as a sign-in, succeeded.
+        """Note that a request succeeded which shows that its sender is known, such as a sign-in.
 
         From then on the same address is counted apart from all others for that member's value, in
-        every limit of that name, so that whoever tries another's password cannot use up the tries
-        of the owner, who registered or signed in from there.
+        every such limit of that name, so that whoever tries another's password cannot use up the
+        tries of the owner, who registered or signed in from there.
         """
         for limit in operation.rate_limits:
-            if limit.member is not None:
+            if limit.known_apart:
                 key = self._known(request, limit)
                 with contextlib.suppress(StorageError, TimeoutError):
                     async with asyncio.timeout(2 * _REDIS_TIMEOUT):

@@ -2,13 +2,18 @@
 
 import itertools
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 
 from sqlalchemy.orm import Session
 
-from api.security import Tokens
-from api.signing import load_signing_key
+from api.signing import KeyRing
+from models.audit_event import Origin
+from models.session import Grant
+from models.token import Token
 from models.user import Role, User
 from tests.service import CHEAP, PASSWORD, Service
+from tests.signing_in import access_token, begin_session
 
 _numbers = itertools.count(1)
 _HASH = CHEAP.hash(PASSWORD, email="nobody@concord.example")
@@ -54,11 +59,33 @@ def edit_account(service: Service, user_id: int, edit: Callable[[Session, User],
     )
 
 
+def grant_for(service: Service, user: User) -> Grant:
+    """Begin a session, as a sign-in would have done while the account was as `user` says."""
+    return begin_session(service.app.database, user, keys_of(service))
+
+
 def token_for(service: Service, user: User) -> str:
-    """Sign what a sign-in to the account would have given at this moment."""
-    settings = service.app.settings
-    key = load_signing_key(settings.signing_key_file, create=False)
-    return Tokens(key, settings.public_url).issue(user).access_token
+    """Sign what a sign-in would have given while the account was as `user` says."""
+    url = service.app.settings.public_url
+    return access_token(service.app.database, user, keys_of(service), url)
+
+
+def keys_of(service: Service) -> KeyRing:
+    """The keys that the service signs with."""
+    return KeyRing.load(service.app.settings.signing_key_file, create=False)
+
+
+def key_for(service: Service, user: User, *scopes: str, days: float = 1) -> tuple[Token, str]:
+    """Make an API key with some scopes."""
+    create = partial(
+        Token.create_key,
+        user=user,
+        name="A key",
+        scopes=scopes,
+        lifetime=timedelta(days=days),
+        origin=Origin(),
+    )
+    return service.app.database.transact(create, write=True)
 
 
 def bearer(token: str) -> dict[str, str]:

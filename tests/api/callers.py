@@ -2,16 +2,43 @@
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
 from typing import TypeAlias
 
+import jwt
+
+from models.api_key import hash_api_key
+from models.one_time_token import OneTimeToken
+from models.token import Token
 from models.user import User
-from tests.api.accounts import bearer, edit_account, make_account, read_account, token_for
+from tests.api.accounts import (
+    bearer,
+    edit_account,
+    grant_for,
+    key_for,
+    make_account,
+    read_account,
+    token_for,
+)
 from tests.api.forging import Forger
 from tests.service import Service
 
 Headers: TypeAlias = dict[str, str]
 Caller: TypeAlias = Callable[[Service], tuple[User, Headers]]
 """Gives the account that a path names, and the headers that the caller sends."""
+
+
+def caller_of(service: Service, headers: Headers) -> User:
+    """Whose token or key some headers carry."""
+    credential = headers["Authorization"].removeprefix("Bearer ")
+    if digest := hash_api_key(credential):
+        find = partial(Token.standing, credential=digest)
+        standing = service.app.database.transact(find, write=False)
+        assert standing is not None
+        return read_account(service, standing.user_id)
+    claims = jwt.decode(credential, options={"verify_signature": False})
+    return read_account(service, int(claims["sub"]))
 
 
 def _forged(forge: Callable[[Forger], str]) -> Caller:
@@ -71,6 +98,45 @@ def _administrator(service: Service) -> tuple[User, Headers]:
     return make_account(service), bearer(token_for(service, administrator))
 
 
+def _signed_out(service: Service) -> tuple[User, Headers]:
+    user = make_account(service)
+    ended = bearer(token_for(service, user))
+    edit_account(service, user.id, lambda session, row: row.end_tokens(session))
+    return user, ended
+
+
+def _with_refresh_token(service: Service) -> tuple[User, Headers]:
+    user = make_account(service)
+    return user, bearer(grant_for(service, user).refresh_token)
+
+
+def _with_challenge(service: Service) -> tuple[User, Headers]:
+    user = make_account(service)
+    issue = partial(
+        OneTimeToken.issue, user=user, purpose="second_factor", lifetime=timedelta(minutes=5)
+    )
+    return user, bearer(service.app.database.transact(issue, write=True))
+
+
+def _with_ended_key(service: Service) -> tuple[User, Headers]:
+    user = make_account(service)
+    key = key_for(service, user, "users:read")[1]
+    edit_account(service, user.id, lambda session, row: row.end_tokens(session))
+    return user, bearer(key)
+
+
+def _with_expired_key(service: Service) -> tuple[User, Headers]:
+    user = make_account(service)
+    return user, bearer(key_for(service, user, "users:read", days=-1)[1])
+
+
+def _with_key(service: Service) -> tuple[User, Headers]:
+    user = make_account(service)
+    return user, bearer(key_for(service, user, *KEY_SCOPES)[1])
+
+
+KEY_SCOPES = ("orders:read", "users:read")
+KEY = "key with few scopes"
 NOBODY, USER, OTHER_USER, ADMINISTRATOR = "no token", "user", "other user", "administrator"
 
 REFUSED: Mapping[str, Caller] = {
@@ -90,6 +156,11 @@ REFUSED: Mapping[str, Caller] = {
     "deleted account": _deleted,
     "promoted since": _promoted,
     "demoted since": _demoted,
+    "ended session": _signed_out,
+    "refresh token": _with_refresh_token,
+    "pending second factor": _with_challenge,
+    "ended key": _with_ended_key,
+    "expired key": _with_expired_key,
 }
 """Those whom no operation that needs a token may serve."""
 
@@ -97,4 +168,5 @@ ADMITTED: Mapping[str, Caller] = {
     USER: _user,
     OTHER_USER: _other_user,
     ADMINISTRATOR: _administrator,
+    KEY: _with_key,
 }

@@ -15,7 +15,7 @@ from api.contract.document import load_document
 from api.contract.schemas import SchemaNode, resolve
 
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
-_OWNED = ("{user_id}", "{order_id}")
+_OWNED = ("{user_id}", "{order_id}", "{token_id}")
 _MADE = (*_OWNED, "{product_id}", "{entry_id}")
 
 
@@ -24,8 +24,8 @@ class Operation:
     """One operation: what it needs, and a request that it should take.
 
     `scopes` is None where no token is needed; where it `is_open` a token may be left out. `members`
-    are those that its body may have, `parameters` the names of all others. An
-    operation `is_owned` when its path names an account or an order: what belongs to somebody.
+    are those that its body may have, `parameters` the names of all others. An operation
+    `is_owned` when its path names an account, an order or a token: what belongs to somebody.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Operation:
 
     @property
     def is_owned(self) -> bool:
-        """Whether the path names an account or an order."""
+        """Whether the path names something that belongs to somebody."""
         return any(name in self.path for name in _OWNED)
 
     def url(self, places: Mapping[str, object]) -> str:

@@ -122,7 +122,8 @@ HEADERS: Mapping[str, Forge] = {
     "header that is no UTF-8": lambda forger: forger.signed(header=b'{"alg":"\xff"}'),
 }
 
-_NAMES = ("iss", "aud", "sub", "iat", "nbf", "exp", "jti", "scope", "ver")
+NOBODYS = "0198c1a4-52d0-7c3e-8b1f-2a6d70819304"
+_NAMES = ("iss", "aud", "sub", "iat", "nbf", "exp", "jti", "scope", "sid")
 _FUTURE = 4_102_444_800  # The first of January 2100, in seconds since 1970.
 _WRONG: Mapping[str, tuple[object, ...]] = {
     "iss": ("https://other.example", "", "http://concord.example/", None),
@@ -130,7 +131,7 @@ _WRONG: Mapping[str, tuple[object, ...]] = {
     "sub": (1, None, "", "0", "-1", "x", "1.0", "+1", " 1", "\u0661", "9" * 18, "9" * 30, {}),
     "scope": (None, 1, ["profile:read"], {}),
     "jti": (None, 1, "", []),
-    "ver": (None, "1", 1.0, 0, -1, 2**70, float("inf"), float("nan"), [1]),
+    "sid": (None, 1, "", "1", NOBODYS, NOBODYS.upper(), NOBODYS.replace("-", ""), [NOBODYS]),
     "exp": (str(_FUTURE), _FUTURE + 0.5, None, [], True, float("inf"), float("nan"), "x"),
     "nbf": ("0", None, float("inf"), float("nan"), []),
     "iat": ("0", None, float("inf"), float("nan"), []),

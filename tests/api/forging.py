@@ -12,8 +12,8 @@ from typing import TypeAlias
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from api.signing import load_signing_key
 from models.user import User
+from tests.api.accounts import grant_for, keys_of
 from tests.service import Service
 
 Members: TypeAlias = dict[str, object]
@@ -53,7 +53,8 @@ class Forger:
 
     def __post_init__(self) -> None:
         settings = self.service.app.settings
-        self.key = load_signing_key(settings.signing_key_file, create=False)
+        self.key = keys_of(self.service).signing
+        self.session = grant_for(self.service, self.user).session
         self.url = settings.public_url
         self.public_pem = self.key.public.public_bytes(
             Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
@@ -78,7 +79,7 @@ class Forger:
             "exp": now + 600,
             "jti": uuid.uuid4().hex,
             "scope": "profile:read profile:write users:read users:write",
-            "ver": self.user.token_version,
+            "sid": str(self.session.id),
             **changes,
         }
 

@@ -8,14 +8,12 @@ import pytest
 from models.user import User
 from tests.api.accounts import (
     bearer,
-    fresh_address,
-    fresh_email,
     make_account,
     read_account,
     token_for,
 )
 from tests.api.answers import problem
-from tests.service import PASSWORD, Service
+from tests.service import Service
 
 pytestmark = pytest.mark.mission("M11")
 
@@ -144,26 +142,3 @@ def test_a_change_that_changes_nothing_makes_no_new_version(
     after = client.patch(path, json={"name": "Ada King"}, headers=own)
     assert after.headers["etag"] == before.headers["etag"]
     assert after.json() == before.json()
-
-
-@pytest.mark.mission("M25")
-def test_of_those_who_move_to_one_address_at_once_one_gets_it(
-    service: Service, client: httpx.Client
-) -> None:
-    owners = [account(service) for _ in range(4)]
-    email = fresh_email()
-
-    def move(owner: tuple[User, str, dict[str, str]]) -> int:
-        body = {"email": email, "current_password": PASSWORD}
-        return client.patch(owner[1], json=body, headers=owner[2]).status_code
-
-    def register(number: int) -> int:
-        body = {"name": f"Person {number}", "email": email.upper()}
-        return client.post("/v1/users", json=body, headers=fresh_address()).status_code
-
-    with ThreadPoolExecutor(8) as pool:
-        moving = [pool.submit(move, owner) for owner in owners]
-        registering = [pool.submit(register, number) for number in range(4)]
-        statuses = [answer.result() for answer in (*moving, *registering)]
-    assert sum(status in (200, 201) for status in statuses) == 1
-    assert statuses.count(409) == len(statuses) - 1

@@ -14,7 +14,7 @@ import pytest
 
 from api.contract.schemas import SchemaNode, resolve
 from models.user import User
-from tests.api.accounts import bearer, fresh_address, fresh_email, make_account, token_for
+from tests.api.accounts import bearer, fresh_address, fresh_email, key_for, make_account, token_for
 from tests.api.calling import Operation, operations
 from tests.api.resources import BUNDLE
 from tests.api.shopping import Shopper
@@ -29,12 +29,13 @@ STATE = 409
 
 
 class Link(NamedTuple):
-    """A link of a successful answer: `parameters` are expressions over the answer."""
+    """A link of a successful answer: `parameters` and members of `body` are taken from it."""
 
     source: Operation
     name: str
     target: Operation
     parameters: dict[str, str]
+    body: dict[str, str]
 
 
 def _links() -> Iterator[Link]:
@@ -49,7 +50,13 @@ def _links_of(source: str, response: SchemaNode) -> Iterator[Link]:
     for name, node in response.get("links", {}).items():
         link = resolve(BUNDLE, node)
         target = OPERATIONS[link["operationId"]]
-        yield Link(OPERATIONS[source], name, target, link.get("parameters", {}))
+        yield Link(
+            OPERATIONS[source],
+            name,
+            target,
+            link.get("parameters", {}),
+            link.get("requestBody", {}),
+        )
 
 
 LINKS = list(_links())
@@ -96,6 +103,8 @@ def value_of(expression: str, answer: httpx.Response, places: dict[str, object])
 def prepare(service: Service, client: httpx.Client, link: Link, user: User) -> Things:
     """Make what the source needs, and for lists a second item, so that there is a next page."""
     things = things_for(service, link.source, user)
+    if link.source.id == "create_token":
+        things.members["email"] = user.email
     if not link.source.id.startswith("list_"):
         return things
     admin = Shopper(service, client, admin=True)
@@ -112,7 +121,10 @@ def prepare(service: Service, client: httpx.Client, link: Link, user: User) -> T
 @pytest.mark.parametrize("link", LINKS, ids=lambda link: f"{link.source.id}-{link.name}")
 def test_a_declared_link_leads_on(service: Service, client: httpx.Client, link: Link) -> None:
     user = make_account(service)
-    boss = bearer(token_for(service, make_account(service, role="admin")))
+    account = make_account(service, role="admin")
+    boss = bearer(token_for(service, account))
+    # Lists of one's own have a second item.
+    key_for(service, account, "orders:read")
     things = prepare(service, client, link, user)
     # A list has a next page when its pages are short.
     short = {"limit": "1"} if "limit" in link.source.parameters else {}
@@ -123,6 +135,7 @@ def test_a_declared_link_leads_on(service: Service, client: httpx.Client, link: 
     values = {n.rpartition(".")[2]: v for n, v in sent.items() if not n.startswith("header.")}
     in_path = {name: v for name, v in values.items() if f"{{{name}}}" in link.target.path}
     in_query = {name: v for name, v in values.items() if name not in in_path}
-    target = Things(dict(in_path), things_for(service, link.target, user).members)
+    in_body = {name: value_of(text, answer, things.places) for name, text in link.body.items()}
+    target = Things(dict(in_path), things_for(service, link.target, user).members | in_body)
     led = ask(client, link.target, boss | headers, target, short | in_query if in_query else {})
     assert led.status_code in (link.target.success, STATE), led.text

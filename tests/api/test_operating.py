@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,13 @@ from sqlalchemy.orm import Session
 
 from api.contract.errors import InvalidToken
 from api.security import Tokens
-from api.signing import load_signing_key
+from api.signing import KeyRing
 from models.actor import Actor
+from models.base import utcnow
 from models.errors import NotFound
+from models.identifiers import new_id
+from models.session import Grant
+from models.token import Token
 from models.user import User
 from tests.api.accounts import fresh_address, fresh_email
 from tests.api.clocks import Clock
@@ -92,20 +97,21 @@ def test_bodies_on_their_way_share_a_budget(tmp_path: Path) -> None:
 def test_a_token_holds_where_the_clock_is_a_little_behind_and_no_longer_than_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = load_signing_key(tmp_path / "key.pem", create=True)
-    tokens, clock = Tokens(key, "http://concord.example"), Clock()
-    user = User.draft(name="Ada", email=fresh_email(), password_hash=None)
-    user.id, user.role, user.token_version = 1, "user", 1
+    keys = KeyRing.load(tmp_path / "key.pem", create=True)
+    tokens, clock = Tokens(keys, "http://concord.example"), Clock()
+    session = Token(id=new_id(), user_id=1, scopes=["users:read"])
+    session.expires_at = utcnow() + timedelta(days=1)
+    grant = Grant(session, "refresh token")
     monkeypatch.setattr("api.security.time", clock)
     clock.ahead = 20
-    assert tokens.verify(tokens.issue(user).access_token).user_id == 1
+    assert tokens.verify(tokens.issue(grant).access_token).user_id == 1
     clock.ahead = 60
-    ahead = tokens.issue(user).access_token
+    ahead = tokens.issue(grant).access_token
     clock.ahead = 0
     with pytest.raises(InvalidToken):
         tokens.verify(ahead)
     clock.ahead = -3600
-    ended = tokens.issue(user).access_token
+    ended = tokens.issue(grant).access_token
     clock.ahead = 0
     with pytest.raises(InvalidToken):
         tokens.verify(ended)

@@ -17,7 +17,17 @@ from tests.api.accounts import (
     token_for,
 )
 from tests.api.answers import comparable, problem
-from tests.api.callers import ADMINISTRATOR, ADMITTED, NOBODY, OTHER_USER, REFUSED, USER
+from tests.api.callers import (
+    ADMINISTRATOR,
+    ADMITTED,
+    KEY,
+    KEY_SCOPES,
+    NOBODY,
+    OTHER_USER,
+    REFUSED,
+    USER,
+    caller_of,
+)
 from tests.api.calling import Operation, operations
 from tests.api.things import state_of_order, things_for
 from tests.service import PASSWORD, Service
@@ -32,11 +42,13 @@ USER_SCOPES = frozenset(
     {
         *("profile:read", "profile:write", "users:read", "users:write"),
         *("products:read", "orders:read", "orders:write"),
+        *("audit:read", "tokens:read", "tokens:write", "security:read", "security:write"),
     }
 )
 SCOPES = {
     USER: USER_SCOPES,
     OTHER_USER: USER_SCOPES,
+    KEY: frozenset(KEY_SCOPES),
     ADMINISTRATOR: USER_SCOPES
     | {"users:list", "products:write", "stock:read", "stock:write", "orders:manage"},
 }
@@ -61,9 +73,11 @@ def test_an_operation_serves_those_whom_the_contract_admits(
     service: Service, client: httpx.Client, operation: Operation, caller: str
 ) -> None:
     account, headers = {**REFUSED, **ADMITTED}[caller](service)
-    # Registering needs an address that is free, signing in one that has a password.
-    email = fresh_email() if operation.success == 201 else make_account(service).email
-    things = things_for(service, operation, account)
+    # Signing in needs an address that has a password, whatever else takes one needs a free one.
+    signs_in = operation.id == "create_token"
+    email = make_account(service).email if signs_in else fresh_email()
+    asking = caller_of(service, headers) if caller in ADMITTED else account
+    things = things_for(service, operation, account, asking)
     answer = operation.call(
         client,
         headers | fresh_address(),

@@ -86,6 +86,7 @@ def test_json_has_its_types(service: Service, client: httpx.Client) -> None:
         "role": "user",
         "active": True,
         "email_verified": False,
+        "password_change_required": False,
         "created_at": user.created_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "updated_at": account["updated_at"],
     }

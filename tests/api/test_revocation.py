@@ -87,7 +87,15 @@ ENDING: Mapping[str, tuple[Role, Change]] = {
     "promoted": ("user", _by_administrator(role="admin")),
     "demoted": ("admin", _by_administrator(role="user")),
     "password changed": ("user", _by_owner(password=NEW_PASSWORD)),
-    "email changed": ("user", _by_owner(email="moved@concord.example")),
+    "signed out everywhere": (
+        "user",
+        lambda client, _, own, __: client.post("/v1/auth/logout?everywhere=true", headers=own),
+    ),
+    "signed out by an administrator": (
+        "user",
+        lambda client, path, _, boss: client.post(f"{path}/logout", headers=boss),
+    ),
+    "new password demanded": ("user", _by_administrator(password_change_required=True)),
     "deleted": ("user", lambda client, path, _, boss: client.delete(path, headers=boss)),
     "left": ("user", lambda client, path, own, _: client.delete(path, headers=own)),
 }
@@ -98,7 +106,9 @@ def test_what_ends_a_token_ends_it_in_every_process_within_a_second(replicas: Re
     ended = {}
     for name, (role, change) in ENDING.items():
         user, ended[name] = replicas.account(role=role)
-        answer = change(replicas.first, f"/v1/users/{user.id}", ended[name], boss)
+        # The change is made in another session: the one of a new password goes on.
+        elsewhere = bearer(token_for(replicas.service, user))
+        answer = change(replicas.first, f"/v1/users/{user.id}", elsewhere, boss)
         assert answer.is_success, f"{name}: {answer.text}"
     time.sleep(SECOND)
     for name, headers in ended.items():

@@ -92,6 +92,33 @@ def test_a_public_url_has_no_slash_at_its_end() -> None:
     assert settings.public_url == "https://api.example.com:8443"
 
 
+@pytest.mark.mission("M24")
+def test_mail_goes_into_a_folder_until_there_is_a_server() -> None:
+    assert Settings.from_environment({}).mail_url == "file:var/mail"
+    assert Settings.from_environment({"APP_ENV": "test"}).mail_url == "file:var/mail"
+    assert Settings.from_environment(PRODUCTION).mail_url is None
+    url = "smtp://user%40mail:a%2Fb@mail.example:2525"
+    assert Settings.from_environment({"MAIL_URL": url}).mail_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://shop.example.com", "concord@shop.example.com"),
+        ("http://127.0.0.1:8080", "concord@[127.0.0.1]"),
+        ("http://[::1]:8080", "concord@[IPv6:::1]"),
+        ("http://localhost:8080", "concord@localhost"),
+    ],
+)
+def test_mail_is_from_the_host_that_its_links_lead_to(url: str, address: str) -> None:
+    assert Settings.from_environment({"PUBLIC_URL": url}).mail_from == address
+
+
+def test_the_domain_of_a_sender_is_written_so_that_every_server_takes_it() -> None:
+    settings = Settings.from_environment({"MAIL_FROM": "post@ex\u00e4mple.com"})
+    assert settings.mail_from == "post@xn--exmple-cua.com"
+
+
 def test_lists_are_separated_by_commas() -> None:
     settings = Settings.from_environment(
         {
@@ -134,6 +161,18 @@ def test_lists_are_separated_by_commas() -> None:
         ("CORS_ORIGINS", "https://example.com/"),
         ("CORS_ORIGINS", "null"),
         ("CORS_ORIGINS", "https://user@example.com"),
+        ("MAIL_URL", "mail.example"),
+        ("MAIL_URL", "http://mail.example"),
+        ("MAIL_URL", "smtp://"),
+        ("MAIL_URL", "smtp://user@mail.example"),
+        ("MAIL_URL", "smtp://user:pass/word@mail.example"),
+        ("MAIL_URL", "smtp://mail.example:99999"),
+        ("MAIL_URL", "smtp://mail.example/?tls=no"),
+        ("MAIL_URL", "file:"),
+        ("MAIL_URL", "file://host/var/mail"),
+        ("MAIL_FROM", "Concord <post@example.com>"),
+        ("MAIL_FROM", "post@example.com, other@example.com"),
+        ("MAIL_FROM", "p\u00f6st@example.com"),
         ("MAX_BODY_BYTES", "16 MiB"),
         ("WORKERS", "0"),
         ("THREADS", "0"),
@@ -161,13 +200,18 @@ def test_every_problem_is_said_at_once() -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    settings = Settings.from_environment(PRODUCTION | {"REDIS_URL": "redis://:hunter2-s3cret@r"})
+    secrets = {
+        "REDIS_URL": "redis://:hunter2-s3cret@r",
+        "MAIL_URL": "smtp://concord:hunter2-s3cret@mail.example",
+    }
+    settings = Settings.from_environment(PRODUCTION | secrets)
     assert "hunter2-s3cret" not in repr(settings) + str(settings)
     lines = problems(
         DATABASE_URL="mysql://concord:hunter2-s3cret@db/concord",
         REDIS_URL="http://:hunter2-s3cret@r",
+        MAIL_URL="smtp://concord:hunter2-s3cret@",
     )
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert "hunter2-s3cret" not in "".join(lines)
     with pytest.raises(ValidationError) as refused:
         Settings(database_url="mysql://concord:hunter2-s3cret@db/concord")

@@ -9,6 +9,7 @@ import jwt
 import pytest
 
 from models.password import OWASP
+from models.permission import SCOPES_OF_ROLE
 from tests.api.accounts import (
     bearer,
     fresh_address,
@@ -36,12 +37,12 @@ def test_a_sign_in_gives_a_bearer_token_for_an_hour(service: Service, client: ht
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     given = answer.json()
-    assert set(given) == {"access_token", "token_type", "expires_in", "scope"}
+    assert set(given) == {
+        *("access_token", "token_type", "expires_in", "scope", "refresh_token", "session_id"),
+    }
     assert given["token_type"] == "bearer"
     assert given["expires_in"] == 3600
-    assert given["scope"] == (
-        "profile:read profile:write users:read users:write products:read orders:read orders:write"
-    )
+    assert given["scope"] == " ".join(SCOPES_OF_ROLE["user"])
     profile = client.get("/v1/profile", headers=bearer(given["access_token"]))
     assert profile.json()["id"] == user.id
 

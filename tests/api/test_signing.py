@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from api.signing import SigningKeyError, load_signing_key
+from api.key_file import MAX_KEYS, SigningKeyError
+from api.signing import KeyRing
 from tests.api.accounts import bearer, make_account, token_for
 from tests.databases import make_database_url
 from tests.live import APP
@@ -30,6 +31,7 @@ from tests.service import running
 
 pytestmark = [pytest.mark.mission("M13"), pytest.mark.mission("M19")]
 
+RETIRED = b"Retired: 2026-11-25T10:00:00Z\n"
 PROCESSES = 3
 RACES = 20
 
@@ -82,14 +84,23 @@ WRONG: Mapping[str, Callable[[], bytes]] = {
         _ed25519().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     ),
     "cut short": lambda: _pem(_ed25519())[:-40],
+    "another key cut short": lambda: _pem(_ed25519()) + _pem(_ed25519())[:-40],
+    "another kind beside it": lambda: _pem(_ed25519()) + _pem(ed448.Ed448PrivateKey.generate()),
+    "another algorithm's name": lambda: _pem(_ed25519()).replace(b"PRIVATE", b"EC PRIVATE"),
+    "no line of its own": lambda: b"hunter2: " + _pem(_ed25519()),
+    "a key twice": lambda: 2 * _pem(_ed25519()),
+    "too many": lambda: b"".join(_pem(_ed25519()) for _ in range(MAX_KEYS + 1)),
+    "retired": lambda: RETIRED + _pem(_ed25519()),
+    "retired at no time": lambda: _pem(_ed25519()) + b"Retired: hunter2\n" + _pem(_ed25519()),
+    "retired at two times": lambda: _pem(_ed25519()) + 2 * RETIRED + _pem(_ed25519()),
 }
 
 
 def test_a_key_is_made_on_the_first_run_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "var" / "keys" / "signing-key.pem"
-    made = load_signing_key(file, create=True)
-    assert load_signing_key(file, create=True).id == made.id
-    assert load_signing_key(file, create=False).id == made.id
+    made = KeyRing.load(file, create=True).signing
+    assert KeyRing.load(file, create=True).signing.id == made.id
+    assert KeyRing.load(file, create=False).signing.id == made.id
     # Nothing is left beside it.
     assert [each.name for each in file.parent.iterdir()] == [file.name]
 
@@ -99,25 +110,25 @@ def test_only_its_owner_can_read_the_key(tmp_path: Path, umask: int) -> None:
     file = tmp_path / "signing-key.pem"
     before = os.umask(umask)
     try:
-        load_signing_key(file, create=True)
+        KeyRing.load(file, create=True)
     finally:
         os.umask(before)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_every_installation_has_another_key_and_other_secrets(tmp_path: Path) -> None:
-    first = load_signing_key(tmp_path / "first.pem", create=True)
-    second = load_signing_key(tmp_path / "second.pem", create=True)
-    assert first.id != second.id
+    first = KeyRing.load(tmp_path / "first.pem", create=True)
+    second = KeyRing.load(tmp_path / "second.pem", create=True)
+    assert first.signing.id != second.signing.id
     assert first.derive("cursors") != second.derive("cursors")
     assert first.derive("cursors") != first.derive("something else")
-    assert first.derive("cursors") == load_signing_key(tmp_path / "first.pem", create=False).derive(
+    assert first.derive("cursors") == KeyRing.load(tmp_path / "first.pem", create=False).derive(
         "cursors"
     )
 
 
 def test_the_key_does_not_show_itself(tmp_path: Path) -> None:
-    key = load_signing_key(tmp_path / "signing-key.pem", create=True)
+    key = KeyRing.load(tmp_path / "signing-key.pem", create=True).signing
     assert key.private.private_bytes_raw().hex() not in repr(key)
     assert "private" not in repr(key)
 
@@ -126,7 +137,7 @@ def _load_all(folder: Path, barrier: Barrier) -> list[str]:
     ids = []
     for race in range(RACES):
         barrier.wait(30)
-        ids.append(load_signing_key(folder / f"{race}.pem", create=True).id)
+        ids.append(KeyRing.load(folder / f"{race}.pem", create=True).signing.id)
     return ids
 
 
@@ -147,7 +158,7 @@ def test_a_file_with_another_kind_of_key_is_refused_in_one_line(tmp_path: Path, 
     content = WRONG[kind]()
     file.write_bytes(content)
     with pytest.raises(SigningKeyError) as refused:
-        load_signing_key(file, create=True)
+        KeyRing.load(file, create=True)
     (line,) = str(refused.value).splitlines()
     assert line.startswith("SIGNING_KEY_FILE ")
     assert "hunter2" not in line
@@ -159,7 +170,7 @@ def test_a_file_that_is_no_file_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for file in (tmp_path, tmp_path / "missing.pem", tmp_path / "dangling"):
         with pytest.raises(SigningKeyError, match=r"\ASIGNING_KEY_FILE cannot be read: .+\Z"):
-            load_signing_key(file, create=False)
+            KeyRing.load(file, create=False)
 
 
 def test_the_service_does_not_start_with_a_wrong_key(tmp_path: Path) -> None:

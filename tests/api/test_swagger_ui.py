@@ -1,92 +1,20 @@
 """The pages as a browser shows them, with no network but the service itself (MISSION M8, M27)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import (
-    Browser,
-    ConsoleMessage,
-    Page,
-    Playwright,
-    Route,
-    ViewportSize,
-    expect,
-    sync_playwright,
-)
+from playwright.sync_api import Browser, expect
 
 from api.contract.document import load_document
 from api.problem_types import KINDS
+from tests.api.browsing import Visit, chromium, visiting
 from tests.live import LiveServer, running_server
-from tests.tools import find_tool
 
 ROOT = Path(__file__).parents[2]
-PICTURES = ROOT / "var" / "screenshots"
 CREDENTIALS = {"email": "ada@concord.example", "password": "seven green bicycles sing"}
-MILLISECONDS = 20_000.0
-WINDOW = ViewportSize(width=1280, height=1150)
-# Chromium resolves no name, so that what it might ask for by itself has nowhere to go.
-CHROMIUM_OPTIONS = (
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
-# Runs before the scripts of the page; the policy of the page does not hold for it.
-KEEP_VIOLATIONS = """
-    window.violations = [];
-    document.addEventListener("securitypolicyviolation", (event) =>
-        window.violations.push(`${event.violatedDirective}: ${event.blockedURI}`));
-"""
-
 pytestmark = pytest.mark.browser
-
-
-@dataclass
-class Visit:
-    """A page of the service in a browser, and what went wrong with it."""
-
-    page: Page
-    home: str
-    scheme: str
-    token: str
-    faults: list[str] = field(default_factory=list)
-
-    def watch(self) -> None:
-        """Let the page reach its service only, and note everything that should not be."""
-        self.page.route("**/*", self._let_home_only)
-        self.page.on("console", self._note)
-        self.page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
-        self.page.add_init_script(KEEP_VIOLATIONS)
-
-    def _let_home_only(self, route: Route) -> None:
-        if route.request.url.startswith(f"{self.home}/"):
-            route.continue_()
-        else:
-            self.faults.append(f"asked elsewhere: {route.request.url}")
-            route.abort()
-
-    def _note(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
-            self.faults.append(f"console: {message.text}")
-
-    def open(self, path: str) -> None:
-        """Go to a page, after looking at what the one before left behind."""
-        self.check()
-        self.page.goto(path)
-
-    def check(self) -> None:
-        """Nothing was asked of others, stopped by the policy, or said to the console."""
-        violations: list[str] = self.page.evaluate("window.violations ?? []")
-        assert [*self.faults, *violations] == []
-
-    def picture(self, name: str, folder: Path, *, whole: bool = True) -> None:
-        """Keep what the page looks like, for people: the whole of it, or what the window shows."""
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        picture = self.page.screenshot(path=folder / f"{name}.png", full_page=whole)
-        (PICTURES / f"{name}-{self.scheme}.png").write_bytes(picture)
 
 
 @pytest.fixture(scope="module")
@@ -106,31 +34,17 @@ def token(server: LiveServer) -> str:
 
 
 @pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as playwright:
-        yield playwright
-
-
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    chromium = find_tool("chromium", "chromium-browser", "google-chrome")
-    browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_OPTIONS))
-    yield browser
-    browser.close()
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(params=["light", "dark"])
 def visit(
     request: pytest.FixtureRequest, browser: Browser, server: LiveServer, token: str
 ) -> Iterator[Visit]:
-    scheme = request.param
-    page = browser.new_page(base_url=server.url, color_scheme=scheme, viewport=WINDOW)
-    page.set_default_timeout(MILLISECONDS)
-    visit = Visit(page, server.url, scheme, token)
-    visit.watch()
-    yield visit
-    visit.check()
-    page.close()
+    with visiting(browser, server.url, request.param, token) as visit:
+        yield visit
 
 
 def operations() -> set[str]:

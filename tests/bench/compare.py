@@ -21,7 +21,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from api.signing import load_signing_key
+from api.signing import KeyRing
 from tests.bench import equality
 from tests.bench.chart import draw
 from tests.bench.cluster import postgresql
@@ -105,6 +105,7 @@ def check(
             if operation.name != "health":
                 for server in (concord, *peers):
                     equality.refuses_strangers(server, operation, shop)
+        equality.refuses_ended_sessions((concord, *peers), shop)
         say(f"{kind}: {len(peers)} peers answer as Concord does, in {len(of_kind)} operations")
 
 
@@ -113,7 +114,7 @@ def prepare(folder: Path, server_url: str | None) -> Mapping[str, Shop]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     key_file = folder / "signing-key.pem"
-    load_signing_key(key_file, create=True)
+    KeyRing.load(key_file, create=True)
     urls = {"sqlite": f"sqlite:///{folder / 'shop.db'}"}
     if server_url is not None:
         urls["postgresql"] = server_url

@@ -6,17 +6,19 @@ the spelling of cursors, and what an error says: only its kind is compared.
 
 import http.client
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import Update
 
 from models.database import Database
 from models.idempotency import IdempotencyRecord
@@ -25,14 +27,18 @@ from models.order_event import OrderEvent
 from models.order_line import OrderLine
 from models.product import Product
 from models.stock import StockEntry
+from models.token import Token
+from models.user import User
 from tests.bench.contenders import HOST, Running
 from tests.bench.operations import KEY, Operation, Request
-from tests.bench.seeding import BUYERS, READERS, Shop
+from tests.bench.seeding import BUYERS, GUEST, READERS, Shop
 
 _NEW = frozenset({"id", "created_at", "updated_at", "expires_at"})
 _TABLES: Sequence[Any] = (Order, OrderLine, OrderEvent, StockEntry)
 _OF_A_ROW = _NEW | {"order_id"}
 _SAMPLE = (0, 100, len(READERS) - 1)
+_KNOWN_SECONDS = 0.6
+"""A little more than the half second for which Concord keeps what it knows of a session."""
 
 
 class Different(Exception):
@@ -100,6 +106,46 @@ def refuses_strangers(server: Running, operation: Operation, shop: Shop) -> None
         status = ask(server, stranger, uuid.uuid4().hex).status
         if status not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise Different(f"{server.contender.name} lets strangers in: {status}")
+
+
+def refuses_ended_sessions(servers: Sequence[Running], shop: Shop) -> None:
+    """Insist that the session of a token is looked up: one that holds no longer lets nobody in.
+
+    Raises:
+        Different: one is let in with it, or not with a session that holds.
+    """
+    bearer = ("Authorization", f"Bearer {shop.tokens[GUEST]}")
+    request = Request("GET", f"/v1/users/{GUEST}", (bearer,))
+    for server in servers:
+        status = ask(server, request).status
+        if status != HTTPStatus.OK:
+            raise Different(f"{server.contender.name} refuses a session that holds: {status}")
+    past = datetime.now(UTC) - timedelta(days=1)
+    session, account = (Token, Token.user_id == GUEST), (User, User.id == GUEST)
+    for (table, condition), column, ended, holds in (
+        (session, "token_version", 0, 1),
+        (account, "active", False, True),
+        (account, "erased_at", past, None),
+        (session, "ended_at", past, None),
+        (session, "expires_at", past, past + timedelta(days=30)),
+    ):
+        change = update(table).where(condition)
+        _execute(shop, change.values({column: ended}))
+        time.sleep(_KNOWN_SECONDS)
+        for server in servers:
+            status = ask(server, request).status
+            if status not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                name = server.contender.name
+                raise Different(f"{name} lets in whatever {column} of the session says: {status}")
+        _execute(shop, change.values({column: holds}))
+
+
+def _execute(shop: Shop, change: Update) -> None:
+    database = Database(shop.url, pool_size=1)
+    try:
+        database.transact(lambda session: session.execute(change), write=True)
+    finally:
+        database.dispose()
 
 
 def _observe(server: Running, operation: Operation, request: Request, shop: Shop) -> object:

@@ -17,13 +17,16 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from api.security import Tokens
-from api.signing import load_signing_key
+from api.signing import KeyRing
 from models.base import Base
 from models.database import Database
 from models.migrating import migrate
 from models.order import Order
 from models.order_line import OrderLine
+from models.permission import SCOPES_OF_ROLE
 from models.product import Product
+from models.session import Grant
+from models.token import Token
 from models.user import User
 
 Row: TypeAlias = dict[str, Any]
@@ -31,6 +34,8 @@ Row: TypeAlias = dict[str, Any]
 READERS = range(1, 257)
 """Accounts that are read: about as few as may ask so often by the contract's limits."""
 BUYERS = range(257, 513)
+GUEST = BUYERS.stop
+"""An account that nobody reads and that buys nothing: its session is ended, and holds again."""
 PRODUCTS = range(1, 3 * len(BUYERS) + 1)
 """Three for each buyer, so that nobody waits for another's stock."""
 ORDERS_EACH = 30
@@ -50,16 +55,17 @@ class Shop:
 
     @cached_property
     def tokens(self) -> Mapping[int, str]:
-        """A token for each account, good for an hour."""
-        tokens = Tokens(load_signing_key(self.key_file, create=True), ISSUER)
+        """A token for the session of each account, good for an hour."""
+        tokens = Tokens(KeyRing.load(self.key_file, create=True), ISSUER)
         database = Database(self.url)
         try:
-            users = database.transact(
-                lambda session: session.scalars(select(User).order_by(User.id)).all(), write=False
+            sessions = database.transact(
+                lambda session: session.scalars(select(Token)).all(), write=False
             )
         finally:
             database.dispose()
-        return {user.id: tokens.issue(user).access_token for user in users}
+        # Nobody here refreshes one.
+        return {each.user_id: tokens.issue(Grant(each, "")).access_token for each in sessions}
 
 
 def order_body(buyer: int) -> dict[str, Any]:
@@ -112,6 +118,7 @@ def _fill(session: Session) -> None:
         Product: list(_products()),
         Order: orders,
         OrderLine: lines,
+        Token: list(_sessions(random)),
     }
     for model, values in rows.items():
         # Into the table, not by way of the model, which would set its own version.
@@ -119,7 +126,7 @@ def _fill(session: Session) -> None:
 
 
 def _users() -> Iterator[Row]:
-    for number in (*READERS, *BUYERS):
+    for number in (*READERS, *BUYERS, GUEST):
         email = f"customer{number}@example.com"
         yield {
             "name": f"Customer {number}",
@@ -129,10 +136,31 @@ def _users() -> Iterator[Row]:
             "active": True,
             "email_verified": number % 2 == 0,
             "password_hash": None,
+            "password_change_required": False,
             "token_version": 1,
             "version": 1,
             "created_at": _PAST + timedelta(seconds=number, microseconds=number % 3),
             "updated_at": _PAST + timedelta(seconds=2 * number),
+        }
+
+
+def _sessions(random: Random) -> Iterator[Row]:
+    for user in (*READERS, *BUYERS, GUEST):
+        begun = _PAST + timedelta(days=1, seconds=user)
+        yield {
+            "id": _id(random, begun),
+            "user_id": user,
+            "kind": "session",
+            "name": None,
+            "scopes": list(SCOPES_OF_ROLE["user"]),
+            "key_hash": None,
+            "token_version": 1,
+            "address": "192.0.2.1",
+            "user_agent": "wrk",
+            "created_at": begun,
+            "last_used_at": begun,
+            "expires_at": _in_a_month(),
+            "ended_at": None,
         }
 
 
@@ -199,12 +227,16 @@ def _add_order(
             "shipping_address": {**address, "country": "FR"} if number % 4 else None,
             "metadata": {"season": "spring"} if number % 2 else {},
             "version": 1,
-            # Far enough away for none to expire while the bench runs.
-            "expires_at": datetime.now(UTC) + timedelta(days=30) if status == "pending" else None,
+            "expires_at": _in_a_month() if status == "pending" else None,
             "created_at": created,
             "updated_at": created + timedelta(minutes=5, microseconds=number),
         }
     )
+
+
+def _in_a_month() -> datetime:
+    """Far enough away for nothing to expire while the bench runs."""
+    return datetime.now(UTC) + timedelta(days=30)
 
 
 def _id(random: Random, created: datetime) -> UUID:

@@ -7,12 +7,17 @@ from api.contract.schemas import SchemaNode, Validator
 from tests.contract.walk import Finding, Operation, operations
 
 PUBLIC_OPERATIONS = {
+    "complete_sign_in",
+    "confirm_email",
+    "confirm_password_reset",
     "create_token",
     "create_user",
     "divide",
+    "get_confirm",
     "get_docs",
     "get_docs_asset",
     "get_health",
+    "get_jwks",
     "get_openapi_json",
     "get_openapi_yaml",
     "get_problem",
@@ -20,13 +25,18 @@ PUBLIC_OPERATIONS = {
     "get_root",
     "list_currencies",
     "list_problems",
+    "refresh_token",
+    "request_password_reset",
 }
 # These need no token and answer more to whoever has one. A token that is sent has to hold all the
 # same, so that nobody takes what they see for all that there is.
 OPTIONALLY_SIGNED_IN = {"get_product", "list_products"}
 # What is answered from memory costs no more than counting it would, and a readiness probe that is
 # refused would take a healthy service out of use.
-UNLIMITED_OPERATIONS = PUBLIC_OPERATIONS - {"create_token", "create_user", "divide"}
+UNLIMITED_OPERATIONS = PUBLIC_OPERATIONS - {
+    *("complete_sign_in", "create_token", "create_user", "divide", "refresh_token"),
+    *("confirm_email", "confirm_password_reset", "request_password_reset"),
+}
 RATE_LIMITS: SchemaNode = {
     "type": "array",
     "minItems": 1,
@@ -40,6 +50,7 @@ RATE_LIMITS: SchemaNode = {
             "window": {"type": "integer", "minimum": 1, "maximum": 86400},
             "per": {"type": "string", "pattern": "^(address|caller|caller-and-address|#/[a-z_]+)$"},
             "when-given": {"type": "string", "pattern": "^#/[a-z_]+$"},
+            "known-apart": {"type": "boolean", "enum": [True]},
             "when-unavailable": {"type": "string", "enum": ["open", "closed"]},
         },
     },
@@ -93,6 +104,8 @@ def rate_limits_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
             member = limit["per"].removeprefix("#/")
             if limit["per"].startswith("caller") and not _knows_its_caller(operation):
                 yield Finding(operation.place, "counts callers and does not know them")
+            elif limit.get("known-apart") and member == limit["per"]:
+                yield Finding(operation.place, "knows apart who is not counted by a member")
             elif member != limit["per"] and member not in (operation.body or {}).get(
                 "required", ()
             ):

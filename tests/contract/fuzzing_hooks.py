@@ -22,6 +22,7 @@ BUSINESS_RULES = {"rule", "cursor"}
 BUSINESS_PROBLEMS = {
     "idempotency-key-reused",
     "impossible-division",
+    "invalid-link",
     "mixed-currencies",
     "unknown-product",
     "version-mismatch",
@@ -90,8 +91,9 @@ def well_formed_requests_are_refused_by_rules(
     problem = response.json()
     slug = problem["type"].rpartition("/")[2]
     codes = {fault["code"] for fault in problem.get("errors", ())}
-    no_password = problem.get("missing_fields") == ["current_password"]
-    assert slug in BUSINESS_PROBLEMS or (codes and codes <= BUSINESS_RULES) or no_password, (
+    # Whether a proof is needed depends on the change, and on the account's second factor.
+    no_proof = problem.get("missing_fields") in (["current_password"], ["code"])
+    assert slug in BUSINESS_PROBLEMS or (codes and codes <= BUSINESS_RULES) or no_proof, (
         "a well-formed request was refused for its form"
     )
 

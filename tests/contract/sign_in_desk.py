@@ -14,18 +14,19 @@ from threading import Thread
 from sqlalchemy.orm import Session
 
 from api.contract.document import load_document
-from api.security import Tokens
-from api.signing import load_signing_key
+from api.signing import KeyRing
 from app import CONTRACT
 from models.database import Database
 from models.demo import seed_demo_users
 from models.password import Passwords
 from models.user import Role, User
+from tests.contract.desk_proofs import DeskProofs
 from tests.contract.desk_shop import DeskShop
 from tests.contract.shelf import OTHERS
 from tests.live import HOST, LiveServer
 from tests.models.people import Person
 from tests.models.shop import STATUSES
+from tests.signing_in import access_token
 
 ACCOUNTS: Mapping[str, Role] = {"user": "user", "peer": "user", "administrator": "admin"}
 """Who can sign in. `user` and `peer` must not see each other's account."""
@@ -42,14 +43,16 @@ class SignInDesk:
 
     def __init__(self, server: LiveServer) -> None:
         self._database = Database(server.environment["DATABASE_URL"])
-        key = load_signing_key(Path(server.environment["SIGNING_KEY_FILE"]), create=False)
-        self._tokens = Tokens(key, server.url)
+        self._keys = KeyRing.load(Path(server.environment["SIGNING_KEY_FILE"]), create=False)
+        self._issuer = server.url
         self._given_up: Counter[str] = Counter()
         passwords = Passwords()
         # The password of the contract's examples is everybody's. It is hashed once, as with another
         # hash an account that is put right would get another password.
         schemas = load_document(CONTRACT).bundle["components"]["schemas"]
-        self._password_hash = passwords.hash(schemas["Password"]["example"], email="")
+        password = schemas["Password"]["example"]
+        self._password_hash = passwords.hash(password, email="")
+        self._proofs = DeskProofs(self._database, self._keys, password)
         seed_demo_users(self._database, passwords, count=OTHERS)
         self._shop = DeskShop(self._database)
         for name in ACCOUNTS:
@@ -58,11 +61,15 @@ class SignInDesk:
 
     def sign_in(self, name: str) -> str:
         """Return a token for an account of `ACCOUNTS`."""
-        return self._tokens.issue(self._account(name)).access_token
+        return access_token(self._database, self._account(name), self._keys, self._issuer)
 
     def order(self, name: str, status: str) -> str:
         """Return the id of a new order in this state, of an account of `ACCOUNTS`."""
         return str(self._shop.order(Person(self._account(name).id), status).id)
+
+    def proof(self, name: str, operation_id: str) -> Mapping[str, str]:
+        """Return what an account of `ACCOUNTS` has to send with an operation to be believed."""
+        return self._proofs.proof(self._account(name), operation_id)
 
     def give_up(self, name: str) -> None:
         """Let there be another account of this name from now on."""
@@ -81,7 +88,13 @@ class SignInDesk:
         if user is None:
             create = User.create_administrator if role == "admin" else User.register
             return create(session, name=name, email=email, password_hash=self._password_hash)
-        user.change(session, role=role, active=True, password_hash=self._password_hash)
+        user.change(
+            session,
+            role=role,
+            active=True,
+            password_hash=self._password_hash,
+            password_change_required=False,
+        )
         return user
 
 
@@ -90,17 +103,20 @@ def open_desk(server: LiveServer) -> Iterator[str]:
     """Serve a desk until the block ends, and yield its URL.
 
     To sign in is a POST to it with `/` and a name, to give an account up is a DELETE. A POST with
-    `/`, a name, `/orders/` and a state makes an order.
+    `/`, a name, `/orders/` and a state makes an order; one with `/proofs/` and an operationId gives
+    members for the operation's body.
     """
     desk = SignInDesk(server)
 
     class Window(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            name, *state = self.path[1:].split("/orders/")
-            if state:
-                self._answer({"id": desk.order(name, state[0])})
-            else:
-                self._answer({"access_token": desk.sign_in(name)})
+            match self.path[1:].split("/"):
+                case [name, "orders", state]:
+                    self._answer({"id": desk.order(name, state)})
+                case [name, "proofs", operation_id]:
+                    self._answer(desk.proof(name, operation_id))
+                case [name]:
+                    self._answer({"access_token": desk.sign_in(name)})
 
         def do_DELETE(self) -> None:
             desk.give_up(self.path[1:])

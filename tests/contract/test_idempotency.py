@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select
@@ -72,7 +73,8 @@ class Desk:
         self._idempotency = Idempotency(database)
         self._database = database
         self._callers = {
-            name: Caller(self.account(name).id, "user", frozenset(), 1) for name in (ALICE, BOB)
+            name: Caller(self.account(name).id, "user", frozenset(), 1, uuid4())
+            for name in (ALICE, BOB)
         }
 
     def account(self, name: str) -> User:
@@ -103,7 +105,7 @@ class Desk:
             database=self._database,
             cursors=Cursors(b"k" * 32),
             render=lambda name, _: name,
-            recheck=lambda _session, _caller, *, hold: None,  # noqa: ARG005 - a keyword of the protocol.
+            recheck=lambda _session, caller, *, hold: caller,  # noqa: ARG005 - a keyword of the protocol.
             idempotency=self._idempotency,
         )
         request = Request("POST", b"", b"", {}, "id", 0.0, "", "http://concord.example")

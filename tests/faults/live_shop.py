@@ -17,12 +17,12 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.security import Tokens
-from api.signing import load_signing_key
+from api.signing import KeyRing
 from models.database import Database
 from models.order import Order
 from models.product import Price, Product
 from models.user import User
+from tests.signing_in import access_token
 
 T = TypeVar("T")
 PRICE = 1000
@@ -44,7 +44,8 @@ class Shop:
     """The database of a service, and how to ask the service for something."""
 
     database: Database
-    tokens: Tokens
+    keys: KeyRing
+    issuer: str
     client: httpx.Client = field(default_factory=partial(httpx.Client, timeout=60))
 
     def person(self, *, admin: bool = False) -> tuple[int, dict[str, str]]:
@@ -56,7 +57,8 @@ class Shop:
             return create(session, name="Ada", email=email, password_hash="none")
 
         user = self.database.transact(work, write=True)
-        return user.id, {"Authorization": f"Bearer {self.tokens.issue(user).access_token}"}
+        token = access_token(self.database, user, self.keys, self.issuer)
+        return user.id, {"Authorization": f"Bearer {token}"}
 
     def product(self, stock: int, by: int) -> int:
         """Make a product of which there is so much."""
@@ -106,8 +108,7 @@ def at_once(works: Sequence[Callable[[], T]], threads: int = 64) -> list[T]:
 def open_shop(database_url: str, signing_key: Path, issuer: str) -> Iterator[Shop]:
     """Give access to a shop until the block ends."""
     database = Database(database_url)
-    tokens = Tokens(load_signing_key(signing_key, create=False), issuer)
-    shop = Shop(database, tokens)
+    shop = Shop(database, KeyRing.load(signing_key, create=False), issuer)
     try:
         yield shop
     finally:

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import count
 from typing import TypedDict, Unpack
 
 from sqlalchemy.orm import Session
 
+from models.audit_event import Origin
 from models.database import Database
 from models.page import Page
+from models.token import Token, TokenKind
 from models.user import Role, User
 
 _numbers = count(1)
@@ -54,6 +57,18 @@ def make_user(
     user.role, user.active = role, active
     database.transact(lambda session: session.add(user), write=True)
     return user
+
+
+def make_token(database: Database, user: User, *, kind: TokenKind = "session") -> Token:
+    """Begin a session of an account, or make an API key without a text."""
+
+    def work(session: Session) -> Token:
+        lifetime = timedelta(days=1)
+        return Token.begin(
+            session, user, kind, scopes=["users:read"], lifetime=lifetime, origin=Origin()
+        )
+
+    return database.transact(work, write=True)
 
 
 def read_user(database: Database, user_id: int) -> User:

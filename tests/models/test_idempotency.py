@@ -7,11 +7,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models.account import erase_account
+from models.audit_event import Origin
 from models.base import utcnow
 from models.database import Database
 from models.idempotency import IdempotencyRecord, purge_answers
+from models.token import Token
 from models.user import User
-from tests.models.people import ROOT, make_user
+from tests.models.people import ROOT, make_token, make_user
 from tests.models.together import together
 
 HEADERS = [["ETag", '"1"'], ["Location", "http://concord.example/v1/orders/1"]]
@@ -113,7 +115,8 @@ def test_an_erased_account_leaves_no_answer(database: Database) -> None:
     store(database, record(alice.id, "one"), record(alice.id, "two"), record(bob.id, "bob"))
 
     def erase(session: Session) -> None:
-        erase_account(session, User.visible_to(session, ROOT, alice.id))
+        user = User.visible_to(session, ROOT, alice.id)
+        erase_account(session, user, by=ROOT, origin=Origin())
 
     database.transact(erase, write=True)
 
@@ -122,17 +125,19 @@ def test_an_erased_account_leaves_no_answer(database: Database) -> None:
 
 def test_an_erasure_waits_for_a_request_whose_answer_is_kept(database: Database) -> None:
     alice = make_user(database)
+    token = make_token(database, alice)
 
     def erase() -> None:
         def work(session: Session) -> None:
-            erase_account(session, User.visible_to(session, ROOT, alice.id))
+            user = User.visible_to(session, ROOT, alice.id)
+            erase_account(session, user, by=ROOT, origin=Origin())
 
         database.transact(work, write=True)
 
     thread = threading.Thread(target=erase)
 
     def request(session: Session) -> bool:
-        assert User.token_state(session, alice.id, hold=True) is not None
+        assert Token.standing(session, token.id, hold=True) is not None
         thread.start()
         thread.join(0.3)
         record(alice.id).store(session)
@@ -142,9 +147,7 @@ def test_an_erasure_waits_for_a_request_whose_answer_is_kept(database: Database)
     thread.join(10)
     assert kept(database) == []
     assert (
-        database.transact(
-            lambda session: User.token_state(session, alice.id, hold=True), write=True
-        )
+        database.transact(lambda session: Token.standing(session, token.id, hold=True), write=True)
         is None
     )
 

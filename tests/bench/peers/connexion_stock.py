@@ -62,6 +62,7 @@ def get_user(user_id: int, token_info: dict[str, Any]) -> Answer:
         "role": user.role,
         "active": user.active,
         "email_verified": user.email_verified,
+        "password_change_required": user.password_change_required,
         "created_at": user.created_at.isoformat(),
         "updated_at": user.updated_at.isoformat(),
     }

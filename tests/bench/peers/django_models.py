@@ -41,6 +41,7 @@ class User(models.Model):
     role = models.CharField(max_length=16)
     active = models.BooleanField()
     email_verified = models.BooleanField()
+    password_change_required = models.BooleanField()
     token_version = models.IntegerField()
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -49,6 +50,21 @@ class User(models.Model):
     class Meta:
         app_label = "shop"
         db_table = "users"
+        managed = False
+
+
+class Token(models.Model):
+    """A session: what of it is read to see whether it holds."""
+
+    id = models.UUIDField(primary_key=True)
+    user = models.ForeignKey(User, models.DO_NOTHING)
+    token_version = models.IntegerField()
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        app_label = "shop"
+        db_table = "tokens"
         managed = False
 
 

@@ -56,6 +56,7 @@ settings.configure(
 django.setup()
 
 from django.db import transaction
+from django.db.models import F
 from ninja import Field, Header, NinjaAPI, Query, Schema
 from ninja.renderers import BaseRenderer
 from ninja.security import HttpBearer
@@ -76,7 +77,7 @@ class OrjsonRenderer(BaseRenderer):
 
 
 class Bearer(HttpBearer):
-    """A token that has a scope, of an account that still is as the token says."""
+    """A token that has a scope and whose session holds."""
 
     def __init__(self, scope: str) -> None:
         super().__init__()
@@ -85,12 +86,20 @@ class Bearer(HttpBearer):
     def authenticate(self, request: HttpRequest, token: str) -> shop.User | None:
         del request
         try:
-            user_id, version, scopes = read_token(token)
+            user_id, session_id, scopes = read_token(token)
         except jwt.InvalidTokenError:
             return None
-        user = shop.User.objects.filter(pk=user_id, erased_at=None, active=True).first()
-        holds = user is not None and user.token_version == version and self.scope in scopes
-        return user if holds else None
+        holding = shop.Token.objects.select_related("user").filter(
+            pk=session_id,
+            user=user_id,
+            ended_at=None,
+            expires_at__gt=datetime.now(UTC),
+            token_version=F("user__token_version"),
+            user__active=True,
+            user__erased_at=None,
+        )
+        session = holding.first()
+        return session.user if session is not None and self.scope in scopes else None
 
 
 class Health(Schema):
@@ -104,6 +113,7 @@ class UserOut(Schema):
     role: Literal["user", "admin"]
     active: bool
     email_verified: bool
+    password_change_required: bool
     created_at: datetime
     updated_at: datetime
 

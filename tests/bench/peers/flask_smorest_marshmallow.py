@@ -85,6 +85,7 @@ class UserSchema(ma.Schema):
     role = ma.fields.String(validate=OneOf(["user", "admin"]))
     active = ma.fields.Boolean()
     email_verified = ma.fields.Boolean()
+    password_change_required = ma.fields.Boolean()
     created_at = ma.fields.DateTime()
     updated_at = ma.fields.DateTime()
 

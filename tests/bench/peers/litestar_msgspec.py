@@ -78,6 +78,7 @@ class UserOut(Struct):
     role: Literal["user", "admin"]
     active: bool
     email_verified: bool
+    password_change_required: bool
     created_at: datetime
     updated_at: datetime
 

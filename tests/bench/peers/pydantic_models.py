@@ -70,6 +70,7 @@ class UserOut(Out):
     role: Literal["user", "admin"]
     active: bool
     email_verified: bool
+    password_change_required: bool
     created_at: datetime
     updated_at: datetime
 

@@ -1,13 +1,14 @@
 """What the bench tells a peer, and the token check that all of them share.
 
-A peer asks the database about the account in every request, as the examples of its documentation
-do; that Concord keeps the answer for half a second is its own merit.
+A peer asks the database about the session in every request, as the examples of its documentation
+do about the account; that Concord keeps the answer for half a second is its own merit.
 """
 
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import jwt
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -27,11 +28,11 @@ _PUBLIC_KEY = load_pem_private_key(
 ).public_key()
 
 
-def read_token(token: str) -> tuple[int, int, frozenset[str]]:
-    """The account, the version of its tokens and the scopes of a token that holds.
+def read_token(token: str) -> tuple[int, UUID, frozenset[str]]:
+    """The account, the session and the scopes of a token that was signed and has not expired.
 
     Raises:
-        jwt.InvalidTokenError: it does not.
+        jwt.InvalidTokenError: it is another one.
     """
     claims = jwt.decode(
         token,
@@ -39,6 +40,6 @@ def read_token(token: str) -> tuple[int, int, frozenset[str]]:
         algorithms=["EdDSA"],
         audience=f"{_ISSUER}/v1",
         issuer=_ISSUER,
-        options={"require": ["exp", "iat", "sub", "scope", "ver"]},
+        options={"require": ["exp", "iat", "sub", "scope", "sid"]},
     )
-    return int(claims["sub"]), claims["ver"], frozenset(claims["scope"].split())
+    return int(claims["sub"]), UUID(claims["sid"]), frozenset(claims["scope"].split())

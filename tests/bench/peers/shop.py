@@ -20,6 +20,7 @@ from tests.bench.peers.tables import (
     OrderLine,
     Product,
     StockEntry,
+    Token,
     User,
 )
 
@@ -77,15 +78,26 @@ def use_sqlite(engine: Engine) -> None:
 
 
 def account_of(session: Session, token: str, scope: str) -> User | None:
-    """The account of a token that holds and has the scope.
+    """The account of a token whose session holds, and which has the scope.
 
     Raises:
-        jwt.InvalidTokenError: the token does not hold.
+        jwt.InvalidTokenError: see `read_token`.
     """
-    user_id, version, scopes = read_token(token)
-    user = session.get(User, user_id)
-    if user is None or user.erased_at or not user.active or user.token_version != version:
-        return None
+    user_id, session_id, scopes = read_token(token)
+    query = (
+        select(User)
+        .join(Token, Token.user_id == User.id)
+        .where(
+            Token.id == session_id,
+            Token.user_id == user_id,
+            Token.ended_at.is_(None),
+            Token.expires_at > datetime.now(UTC),
+            Token.token_version == User.token_version,
+            User.active,
+            User.erased_at.is_(None),
+        )
+    )
+    user = session.scalar(query)
     return user if scope in scopes else None
 
 

@@ -68,10 +68,23 @@ class User(Base):
     role: Mapped[str]
     active: Mapped[bool]
     email_verified: Mapped[bool]
+    password_change_required: Mapped[bool]
     token_version: Mapped[int]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     erased_at: Mapped[datetime | None]
+
+
+class Token(Base):
+    """A session: what of it is read to see whether it holds."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    token_version: Mapped[int]
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
 
 
 class Product(Base):

@@ -1,0 +1,158 @@
+"""The file of the keys that sign: Ed25519 keys in PEM, the newest first.
+
+The first key signs, and the others still verify what they signed. `Retired:` in the text before a
+key (RFC 7468, section 2) says since when the one above signs in its place. Everything is in this
+one file, so that copying it is all that another machine needs.
+"""
+
+import base64
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+VERIFYING_SECONDS: Final = 3600 + 60
+"""How long a retired key verifies: the life of a token, and a minute in which clocks may differ."""
+
+MAX_KEYS: Final = 100
+"""As many as the contract lets a JWK Set have."""
+
+_BLOCK = re.compile(
+    rb"(.*?)(^-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \3-----\r?\n?)", re.DOTALL | re.MULTILINE
+)
+_MARK = re.compile(rb"^Retired:[ \t]*([^\r\n]*?)[ \t]*\r?\n", re.MULTILINE)
+_INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+
+Signature: TypeAlias = tuple[int, ...]
+"""What tells a file from the one that was there before."""
+Jwk: TypeAlias = dict[str, str]
+
+
+class SigningKeyError(Exception):
+    """The file holds no keys that the service can sign with; `str` says what to do."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SigningKey:
+    """A key pair and its id, the JWK thumbprint of its public half (RFC 7638, RFC 8037)."""
+
+    private: Ed25519PrivateKey
+    public: Ed25519PublicKey
+    id: str
+    retired: float | None
+    """Since when it does not sign, in seconds of the epoch; that may be in the future."""
+
+    @property
+    def verifies(self) -> bool:
+        """Whether a token that it signed may still be good."""
+        return self.retired is None or time.time() < self.retired + VERIFYING_SECONDS
+
+    @property
+    def jwk(self) -> Jwk:
+        """Its public half as a JSON Web Key, for whoever verifies (RFC 7517, RFC 8037)."""
+        named = {"kid": self.id, "use": "sig", "alg": "EdDSA"}
+        return {"kty": "OKP", "crv": "Ed25519", "x": _x(self.public), **named}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Entry:
+    """A key as it stands in the file, with the text before it."""
+
+    text: bytes
+    pem: bytes
+    key: SigningKey
+
+    def marked(self, moment: float) -> bytes:
+        """Write the entry as one that is retired from a moment on."""
+        instant = datetime.fromtimestamp(moment, UTC).strftime(_INSTANT)
+        return _MARK.sub(b"", self.text) + f"Retired: {instant}\n".encode() + self.pem
+
+
+def read(path: Path) -> tuple[Signature, bytes]:
+    """Read the file, and say which one it was.
+
+    Raises:
+        SigningKeyError: it is missing or unreadable.
+    """
+    with explained(), path.open("rb") as file:
+        return signature(os.fstat(file.fileno())), file.read()
+
+
+def signature(status: os.stat_result) -> Signature:
+    """Return what is another one once the file is replaced, written to or made readable."""
+    return (
+        *(status.st_dev, status.st_ino, status.st_size),
+        *(status.st_mtime_ns, status.st_ctime_ns),
+    )
+
+
+@contextlib.contextmanager
+def explained(done: str = "read") -> Iterator[None]:
+    """Make errors of the file system those of the setting."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"SIGNING_KEY_FILE cannot be {done}: {error.strerror}"
+        raise SigningKeyError(reason) from None
+
+
+def parse(content: bytes) -> list[Entry]:
+    """Read the keys of a file.
+
+    Raises:
+        SigningKeyError: there is none, or something else.
+    """
+    entries = [_entry(text, pem) for text, pem, _ in _BLOCK.findall(content)]
+    whole = len(entries) == content.count(b"-----BEGIN ") == content.count(b"-----END ")
+    if not entries or not whole:
+        raise SigningKeyError("SIGNING_KEY_FILE holds no unencrypted PEM private key")
+    if len(entries) > MAX_KEYS:
+        raise SigningKeyError(f"SIGNING_KEY_FILE holds more than {MAX_KEYS} keys")
+    if len({entry.key.id for entry in entries}) < len(entries):
+        raise SigningKeyError("SIGNING_KEY_FILE holds a key twice")
+    if entries[0].key.retired is not None:
+        raise SigningKeyError("SIGNING_KEY_FILE must begin with a key that is not retired")
+    return entries
+
+
+def _entry(text: bytes, pem: bytes) -> Entry:
+    try:
+        private = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise SigningKeyError("SIGNING_KEY_FILE holds no unencrypted PEM private key") from None
+    if not isinstance(private, Ed25519PrivateKey):
+        raise SigningKeyError("SIGNING_KEY_FILE must hold Ed25519 keys (RFC 8410)")
+    public = private.public_key()
+    return Entry(text, pem, SigningKey(private, public, _thumbprint(public), _retired(text)))
+
+
+def _retired(text: bytes) -> float | None:
+    marks = _MARK.findall(text)
+    if not marks:
+        return None
+    try:
+        [instant] = marks
+        return datetime.strptime(instant.decode(), _INSTANT).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        reason = "has a line Retired: without one time such as 2026-11-25T10:00:00Z"
+        raise SigningKeyError(f"SIGNING_KEY_FILE {reason}") from None
+
+
+def _x(public: Ed25519PublicKey) -> str:
+    return base64.urlsafe_b64encode(public.public_bytes_raw()).rstrip(b"=").decode()
+
+
+def _thumbprint(public: Ed25519PublicKey) -> str:
+    members = f'{{"crv":"Ed25519","kty":"OKP","x":"{_x(public)}"}}'
+    digest = hashlib.sha256(members.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

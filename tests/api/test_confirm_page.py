@@ -1,0 +1,146 @@
+"""What a person sees who opens the link of a message in a browser (MISSION M24)."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.api.browsing import Visit, chromium, visiting
+from tests.live import LiveServer, running_server
+from tests.mailbox import Link, link_in, messages, wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.mission("M24")]
+
+PASSWORD = "seven green bicycles sing"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with running_server(tmp_path_factory.mktemp("browser"), METRICS_PORT="0") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(params=["light", "dark"])
+def visit(request: pytest.FixtureRequest, browser: Browser, server: LiveServer) -> Iterator[Visit]:
+    with visiting(browser, server.url, request.param) as visit:
+        yield visit
+
+
+@pytest.fixture
+def mail(server: LiveServer) -> Path:
+    return server.log.parent / "var" / "mail"
+
+
+def email_of(visit: Visit, number: int) -> str:
+    return f"reader-{visit.scheme}-{number}@concord.example"
+
+
+def welcomed(server: LiveServer, mail: Path, email: str, **members: str) -> Link:
+    """The link in the message that welcomes a new account."""
+    body = {"name": "Ada Lovelace", "email": email, **members}
+    httpx.post(f"{server.url}/v1/users", json=body).raise_for_status()
+    return link_in(wait_for(mail, email, "welcome"))
+
+
+def sign_in(server: LiveServer, email: str, password: str) -> int:
+    credentials = {"email": email, "password": password}
+    return httpx.post(f"{server.url}/v1/auth/token", json=credentials).status_code
+
+
+def follow(visit: Visit, link: Link) -> None:
+    """Open a link, as from the mail program: the page is a new one."""
+    visit.open("about:blank")
+    visit.open(link.url)
+
+
+def forgive_refusals(visit: Visit, status: int) -> None:
+    """The browser itself writes to its console that an answer was none of success."""
+    assert [fault for fault in visit.faults if f"status of {status}" not in fault] == []
+    visit.faults.clear()
+
+
+def test_an_address_is_confirmed_by_a_click_and_not_by_opening_the_link(
+    visit: Visit, server: LiveServer, mail: Path, tmp_path: Path
+) -> None:
+    link = welcomed(server, mail, email_of(visit, 1), password=PASSWORD)
+    follow(visit, link)
+    heading = visit.page.get_by_role("heading", level=1)
+    expect(heading).to_have_text("Confirm your email address")
+    # Whoever looks at the history of the browser does not find the secret.
+    assert visit.page.url == f"{visit.home}/confirm"
+    visit.picture("confirm-email", tmp_path)
+    visit.page.get_by_role("button", name="Confirm").click()
+    outcome = visit.page.get_by_role("status")
+    expect(outcome).to_have_text("Thank you. Your email address is confirmed.")
+    expect(visit.page.get_by_role("button")).to_be_hidden()
+    follow(visit, link)
+    visit.page.get_by_role("button", name="Confirm").click()
+    expect(outcome).to_contain_text("This link is not valid, was used before, or has expired")
+    expect(outcome).to_be_focused()
+    visit.picture("confirm-used", tmp_path)
+    forgive_refusals(visit, 422)
+
+
+def test_a_password_is_set(visit: Visit, server: LiveServer, mail: Path, tmp_path: Path) -> None:
+    email = email_of(visit, 2)
+    link = welcomed(server, mail, email)
+    follow(visit, link)
+    outcome = visit.page.get_by_role("status")
+    for first, second, said in (
+        ("password123", "password124", re.compile("not the same")),
+        ("password123", "password123", re.compile("password", re.IGNORECASE)),
+    ):
+        visit.page.get_by_label("New password").fill(first)
+        visit.page.get_by_label("The same again").fill(second)
+        visit.page.get_by_role("button").click()
+        expect(outcome).to_have_text(said)
+    visit.picture("confirm-password", tmp_path)
+    forgive_refusals(visit, 422)
+    visit.page.get_by_label("New password").fill(PASSWORD)
+    visit.page.get_by_label("The same again").fill(PASSWORD)
+    visit.page.keyboard.press("Enter")
+    expect(outcome).to_have_text("The password is set. You can sign in with it now.")
+    assert sign_in(server, email, PASSWORD) == 200
+
+    follow(visit, link)
+    visit.page.get_by_label("New password").fill(PASSWORD)
+    visit.page.get_by_label("The same again").fill(PASSWORD)
+    visit.page.get_by_role("button").click()
+    expect(outcome).to_contain_text("This link is not valid")
+    forgive_refusals(visit, 422)
+    visit.page.get_by_role("link", name="Ask for a new password").click()
+    expect(visit.page.get_by_label("Email address")).to_be_visible()
+    expect(outcome).to_be_empty()
+
+
+def test_a_new_password_is_asked_for(
+    visit: Visit, server: LiveServer, mail: Path, tmp_path: Path
+) -> None:
+    email = email_of(visit, 3)
+    welcomed(server, mail, email, password=PASSWORD)
+    for address, number in ((f"nobody-{visit.scheme}@concord.example", 0), (email, 1)):
+        visit.open("/confirm#forgot-password")
+        visit.page.reload()
+        visit.page.get_by_label("Email address").fill(address)
+        visit.page.get_by_role("button", name="Send the message").click()
+        expect(visit.page.get_by_role("status")).to_contain_text("a message is on its way")
+        if number:
+            wait_for(mail, email, "set_password")
+    visit.picture("confirm-forgotten", tmp_path)
+    assert messages(mail, f"nobody-{visit.scheme}@concord.example", "set_password") == []
+
+
+def test_the_page_is_sent_once(visit: Visit) -> None:
+    page = httpx.get(f"{visit.home}/confirm")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    again = httpx.get(f"{visit.home}/confirm", headers={"If-None-Match": page.headers["etag"]})
+    assert again.status_code == 304

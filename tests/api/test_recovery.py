@@ -1,0 +1,445 @@
+"""Links that come by mail: what they are good for, how often, and for whom (MISSION M11, M13)."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+
+import httpx
+import pytest
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from models.audit_event import AuditEvent
+from models.base import Base, utcnow
+from models.message import Message
+from models.one_time_token import OneTimeToken, Purpose, purge_one_time_tokens
+from models.user import User
+from tests.api.accounts import (
+    bearer,
+    edit_account,
+    fresh_address,
+    fresh_email,
+    make_account,
+    read_account,
+    token_for,
+)
+from tests.api.answers import comparable, problem
+from tests.api.recovering import (
+    NEW_PASSWORD,
+    confirm_email,
+    link_for,
+    request_reset,
+    reset_password,
+    signs_in,
+)
+from tests.mailbox import folder_of, messages, secret_for, wait_for
+from tests.service import PASSWORD, Service
+
+pytestmark = [pytest.mark.mission("M11"), pytest.mark.mission("M13"), pytest.mark.mission("M24")]
+
+LINKLESS = "x" * 43
+PROFILE = "/v1/profile"
+
+
+def register(client: httpx.Client, **members: str) -> dict[str, object]:
+    body = {"name": "Ada Lovelace", "email": fresh_email(), **members}
+    answer = client.post("/v1/users", json=body, headers=fresh_address())
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def ask_to_verify(client: httpx.Client, token: str) -> httpx.Response:
+    return client.post("/v1/auth/email-verification", headers=bearer(token))
+
+
+def ask_to_move(
+    client: httpx.Client, token: str, email: str, password: str = PASSWORD
+) -> httpx.Response:
+    body = {"email": email, "current_password": password}
+    return client.post("/v1/profile/email-change", json=body, headers=bearer(token))
+
+
+def has_ended(client: httpx.Client, token: str) -> bool:
+    """Whether a token holds no longer, which binds within a second."""
+    deadline = time.monotonic() + 1
+    while client.get(PROFILE, headers=bearer(token)).status_code == 200:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def actions(service: Service, user: User) -> list[tuple[str, bool]]:
+    """What is on record of an account, in order."""
+    query = select(AuditEvent.action, AuditEvent.succeeded).where(AuditEvent.user_id == user.id)
+    rows = service.app.database.transact(
+        lambda session: session.execute(query.order_by(AuditEvent.id)).all(), write=False
+    )
+    return [(action, succeeded) for action, succeeded in rows]
+
+
+def counts(service: Service, *tables: type[Base]) -> list[int]:
+    """How many rows tables have."""
+
+    def read(session: Session) -> list[int]:
+        each = (select(func.count()).select_from(table) for table in tables)
+        return [session.scalar(query) or 0 for query in each]
+
+    return service.app.database.transact(read, write=False)
+
+
+def test_whoever_registers_is_welcomed_and_verifies_their_address(
+    service: Service, client: httpx.Client
+) -> None:
+    user = register(client, password=PASSWORD)
+    secret = secret_for(service, str(user["email"]), "welcome")
+    assert not user["email_verified"]
+
+    answer = confirm_email(client, secret)
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    account = read_account(service, int(str(user["id"])))
+    assert account.email_verified
+    assert actions(service, account) == [("account.create", True), ("email.verify", True)]
+    again = confirm_email(client, secret)
+    assert again.status_code == 422
+    assert problem(again) == "invalid-link"
+
+
+def test_whoever_has_no_password_sets_one_by_the_message_that_welcomes_them(
+    service: Service, client: httpx.Client
+) -> None:
+    user = register(client)
+    email = str(user["email"])
+    secret = secret_for(service, email, "welcome")
+    assert reset_password(client, secret).status_code == 204
+    assert signs_in(client, email, NEW_PASSWORD)
+    # The link was read there.
+    assert read_account(service, int(str(user["id"]))).email_verified
+
+
+def test_a_link_to_verify_an_address_can_be_asked_for(
+    service: Service, client: httpx.Client
+) -> None:
+    user = make_account(service)
+    token = token_for(service, user)
+    answer = ask_to_verify(client, token)
+    assert (answer.status_code, answer.content) == (202, b"")
+    secret = secret_for(service, user.email, "verify_email")
+    assert confirm_email(client, secret).status_code == 204
+    # The session goes on, and what is verified is not verified again.
+    before = counts(service, Message)
+    assert ask_to_verify(client, token).status_code == 202
+    assert counts(service, Message) <= before
+    assert len(messages(folder_of(service), user.email, "verify_email")) == 1
+
+
+def test_an_account_moves_to_an_address_whose_owner_confirms_it(
+    service: Service, client: httpx.Client
+) -> None:
+    user, email = make_account(service), fresh_email()
+    token = token_for(service, user)
+    assert ask_to_move(client, token, email).status_code == 202
+    secret = secret_for(service, email, "change_email")
+    assert read_account(service, user.id).email == user.email
+    assert client.get(PROFILE, headers=bearer(token)).status_code == 200
+
+    assert confirm_email(client, secret).status_code == 204
+
+    moved = read_account(service, user.id)
+    assert (moved.email, moved.email_verified) == (email, True)
+    assert has_ended(client, token)
+    assert signs_in(client, email, PASSWORD)
+    assert not signs_in(client, user.email, PASSWORD)
+    wait_for(folder_of(service), user.email, "email_changed")
+    assert actions(service, user)[:2] == [("email.change-request", True), ("email.change", True)]
+    assert problem(confirm_email(client, secret)) == "invalid-link"
+
+
+def test_moving_needs_the_password_and_an_address_that_can_be_had(
+    service: Service, client: httpx.Client
+) -> None:
+    user, taken = make_account(service), make_account(service).email
+    token = token_for(service, user)
+    wrong = ask_to_move(client, token, fresh_email(), "wrong")
+    assert (wrong.status_code, problem(wrong)) == (403, "wrong-password")
+    for email in (taken, taken.upper()):
+        refused = ask_to_move(client, token, email)
+        assert (refused.status_code, problem(refused)) == (409, "email-taken")
+    for email in ("nobody", "a@localhost", "\u0430da@concord.example"):
+        invalid = ask_to_move(client, token, email)
+        assert invalid.status_code == 422
+        assert invalid.json()["errors"][0]["pointer"] == "/email"
+    # One's own address in other letters is not somebody else's.
+    assert ask_to_move(client, token, user.email.upper()).status_code == 202
+    assert counts(service, OneTimeToken) >= [0]
+    secret = secret_for(service, user.email.upper(), "change_email")
+    assert confirm_email(client, secret).status_code == 204
+    assert read_account(service, user.id).email == user.email.upper()
+
+
+def test_an_address_that_was_taken_meanwhile_is_not_moved_to(
+    service: Service, client: httpx.Client
+) -> None:
+    user, email = make_account(service), fresh_email()
+    secret = link_for(service, user, "change_email", email=email)
+    other = make_account(service, email=email.upper())
+    refused = confirm_email(client, secret)
+    assert (refused.status_code, problem(refused)) == (409, "email-taken")
+    assert read_account(service, user.id).email == user.email
+    # The link stays good, should the other one leave.
+    edit_account(service, other.id, lambda session, row: row.erase(session))
+    assert confirm_email(client, secret).status_code == 204
+
+
+@pytest.mark.mission("M25")
+def test_of_those_who_want_one_address_at_once_one_gets_it(
+    service: Service, client: httpx.Client
+) -> None:
+    email = fresh_email()
+    secrets = [
+        link_for(service, make_account(service), "change_email", email=email) for _ in range(6)
+    ]
+
+    def register_there(number: int) -> httpx.Response:
+        body = {"name": f"Person {number}", "email": email.upper()}
+        return client.post("/v1/users", json=body, headers=fresh_address())
+
+    with ThreadPoolExecutor(8) as pool:
+        moving = pool.map(partial(confirm_email, client), secrets)
+        registering = pool.map(register_there, range(4))
+        statuses = sorted(answer.status_code for answer in (*moving, *registering))
+    assert statuses[0] in (201, 204)
+    assert statuses[1:] == [409] * 9
+
+
+def test_a_forgotten_password_is_set_anew_and_everything_else_ends(
+    service: Service, client: httpx.Client
+) -> None:
+    user = make_account(service)
+    token = token_for(service, user)
+    answer = request_reset(client, user.email.upper())
+    assert (answer.status_code, answer.content) == (202, b"")
+    secret = secret_for(service, user.email, "set_password")
+    assert signs_in(client, user.email, PASSWORD)
+    edit_account(
+        service, user.id, lambda _session, row: setattr(row, "password_change_required", True)
+    )
+
+    assert reset_password(client, secret).status_code == 204
+
+    assert has_ended(client, token)
+    assert not signs_in(client, user.email, PASSWORD)
+    assert signs_in(client, user.email, NEW_PASSWORD)
+    account = read_account(service, user.id)
+    assert account.email_verified
+    assert not account.password_change_required
+    wait_for(folder_of(service), user.email, "password_changed")
+    known = actions(service, user)
+    assert ("password.reset-request", True) in known
+    assert ("password.reset", True) in known
+
+
+def test_a_password_that_is_refused_does_not_use_the_link_up(
+    service: Service, client: httpx.Client
+) -> None:
+    user = make_account(service)
+    secret = link_for(service, user, "set_password")
+    for password in ("password123", user.email):
+        weak = reset_password(client, secret, password)
+        assert (weak.status_code, problem(weak)) == (422, "weak-password")
+        assert weak.json()["errors"][0]["pointer"] == "/password"
+    assert problem(reset_password(client, secret, "short")) == "invalid-body"
+    assert reset_password(client, secret).status_code == 204
+
+
+@pytest.mark.mission("M18")
+def test_nobody_learns_from_a_reset_who_has_an_account(
+    service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, disabled = make_account(service), make_account(service)
+    edit_account(service, disabled.id, lambda session, row: row.change(session, active=False))
+    answers, written = [], []
+    with monkeypatch.context() as held:
+        held.setattr(Message, "is_any_due", lambda _session: False)
+        for email in (known.email, disabled.email, fresh_email(), "nobody@localhost"):
+            before = counts(service, Message, AuditEvent)
+            answers.append(comparable(request_reset(client, email)))
+            after = counts(service, Message, AuditEvent)
+            written.append([now - then for now, then in zip(after, before, strict=True)])
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0].status == 202
+    assert written == [[1, 0]] * 4
+    wait_for(folder_of(service), known.email, "set_password")
+    wait_until_sent(service)
+    assert messages(folder_of(service), disabled.email, "set_password") == []
+    assert actions(service, known) == [("password.reset-request", True)]
+    assert actions(service, disabled) == [("password.reset-request", False)]
+
+
+def wait_until_sent(service: Service) -> None:
+    """Wait until no message waits."""
+    deadline = time.monotonic() + 10
+    while counts(service, Message) != [0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.mission("M22")
+def test_links_are_not_sent_to_one_address_again_and_again(
+    service: Service, client: httpx.Client
+) -> None:
+    for email in (make_account(service).email, fresh_email()):
+        spellings = (email, email.upper(), email, email)
+        statuses = [request_reset(client, spelling).status_code for spelling in spellings]
+        assert statuses == [202, 202, 202, 429]
+
+
+@pytest.mark.mission("M25")
+def test_a_link_that_is_used_fifty_times_at_once_is_used_once(
+    service: Service, client: httpx.Client
+) -> None:
+    user = make_account(service)
+    secret = link_for(service, user, "set_password")
+    verifying = link_for(service, make_account(service), "verify_email")
+    passwords = [f"{NEW_PASSWORD} {number}" for number in range(50)]
+    with ThreadPoolExecutor(25) as pool:
+        resets = list(pool.map(partial(reset_password, client, secret), passwords))
+        confirmed = list(pool.map(partial(confirm_email, client), [verifying] * 50))
+    for answers in (resets, confirmed):
+        assert sorted(answer.status_code for answer in answers) == [204, *[422] * 49]
+        refused = {problem(answer) for answer in answers if answer.status_code == 422}
+        assert refused == {"invalid-link"}
+    winner = [answer.status_code for answer in resets].index(204)
+    assert signs_in(client, user.email, passwords[winner])
+    assert read_account(service, user.id).version == user.version + 1
+
+
+def test_a_link_is_good_until_it_expires(service: Service, client: httpx.Client) -> None:
+    user = make_account(service)
+    secrets = [
+        link_for(service, user, "set_password"),
+        link_for(service, user, "verify_email"),
+        link_for(service, user, "change_email", email=fresh_email()),
+    ]
+    age = update(OneTimeToken).where(OneTimeToken.user_id == user.id)
+    over = age.values(expires_at=utcnow() - timedelta(seconds=1))
+    service.app.database.transact(lambda session: session.execute(over), write=True)
+    answers = [
+        reset_password(client, secrets[0]),
+        confirm_email(client, secrets[1]),
+        confirm_email(client, secrets[2]),
+    ]
+    assert [problem(answer) for answer in answers] == ["invalid-link"] * 3
+    purge_one_time_tokens(service.app.database)
+    left = select(OneTimeToken).where(OneTimeToken.user_id == user.id)
+    rows = service.app.database.transact(lambda session: session.scalars(left).all(), write=False)
+    assert rows == []
+
+
+def test_of_several_links_the_newest_is_good(service: Service, client: httpx.Client) -> None:
+    user = make_account(service)
+    request_reset(client, user.email)
+    first = secret_for(service, user.email, "set_password")
+    request_reset(client, user.email)
+    second = secret_for(service, user.email, "set_password", count=2)
+    assert problem(reset_password(client, first)) == "invalid-link"
+    assert reset_password(client, second).status_code == 204
+
+
+def test_a_link_is_good_for_what_it_was_sent_for_only(
+    service: Service, client: httpx.Client
+) -> None:
+    user = make_account(service)
+    others: tuple[Purpose, ...] = ("verify_email", "change_email", "second_factor")
+    for purpose in others:
+        secret = link_for(service, user, purpose)
+        assert problem(reset_password(client, secret)) == "invalid-link"
+    for purpose in others[2:]:
+        secret = link_for(service, user, purpose)
+        assert problem(confirm_email(client, secret)) == "invalid-link"
+    assert problem(confirm_email(client, LINKLESS)) == "invalid-link"
+    unchanged = read_account(service, user.id)
+    assert (unchanged.version, unchanged.email_verified) == (user.version, False)
+
+
+def test_what_ends_sessions_ends_links(service: Service, client: httpx.Client) -> None:
+    def by_password(user: User) -> None:
+        body = {"password": NEW_PASSWORD, "current_password": PASSWORD}
+        headers = bearer(token_for(service, user))
+        assert client.patch(PROFILE, json=body, headers=headers).status_code == 200
+
+    def by_administrator(user: User) -> None:
+        edit_account(service, user.id, lambda session, row: row.change(session, active=False))
+
+    def by_leaving(user: User) -> None:
+        headers = bearer(token_for(service, user))
+        assert client.delete(f"/v1/users/{user.id}", headers=headers).status_code == 204
+
+    for end in (by_password, by_administrator, by_leaving):
+        user = make_account(service)
+        secret = link_for(service, user, "set_password")
+        end(user)
+        assert problem(reset_password(client, secret)) == "invalid-link"
+
+
+def test_a_change_of_the_password_is_told_to_its_owner(
+    service: Service, client: httpx.Client
+) -> None:
+    user = make_account(service)
+    body = {"password": NEW_PASSWORD, "current_password": PASSWORD}
+    headers = bearer(token_for(service, user))
+    assert client.patch(PROFILE, json=body, headers=headers).status_code == 200
+    wait_for(folder_of(service), user.email, "password_changed")
+
+
+def test_an_account_that_is_erased_leaves_no_message_and_no_link(
+    service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Message, "is_any_due", lambda _session: False)
+    user = make_account(service)
+    headers = bearer(token_for(service, user))
+    request_reset(client, user.email.upper())
+    link_for(service, user, "verify_email")
+    assert ask_to_move(client, token_for(service, user), fresh_email()).status_code == 202
+    assert client.delete(f"/v1/users/{user.id}", headers=headers).status_code == 204
+
+    def left(session: Session) -> str:
+        return repr(session.scalars(select(Message.email)).all())
+
+    assert user.email not in service.app.database.transact(left, write=False)
+    gone = select(Message.user_id).union_all(select(OneTimeToken.user_id))
+    owners = service.app.database.transact(lambda s: s.scalars(gone).all(), write=False)
+    assert user.id not in owners
+
+
+def test_no_secret_of_a_link_is_kept(
+    service: Service, client: httpx.Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    user = make_account(service)
+    request_reset(client, user.email)
+    secret = secret_for(service, user.email, "set_password")
+
+    def everything(session: Session) -> str:
+        names = Base.metadata.tables
+        return repr([session.execute(text(f"SELECT * FROM {name}")).all() for name in names])  # noqa: S608 - our tables.
+
+    kept = service.app.database.transact(everything, write=False)
+    assert secret not in kept
+    assert reset_password(client, secret, "password123").status_code == 422
+    assert reset_password(client, secret).status_code == 204
+    logged = "".join(capfd.readouterr())
+    assert secret not in logged
+    assert user.email not in logged
+    assert NEW_PASSWORD not in logged
+
+
+def test_an_address_does_not_change_without_a_link(service: Service, client: httpx.Client) -> None:
+    user = make_account(service)
+    headers = bearer(token_for(service, user))
+    body = {"email": fresh_email(), "current_password": PASSWORD}
+    for path in (PROFILE, f"/v1/users/{user.id}"):
+        answer = client.patch(path, json=body, headers=headers)
+        assert (answer.status_code, problem(answer)) == (422, "invalid-body")
+    assert read_account(service, user.id).email == user.email

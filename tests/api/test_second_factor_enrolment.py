@@ -1,0 +1,115 @@
+"""Enrolling an authenticator: what the app is told, by text and image, and what confirms it."""
+
+import base64
+import re
+import struct
+import zlib
+
+import httpx
+import pyotp
+import pytest
+import zxingcpp
+
+from tests.api.accounts import make_account, token_for
+from tests.api.answers import problem
+from tests.api.authenticators import Clock, begin, confirm, disable, enrol, replace_codes
+from tests.authenticator import Authenticator
+from tests.service import Service
+
+pytestmark = [pytest.mark.mission("M12"), pytest.mark.mission("M13")]
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_an_app_is_told_all_that_it_needs(service: Service, client: httpx.Client) -> None:
+    user = make_account(service, email="zoë+orders/2@concord.example")
+    told = enrol(client, token_for(service, user))
+    assert told.headers["cache-control"] == "no-store"
+    uri = told.json()["otpauth_uri"]
+    parsed = pyotp.parse_uri(uri)
+    assert isinstance(parsed, pyotp.TOTP)
+    assert (parsed.name, parsed.issuer) == (user.email, "Concord")
+    assert (parsed.secret, parsed.digits, parsed.interval) == (told.json()["secret"], 6, 30)
+    assert len(base64.b32decode(parsed.secret)) == 20
+    assert read_qr_code(told.json()["qr_code"]) == uri
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "a" * 64 + "@" + ".".join(["b" * 63, "c" * 63, "d" * 58]) + ".eu",
+        "é" * 32 + "@" + ".".join(["ü" * 20] * 4) + ".eu",
+    ],
+    ids=["ascii", "encoded"],
+)
+def test_the_longest_address_fits_into_the_image(
+    service: Service, client: httpx.Client, email: str
+) -> None:
+    told = enrol(client, token_for(service, make_account(service, email=email)))
+    assert told.status_code == 200, told.text
+    assert read_qr_code(told.json()["qr_code"]) == told.json()["otpauth_uri"]
+
+
+def read_qr_code(uri: str) -> str:
+    """Read the image of a data URI as the camera of a telephone does."""
+    image = base64.b64decode(uri.removeprefix("data:image/png;base64,"), validate=True)
+    assert image.startswith(b"\x89PNG")
+    width, height, depth, colours = struct.unpack(">IIBB", image[16:26])
+    # One bit a pixel, black or white; a row is as it is (0), or what differs from the last one (2).
+    assert (depth, colours) == (1, 0)
+    packed = zlib.decompress(b"".join(re.findall(rb"IDAT(.*)....\0\0\0\0IEND", image, re.DOTALL)))
+    length = (width + 7) // 8
+    row, pixels = bytes(length), b""
+    for start in range(0, len(packed), length + 1):
+        sent = packed[start + 1 : start + 1 + length]
+        above = {0: bytes(length), 2: row}[packed[start]]
+        row = bytes((one + other) % 256 for one, other in zip(sent, above, strict=True))
+        bits = f"{int.from_bytes(row):0{8 * length}b}"[:width]
+        pixels += bytes(255 * int(bit) for bit in bits)
+    picture = memoryview(pixels).cast("B", (height, width))
+    [code] = zxingcpp.read_barcodes(
+        picture, formats=zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
+    )
+    return str(code.text)
+
+
+def test_enrolling_again_makes_another_secret_until_it_is_confirmed(
+    service: Service, client: httpx.Client
+) -> None:
+    _, token, first = begin(service, client)
+    second = Authenticator(enrol(client, token).json()["secret"])
+    assert first.secret != second.secret
+    assert problem(confirm(client, token, first.code())) == "wrong-code"
+    assert confirm(client, token, second.code()).status_code == 200
+    for answer in (enrol(client, token), confirm(client, token, second.code(steps=1))):
+        assert answer.status_code == 409
+        assert problem(answer) == "second-factor-active"
+
+
+def test_without_a_second_factor_there_is_nothing_to_confirm_replace_or_disable(
+    service: Service, client: httpx.Client
+) -> None:
+    token = token_for(service, make_account(service))
+    for answer in (
+        confirm(client, token, "123456"),
+        replace_codes(client, token, "123456"),
+        disable(client, token, "123456"),
+    ):
+        assert answer.status_code == 409
+        assert problem(answer) == "second-factor-inactive"
+
+
+def test_an_app_that_was_not_confirmed_cannot_be_disabled(
+    service: Service, client: httpx.Client
+) -> None:
+    _, token, app = begin(service, client)
+    assert problem(disable(client, token, app.code())) == "second-factor-inactive"
+
+
+def test_a_recovery_code_does_not_confirm(service: Service, client: httpx.Client) -> None:
+    _, token, _ = begin(service, client)
+    answer = confirm(client, token, "aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa")
+    assert problem(answer) == "invalid-body"

@@ -1,0 +1,56 @@
+"""Authenticator apps, which pyotp plays, enrolled straight in the database."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pyotp
+from sqlalchemy.orm import Session
+
+from api.signing import KeyRing
+from models import second_factor
+from models.base import utcnow
+from models.database import Database
+from models.recovery_code import RecoveryCode
+from models.seal import Seal
+from models.second_factor import SecondFactor
+from models.user import User
+
+
+@dataclass
+class Authenticator:
+    """An app that was told a secret, and the recovery codes that its owner wrote down."""
+
+    secret: str
+    recovery_codes: list[str] = field(default_factory=list)
+
+    def code(self, *, steps: int = 0) -> str:
+        """What it shows when its clock is so many steps of 30 seconds ahead of the service's."""
+        return pyotp.TOTP(self.secret).at(_now(), counter_offset=steps)
+
+    def wrong_code(self) -> str:
+        """A code that it does not show anywhere near now."""
+        near = {self.code(steps=steps) for steps in range(-50, 51)}
+        return next(code for code in (f"{n:06}" for n in range(1000)) if code not in near)
+
+
+def enrol_app(
+    database: Database, keys: KeyRing, user: User, *, confirmed: bool = True
+) -> Authenticator:
+    """Give an account an authenticator, none of whose codes was used, in place of any other."""
+    seal = Seal(keys.derive("second-factors"))
+
+    def work(session: Session) -> Authenticator:
+        SecondFactor.forget(session, user.id)
+        app = Authenticator(SecondFactor.enrol(session, seal, user).secret)
+        if confirmed:
+            session.get_one(SecondFactor, user.id).confirmed_at = utcnow()
+            app.recovery_codes = RecoveryCode.replace(session, user.id)
+        return app
+
+    return database.transact(work, write=True)
+
+
+def _now() -> datetime:
+    """What second factors take for the present, which a test can set."""
+    now: datetime = vars(second_factor)["utcnow"]()
+    return now

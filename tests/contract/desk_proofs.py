@@ -1,0 +1,54 @@
+"""What a fuzzer has to send to be believed: codes, challenges and refresh tokens."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+
+from api.signing import KeyRing
+from models.database import Database
+from models.one_time_token import OneTimeToken
+from models.second_factor import SecondFactor
+from models.user import User
+from tests.authenticator import enrol_app
+from tests.signing_in import begin_session
+
+Proof = Callable[[User], Mapping[str, str]]
+
+
+class DeskProofs:
+    """Brings an account to where an operation begins, and says what to send with it."""
+
+    def __init__(self, database: Database, keys: KeyRing, password: str) -> None:
+        self._database = database
+        self._keys = keys
+        self._password = {"current_password": password}
+        self._of: Mapping[str, Proof] = {
+            "enrol_second_factor": self._to_enrol,
+            "confirm_second_factor": partial(self._code, confirmed=False),
+            "replace_recovery_codes": self._code,
+            "disable_second_factor": self._code,
+            "complete_sign_in": self._challenge,
+            "refresh_token": self._refresh_token,
+        }
+
+    def proof(self, user: User, operation_id: str) -> Mapping[str, str]:
+        """Return the members; none for an operation that wants no proof."""
+        of = self._of.get(operation_id)
+        return of(user) if of else {}
+
+    def _to_enrol(self, user: User) -> Mapping[str, str]:
+        forget = partial(SecondFactor.forget, user_id=user.id)
+        self._database.transact(forget, write=True)
+        return self._password
+
+    def _code(self, user: User, *, confirmed: bool = True) -> Mapping[str, str]:
+        app = enrol_app(self._database, self._keys, user, confirmed=confirmed)
+        return {**self._password, "code": app.code()}
+
+    def _challenge(self, user: User) -> Mapping[str, str]:
+        lifetime = timedelta(minutes=5)
+        issue = partial(OneTimeToken.issue, user=user, purpose="second_factor", lifetime=lifetime)
+        return {**self._code(user), "challenge": self._database.transact(issue, write=True)}
+
+    def _refresh_token(self, user: User) -> Mapping[str, str]:
+        return {"refresh_token": begin_session(self._database, user, self._keys).refresh_token}

@@ -1,0 +1,93 @@
+"""A real SMTP server on the loopback address, which can be made to behave as servers do."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from tests.live import HOST, free_port
+
+USER, PASSWORD = "concord@mail", "pass/w@rd: a"
+
+
+@dataclass
+class Inbox:
+    """What a server accepted. `refusals` are its next answers to a recipient."""
+
+    port: int
+    messages: list[EmailMessage] = field(default_factory=list)
+    recipients: list[str] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+    secured: list[bool] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+
+    async def handle_RCPT(  # noqa: N802 - as aiosmtpd calls it.
+        self,
+        _server: SMTP,
+        _session: Session,
+        envelope: Envelope,
+        address: str,
+        _options: list[str],
+    ) -> str:
+        """Take a recipient, or say no."""
+        if self.refusals:
+            return self.refusals.pop(0)
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(  # noqa: N802 - as above.
+        self, _server: SMTP, session: Session, envelope: Envelope
+    ) -> str:
+        """Take a message."""
+        content = envelope.content
+        assert isinstance(content, bytes)
+        self.raw.append(content)
+        self.messages.append(message_from_bytes(content, policy=default))
+        self.recipients += envelope.rcpt_tos
+        self.secured.append(session.ssl is not None)
+        return "250 OK"
+
+
+def _authenticate(
+    _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, auth_data: object
+) -> AuthResult:
+    assert isinstance(auth_data, LoginPassword)
+    right = (auth_data.login, auth_data.password) == (USER.encode(), PASSWORD.encode())
+    return AuthResult(success=right)
+
+
+@contextmanager
+def mail_server(
+    port: int | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    from_the_start: bool = False,
+    wants_password: bool = False,
+) -> Iterator[Inbox]:
+    """Serve SMTP until the block ends; with `tls` by STARTTLS, or from the start."""
+    inbox = Inbox(port or free_port())
+    controller = Controller(
+        inbox,
+        hostname=HOST,
+        port=inbox.port,
+        ssl_context=tls if from_the_start else None,
+        tls_context=None if from_the_start else tls,
+        require_starttls=tls is not None and not from_the_start,
+        auth_required=wants_password,
+        auth_require_tls=not from_the_start,
+        authenticator=_authenticate if wants_password else None,
+        enable_SMTPUTF8=True,
+    )
+    controller.start()
+    try:
+        yield inbox
+    finally:
+        controller.stop()

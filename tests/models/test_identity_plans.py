@@ -1,0 +1,79 @@
+"""The lists of tokens and of events are served by indexes, on both databases (MISSION M14, M20)."""
+
+from datetime import timedelta
+from itertools import product as combinations
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from models.audit_event import AuditAction, AuditEvent, Origin
+from models.base import utcnow
+from models.database import Database
+from models.identifiers import new_id
+from models.token import Token
+from tests.models.people import ROOT, Person, make_token, make_user
+from tests.models.plans import explain
+
+pytestmark = [pytest.mark.mission("M14"), pytest.mark.mission("M20")]
+
+AFTER = [str(new_id())]
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    """Two accounts with some tokens and events, counted by the planner."""
+
+    def record(session: Session) -> None:
+        for user_id in (None, *users):
+            for _ in range(100):
+                AuditEvent.record(session, "sign-in", Origin(), user_id=user_id)
+
+    users = [make_user(database).id for _ in range(2)]
+    database.transact(record, write=True)
+    database.transact(lambda session: session.execute(text("ANALYZE")), write=True)
+    return database
+
+
+@pytest.mark.parametrize("after", [None, AFTER], ids=["first page", "later page"])
+@pytest.mark.parametrize(
+    ("user_id", "action", "is_bounded"),
+    list(combinations((None, 1), (None, "sign-in"), (False, True))),
+)
+def test_events_are_read_in_the_order_of_an_index(
+    filled: Database,
+    kind: str,
+    user_id: int | None,
+    action: AuditAction | None,
+    after: list[str] | None,
+    *,
+    is_bounded: bool,
+) -> None:
+    now = utcnow()
+    bounds = {"created_from": now - timedelta(days=1), "created_to": now} if is_bounded else {}
+    for actor in (ROOT, Person(1)):
+        for plan in explain(
+            filled,
+            kind,
+            lambda session, actor=actor: AuditEvent.page(  # type: ignore[misc]  # mypy infers no default
+                session, actor, user_id=user_id, action=action, after=after, limit=25, **bounds
+            ),
+        ):
+            assert not plan.whole_tables, plan.text
+            assert not plan.unbounded_sorts, plan.text
+
+
+@pytest.mark.parametrize("after", [None, AFTER], ids=["first page", "later page"])
+def test_tokens_are_read_in_the_order_of_an_index(
+    database: Database, kind: str, after: list[str] | None
+) -> None:
+    user = make_user(database)
+    for _ in range(5):
+        make_token(database, user)
+    for plan in explain(
+        database,
+        kind,
+        lambda session: Token.page(session, Person(user.id), after=after, limit=25),
+    ):
+        assert not plan.whole_tables, plan.text
+        assert not plan.unbounded_sorts, plan.text

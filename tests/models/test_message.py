@@ -1,0 +1,227 @@
+"""The outbox: what is committed is taken once, and again only from those who died with it."""
+
+from datetime import datetime, timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from models.audit_event import AuditEvent, Origin
+from models.base import utcnow
+from models.database import Database
+from models.message import Letter, Message, MessageKind
+from models.one_time_token import OneTimeToken
+from models.user import User
+from tests.models.people import change_user, erase_user, make_user, read_user
+from tests.models.together import together
+
+pytestmark = pytest.mark.mission("M24")
+
+
+def enqueue(
+    database: Database, kind: MessageKind, user: User | None, *, email: str | None = None
+) -> None:
+    user_id = user.id if user else None
+    work = partial(Message.enqueue, kind=kind, user_id=user_id, email=email)
+    database.transact(work, write=True)
+
+
+def take(database: Database) -> Letter | None:
+    return database.transact(Message.take, write=True)
+
+
+def taken(database: Database) -> Letter:
+    letter = take(database)
+    assert letter is not None
+    return letter
+
+
+def make_due(database: Database) -> None:
+    """Let the leases and the pauses of all messages be over."""
+    database.transact(lambda s: s.execute(update(Message).values(due_at=utcnow())), write=True)
+
+
+def due_at(database: Database) -> datetime:
+    return database.transact(lambda s: s.scalars(select(Message.due_at)).one(), write=False)
+
+
+def count(database: Database, table: type[Message | OneTimeToken]) -> int:
+    query = select(func.count()).select_from(table)
+    return database.transact(lambda s: s.scalar(query), write=False) or 0
+
+
+def holds(database: Database, letter: Letter) -> bool:
+    """Whether the secret of a letter is good."""
+
+    def find(session: Session) -> bool:
+        assert letter.link is not None
+        assert letter.secret is not None
+        return OneTimeToken.find(session, letter.link.purpose, letter.secret) is not None
+
+    return database.transact(find, write=False)
+
+
+def test_a_message_goes_out_with_what_it_tells_of_or_not_at_all(database: Database) -> None:
+    user = make_user(database)
+
+    def fail(session: Session) -> None:
+        Message.enqueue(session, "welcome", user.id)
+        session.flush()
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        database.transact(fail, write=True)
+    assert not database.transact(Message.is_any_due, write=False)
+    enqueue(database, "welcome", user)
+    assert database.transact(Message.is_any_due, write=False)
+    letter = taken(database)
+    assert (letter.kind, letter.to, letter.name) == ("welcome", user.email, user.name)
+    assert letter.secret is not None
+    assert letter.secret not in repr(letter)
+
+
+@pytest.mark.parametrize(
+    ("kind", "purpose", "hours"),
+    [
+        ("welcome", "verify_email", 24),
+        ("verify_email", "verify_email", 24),
+        ("change_email", "change_email", 24),
+        ("set_password", "set_password", 1),
+    ],
+)
+def test_the_link_of_a_message_holds_as_long_as_it_says(
+    database: Database, kind: MessageKind, purpose: str, hours: int
+) -> None:
+    enqueue(database, kind, make_user(database))
+    letter = taken(database)
+    assert letter.link == (purpose, timedelta(hours=hours))
+    token = database.transact(lambda s: s.scalars(select(OneTimeToken)).one(), write=False)
+    assert (token.purpose, token.email) == (purpose, letter.to)
+    assert token.expires_at - token.created_at == timedelta(hours=hours)
+
+
+def test_whoever_has_no_password_is_welcomed_with_a_link_to_set_one(database: Database) -> None:
+    enqueue(database, "welcome", make_user(database, password_hash=None))
+    assert taken(database).link == ("set_password", timedelta(days=7))
+
+
+@pytest.mark.parametrize("kind", ["password_changed", "email_changed"])
+def test_a_notice_has_no_link(database: Database, kind: MessageKind) -> None:
+    enqueue(database, kind, make_user(database), email="old@example.com")
+    letter = taken(database)
+    assert (letter.link, letter.secret, letter.to) == (None, None, "old@example.com")
+    assert count(database, OneTimeToken) == 0
+
+
+def test_each_message_is_taken_by_one_of_those_who_come_together(database: Database) -> None:
+    for _ in range(9):
+        enqueue(database, "welcome", make_user(database))
+
+    def drain() -> list[Letter]:
+        return list(iter(partial(take, database), None))
+
+    drained = [each for each in together(*[drain] * 3) if isinstance(each, list)]
+    letters = [letter for each in drained for letter in each]
+    assert len(letters) == len({letter.id for letter in letters}) == 9
+
+
+def test_a_message_is_taken_over_from_who_died_and_from_nobody_else(database: Database) -> None:
+    enqueue(database, "set_password", make_user(database))
+    first = taken(database)
+    assert take(database) is None
+    assert due_at(database) > utcnow() + timedelta(seconds=50)
+
+    make_due(database)
+    second = taken(database)
+    assert (second.id, second.attempt) == (first.id, 2)
+    # The first may have been sent before its sender died: both links are good.
+    assert holds(database, first)
+    assert holds(database, second)
+
+    # Whoever was only slow does not remove, and does not put off, what is another's now.
+    database.transact(partial(Message.remove, letter=first), write=True)
+    before = due_at(database)
+    database.transact(partial(Message.postpone, letter=first), write=True)
+    assert due_at(database) == before
+    database.transact(partial(Message.remove, letter=second), write=True)
+    assert count(database, Message) == 0
+
+
+def test_the_newest_link_counts(database: Database) -> None:
+    user = make_user(database)
+    enqueue(database, "set_password", user)
+    enqueue(database, "set_password", user)
+    first, second = taken(database), taken(database)
+    assert not holds(database, first)
+    assert holds(database, second)
+
+
+def test_a_message_that_fails_is_tried_later_and_later(database: Database) -> None:
+    enqueue(database, "welcome", make_user(database))
+    pauses = []
+    for _ in range(12):
+        make_due(database)
+        letter = taken(database)
+        assert database.transact(partial(Message.postpone, letter=letter), write=True)
+        pauses.append((due_at(database) - utcnow()).total_seconds())
+    assert 4 <= pauses[0] <= 10
+    assert 600 <= pauses[7] <= 1280
+    assert 1790 <= pauses[-1] <= 3600
+
+
+def test_a_message_is_given_up_after_three_days(database: Database) -> None:
+    enqueue(database, "welcome", make_user(database))
+    for days, goes_on in ((2.9, True), (3.1, False)):
+        age = update(Message).values(created_at=utcnow() - timedelta(days=days), due_at=utcnow())
+        database.transact(partial(Session.execute, statement=age), write=True)
+        letter = taken(database)
+        assert database.transact(partial(Message.postpone, letter=letter), write=True) is goes_on
+    assert count(database, Message) == 0
+
+
+def test_what_nobody_needs_any_more_is_dropped_and_does_not_stand_in_the_way(
+    database: Database,
+) -> None:
+    verified, disabled, erased, other = (make_user(database) for _ in range(4))
+    for _ in range(30):
+        enqueue(database, "set_password", None, email="nobody@example.com")
+    enqueue(database, "verify_email", verified)
+    enqueue(database, "set_password", disabled)
+    enqueue(database, "password_changed", erased)
+    enqueue(database, "welcome", other)
+    database.transact(lambda s: s.get_one(User, verified.id).verify_email(s), write=True)
+    change_user(database, disabled.id, active=False)
+    erase_user(database, erased.id)
+
+    letters = [letter for _ in range(3) if (letter := take(database)) is not None]
+
+    assert [letter.to for letter in letters] == [other.email]
+    assert count(database, Message) == count(database, OneTimeToken) == 1
+
+
+def test_a_message_to_an_address_goes_to_the_account_that_has_it(database: Database) -> None:
+    user = make_user(database, email="Alice@example.com")
+    origin = Origin(address="192.0.2.7", request_id="a-request")
+    ask = partial(Message.enqueue, kind="set_password", user_id=None, origin=origin)
+    for email in ("nobody@example.com", "alice@example.com", "no address"):
+        database.transact(partial(ask, email=email), write=True)
+
+    letter = taken(database)
+    assert (letter.to, letter.name) == ("Alice@example.com", user.name)
+    make_due(database)
+    assert (taken(database).id, take(database)) == (letter.id, None)
+
+    query = select(AuditEvent).order_by(AuditEvent.id)
+    events = database.transact(lambda s: s.scalars(query).all(), write=False)
+    told = [(event.user_id, event.succeeded, event.address, event.request_id) for event in events]
+    here = ("192.0.2.7", "a-request")
+    assert told == [(None, False, *here), (user.id, True, *here), (None, False, *here)]
+
+
+def test_a_message_goes_to_the_address_of_the_moment(database: Database) -> None:
+    user = make_user(database)
+    enqueue(database, "password_changed", user)
+    change_user(database, user.id, email="moved@example.com")
+    assert taken(database).to == "moved@example.com"
+    assert read_user(database, user.id).email_verified

@@ -1,0 +1,158 @@
+"""The rules of second factors, without HTTP: codes by time, recovery codes, and what is sealed."""
+
+import secrets
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.orm import Session
+
+from models.audit_event import Origin
+from models.database import Database
+from models.errors import SecondFactorActive, WrongCode
+from models.recovery_code import RecoveryCode, compact
+from models.seal import Seal
+from models.second_factor import SecondFactor
+from models.totp import enrolment, new_secret, step_of
+from models.user import User
+from tests.models.people import make_user
+from tests.models.together import together
+
+pytestmark = [pytest.mark.mission("M12"), pytest.mark.mission("M25")]
+
+SEAL = Seal(secrets.token_bytes(32))
+# RFC 6238, appendix B, for SHA-1: the last six of the eight digits.
+VECTORS = {
+    59: "287082",
+    1111111109: "081804",
+    1111111111: "050471",
+    1234567890: "005924",
+    2000000000: "279037",
+    20000000000: "353130",
+}
+RFC_SECRET = b"12345678901234567890"
+
+
+@pytest.mark.parametrize(("seconds", "code"), VECTORS.items())
+def test_codes_are_those_of_the_rfc(seconds: int, code: str) -> None:
+    assert step_of(RFC_SECRET, code, datetime.fromtimestamp(seconds, UTC)) == seconds // 30
+
+
+@given(
+    st.binary(min_size=20, max_size=20),
+    st.integers(min_value=0, max_value=2**31),
+    st.text(alphabet="0123456789", min_size=6, max_size=6),
+)
+def test_a_code_belongs_to_a_step_near_now_or_to_none(
+    secret: bytes, seconds: int, code: str
+) -> None:
+    now = datetime.fromtimestamp(seconds + 60, UTC)
+    step = step_of(secret, code, now)
+    assert step is None or abs(step - (seconds + 60) // 30) <= 1
+
+
+@given(st.emails())
+def test_whatever_the_address_the_uri_is_printable_and_bounded(email: str) -> None:
+    secret, uri = enrolment(new_secret(), email)
+    assert uri.startswith("otpauth://totp/Concord:")
+    assert uri.isascii()
+    assert uri.isprintable()
+    assert " " not in uri
+    assert len(uri) <= 1024
+    assert f"?secret={secret}&issuer=Concord" in uri
+
+
+@given(st.binary(max_size=64), st.integers(min_value=1))
+def test_what_is_sealed_comes_back_for_its_owner_only(secret: bytes, owner: int) -> None:
+    sealed = SEAL.seal(secret, owner=owner)
+    assert SEAL.open(sealed, owner=owner) == secret
+    assert SEAL.seal(secret, owner=owner) != sealed
+    with pytest.raises(InvalidTag):
+        SEAL.open(sealed, owner=owner + 1)
+    with pytest.raises(InvalidTag):
+        Seal(secrets.token_bytes(32)).open(sealed, owner=owner)
+
+
+@given(st.data())
+def test_a_change_of_what_is_sealed_is_noticed(data: st.DataObject) -> None:
+    sealed = bytearray(SEAL.seal(b"a secret of some length", owner=1))
+    bit = data.draw(st.integers(min_value=0, max_value=8 * len(sealed) - 1))
+    sealed[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(InvalidTag):
+        SEAL.open(bytes(sealed), owner=1)
+
+
+def test_a_sealed_secret_fits_into_its_column() -> None:
+    assert len(SEAL.seal(new_secret(), owner=2**63 - 1)) <= 128
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567", min_size=28, max_size=28), st.data())
+def test_spaces_dashes_and_case_make_no_difference(code: str, data: st.DataObject) -> None:
+    marks = data.draw(st.lists(st.sampled_from(["", " ", "-"]), min_size=28, max_size=28))
+    upper = data.draw(st.lists(st.booleans(), min_size=28, max_size=28))
+    typed = "".join(
+        mark + (letter.upper() if is_upper else letter)
+        for mark, letter, is_upper in zip(marks, code, upper, strict=True)
+    )
+    assert compact(typed) == code
+
+
+def test_a_set_has_ten_different_codes_of_the_declared_form(database: Database) -> None:
+    user = make_user(database)
+    codes = database.transact(lambda s: RecoveryCode.replace(s, user.id), write=True)
+    assert len(set(codes)) == 10
+    for code in codes:
+        groups = code.split("-")
+        assert [len(group) for group in groups] == [4] * 7
+        assert set("".join(groups)) <= set("abcdefghijklmnopqrstuvwxyz234567")
+
+
+def test_a_new_set_takes_the_place_of_the_last(database: Database) -> None:
+    user = make_user(database)
+    first, _ = (
+        database.transact(lambda s: RecoveryCode.replace(s, user.id), write=True) for _ in range(2)
+    )
+    for code in first:
+        redeem = partial(RecoveryCode.redeem, user_id=user.id, code=compact(code))
+        assert not database.transact(redeem, write=True)
+    assert database.transact(lambda s: RecoveryCode.count(s, user.id), write=False) == 10
+
+
+def test_of_two_that_enrol_at_once_one_secret_counts(database: Database) -> None:
+    user = make_user(database)
+
+    def enrol() -> str:
+        def work(session: Session) -> str:
+            return SecondFactor.enrol(session, SEAL, session.get_one(User, user.id)).secret
+
+        return database.transact(work, write=True)
+
+    made = together(*[enrol] * 4)
+    assert all(isinstance(secret, str) for secret in made), made
+    assert not database.transact(lambda s: SecondFactor.is_active(s, user.id), write=False)
+
+
+def test_one_that_counts_is_not_replaced(database: Database) -> None:
+    user = make_user(database)
+
+    def work(session: Session) -> None:
+        SecondFactor.enrol(session, SEAL, user)
+        session.get_one(SecondFactor, user.id).confirmed_at = datetime.now(UTC)
+        with pytest.raises(SecondFactorActive):
+            SecondFactor.enrol(session, SEAL, user)
+
+    database.transact(work, write=True)
+
+
+def test_without_a_second_factor_no_code_is_right(database: Database) -> None:
+    user = make_user(database)
+
+    def work(session: Session) -> None:
+        for code in ("000000", "aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa"):
+            with pytest.raises(WrongCode):
+                SecondFactor.verify(session, SEAL, user.id, code, Origin())
+
+    database.transact(work, write=True)
