@@ -15,6 +15,7 @@ from uuid import UUID
 
 import click
 import flask
+from sqlalchemy.orm import Session
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tqdm import tqdm
 
@@ -51,17 +52,19 @@ from api.settings import Settings, SettingsError
 from api.signing import KeyRing
 from api.upkeep import Job, Upkeep
 from models import demo_shop
-from models.audit_event import purge_events
+from models.audit_event import forget_erased, purge_events
 from models.database import Database
 from models.demo import DEMO_PASSWORD
 from models.email_address import EmailAddress
 from models.errors import DomainError
 from models.idempotency import purge_answers
+from models.message_upkeep import purge_messages
 from models.migrating import migrate as migrate_database
 from models.one_time_token import purge_one_time_tokens
 from models.order_expiry import expire_orders
 from models.password import Passwords
 from models.seal import Seal
+from models.second_factor import SecondFactor
 from models.session import SessionRules
 from models.token import Standing, Token
 from models.token_upkeep import note_uses, purge_tokens
@@ -151,13 +154,15 @@ def create_app(settings: Settings) -> Application:
     jobs = [
         Job("orders", 1, partial(expire_orders, database, lifecycle)),
         Job("idempotency", 60, partial(purge_answers, database, keep)),
-        Job("tokens", 60, partial(purge_tokens, database)),
+        Job("tokens", 600, partial(purge_tokens, database)),
         Job(
             "audit",
             3600,
             partial(purge_events, database, timedelta(seconds=settings.audit_seconds)),
         ),
+        Job("erased", 3600, partial(forget_erased, database)),
         Job("links", 60, partial(purge_one_time_tokens, database)),
+        Job("messages", 600, partial(purge_messages, database)),
         Job("uses", 15, partial(note_uses, database, uses.take)),
     ]
 
@@ -315,6 +320,22 @@ def create_admin(email: str, name: str) -> None:
         )
         user = database.transact(create, write=True)
         click.echo(f"Administrator {user.id} created.")
+
+
+@cli.command("reset-second-factor")
+@click.option("--email", required=True, help="The account's address.")
+def reset_second_factor(email: str) -> None:
+    """Remove the second factor of somebody who lost the app and the codes; sign them out."""
+
+    def work(session: Session) -> None:
+        user = User.by_email(session, email)
+        if user is None:
+            raise _Failure("there is no account with this address")
+        SecondFactor.take_away(session, user)
+
+    with _database() as database:
+        database.transact(work, write=True)
+    click.echo("The second factor was removed.")
 
 
 @cli.command("rotate-key")

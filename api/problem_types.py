@@ -145,8 +145,8 @@ KINDS: tuple[ProblemKind, ...] = (
         409,
         "Email taken",
         "Another account has this email address.",
-        "When an account is created or its address is changed. Addresses that differ only in "
-        "case, or in how Unicode writes their characters, are the same.",
+        "When an account is created, or a link moves one to the address. Addresses that differ "
+        "only in case, or in how Unicode writes their characters, are the same.",
         "Sign in to that account, or use another address.",
     ),
     ProblemKind(

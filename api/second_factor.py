@@ -5,10 +5,12 @@ from sqlalchemy.orm import Session
 
 from api.security import Caller
 from models.account import require_password
-from models.audit_event import Origin
+from models.audit_event import AuditEvent, Origin
 from models.password import Passwords
 from models.seal import Seal
 from models.second_factor import SecondFactor, SecondFactorState
+from models.session import SessionRules
+from models.token import Token
 from models.user import User
 
 _PIXELS = 4
@@ -21,12 +23,18 @@ def get_second_factor(session: Session, caller: Caller) -> SecondFactorState:
 
 
 def enrol_second_factor(
-    session: Session, caller: Caller, body: dict[str, str], passwords: Passwords, seal: Seal
+    session: Session,
+    caller: Caller,
+    body: dict[str, str],
+    passwords: Passwords,
+    seal: Seal,
+    origin: Origin,
 ) -> dict[str, str]:
     """Begin with an authenticator app."""
-    user = _owner(session, caller)
-    require_password(user, body["current_password"], passwords)
+    user, current = _owner(session, caller), body["current_password"]
+    require_password(session, user, current, passwords, origin, "second-factor.enrol")
     secret, uri = SecondFactor.enrol(session, seal, user)
+    AuditEvent.record(session, "second-factor.enrol", origin, user_id=user.id)
     return {"secret": secret, "otpauth_uri": uri, "qr_code": _qr_code(uri)}
 
 
@@ -48,8 +56,8 @@ def replace_recovery_codes(
     origin: Origin,
 ) -> dict[str, list[str]]:
     """Make new recovery codes."""
-    user = _owner(session, caller)
-    require_password(user, body["current_password"], passwords)
+    user, current = _owner(session, caller), body["current_password"]
+    require_password(session, user, current, passwords, origin, "second-factor.recovery-codes")
     codes = SecondFactor.replace_recovery_codes(session, seal, user, body["code"], origin)
     return {"recovery_codes": codes}
 
@@ -60,12 +68,16 @@ def disable_second_factor(
     body: dict[str, str],
     passwords: Passwords,
     seal: Seal,
+    session_rules: SessionRules,
     origin: Origin,
 ) -> None:
     """Sign in without a code from now on."""
-    user = _owner(session, caller)
-    require_password(user, body["current_password"], passwords)
+    user, current = _owner(session, caller), body["current_password"]
+    require_password(session, user, current, passwords, origin, "second-factor.disable")
     SecondFactor.disable(session, seal, user, body["code"], origin)
+    # Where administrators need a second factor, the session that goes on is a user's from now on.
+    scopes = session_rules.scopes(session, user)
+    Token.visible_to(session, caller, caller.token_id).narrow(scopes)
 
 
 def _owner(session: Session, caller: Caller) -> User:

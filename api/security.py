@@ -22,6 +22,7 @@ from api.contract.errors import InvalidToken, Unauthenticated
 from api.signing import KeyRing
 from models.api_key import PREFIX as API_KEY_PREFIX
 from models.api_key import hash_api_key
+from models.permission import ADMIN_SCOPE
 from models.session import Grant
 from models.token import Standing, Token
 
@@ -58,8 +59,8 @@ class Caller:
 
     @property
     def is_admin(self) -> bool:
-        """Whether they run the service."""
-        return self.role == "admin"
+        """Whether they run the service, and their token lets them act so."""
+        return self.role == "admin" and ADMIN_SCOPE in self.scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,8 @@ class Authenticator:
         standing = await self._standing(claims.session_id)
         if standing is None or standing.user_id != claims.user_id:
             raise InvalidToken
-        return caller_of(standing, claims.scopes)
+        # A token may have been signed before its session was narrowed.
+        return caller_of(standing, claims.scopes.intersection(standing.scopes))
 
     def _verified(self, token: str) -> Claims:
         claims = self._claims.get(token)
@@ -284,7 +286,7 @@ def recheck(session: Session, caller: Caller, *, hold: bool) -> Caller:
     standing = Token.standing(session, caller.token_id, hold=hold)
     if standing is None:
         raise InvalidToken
-    return caller_of(standing, caller.scopes)
+    return caller_of(standing, caller.scopes.intersection(standing.scopes))
 
 
 def _remember(cache: dict[K, V], key: K, value: V) -> None:

@@ -64,7 +64,7 @@ def change_account(
     password = changes.get("password")
     if password is not None:
         current, code = changes.get("current_password"), changes.get("code")
-        require_password(user, current, passwords)
+        require_password(session, user, current, passwords, origin, "password.change")
         require_code(session, user, code, seal, origin, "password.change")
     before = user.role, user.active, user.password_hash, user.password_change_required
     user.change(
@@ -119,15 +119,24 @@ def _record_changes(
         AuditEvent.record(session, action, origin, user_id=user.id)
 
 
-def require_password(user: User, current: str | None, passwords: Passwords) -> None:
+def require_password(
+    session: Session,
+    user: User,
+    current: str | None,
+    passwords: Passwords,
+    origin: Origin,
+    action: AuditAction,
+) -> None:
     """Insist on the proof of being the owner that the current password is.
 
     Raises:
-        ProofNeeded, WrongPassword: there is none, or another one.
+        ProofNeeded: there is none.
+        WrongPassword: there is another one, which is written down as a failure of the action.
     """
     if current is None:
         raise ProofNeeded("current_password", "The current password is required for this change.")
     if not passwords.verify(user.password_hash, current):
+        AuditEvent.record(session, action, origin, user_id=user.id, succeeded=False)
         raise WrongPassword
 
 

@@ -1,7 +1,7 @@
 """The text of API keys: recognisable, with a checksum, and kept as a hash only.
 
 The form is that of GitHub's tokens: a prefix that scanners of leaked secrets can look for, and a
-checksum by which a mistyped or made-up key is told from a real one without asking the database.
+checksum by which a mistyped or cut key is told from a whole one without asking the database.
 """
 
 import hashlib

@@ -14,6 +14,7 @@ from models.base import Base, BigId, UTCDateTime, utcnow
 from models.database import Database
 from models.identifiers import first_id_from, instant_of, new_id
 from models.page import Page
+from models.user import User
 
 AuditAction = Literal[
     "account.create",
@@ -32,6 +33,7 @@ AuditAction = Literal[
     "refresh.replay",
     "second-factor.confirm",
     "second-factor.disable",
+    "second-factor.enrol",
     "second-factor.recovery-codes",
     "session.end-all",
     "sign-in",
@@ -135,7 +137,13 @@ class AuditEvent(Base):
             query = query.where(cls.id >= first_id_from(created_from))
         if created_to is not None:
             query = query.where(cls.id < first_id_from(created_to))
-        return Page.read(session, query, [cls.id], after=after, limit=limit, descending=True)
+        page = Page.read(session, query, [cls.id], after=after, limit=limit, descending=True)
+        for event in page.items:
+            if not actor.is_admin and event.actor_id not in (None, actor.user_id):
+                # From where an administrator works is none of a user's business.
+                session.expunge(event)
+                event.address = event.request_id = event.token_id = None
+        return page
 
     @classmethod
     def purge(cls, session: Session, before: datetime, limit: int) -> int:
@@ -164,3 +172,19 @@ def purge_events(database: Database, keep: timedelta) -> None:
     work = partial(AuditEvent.purge, before=utcnow() - keep, limit=_BATCH)
     while database.transact(work, write=True) == _BATCH:
         pass
+
+
+def forget_erased(database: Database) -> None:
+    """Finish what an erasure could not see: events that were written at the same moment.
+
+    Raises:
+        DatabaseUnavailable: nothing is lost by that.
+    """
+    erased = select(User.id).where(User.erased_at.is_not(None))
+    of_erased = AuditEvent.user_id.in_(erased) | AuditEvent.actor_id.in_(erased)
+    query = update(AuditEvent).where(of_erased, AuditEvent.address.is_not(None))
+    emptied = query.values(address=None, request_id=None)
+    options = {"synchronize_session": False}
+    database.transact(
+        lambda session: session.execute(emptied, execution_options=options), write=True
+    )

@@ -86,6 +86,7 @@ class WrongPassword(DomainError):
     """The current password, asked for again before a sensitive change, is not this one."""
 
     detail = "The current password is wrong."
+    keeps_changes = True
 
 
 class WrongCredentials(DomainError):

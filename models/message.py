@@ -44,8 +44,11 @@ _LEASE = timedelta(seconds=60)
 """How long whoever took a message has it to themselves; no attempt to send takes as long."""
 _FIRST_PAUSE = timedelta(seconds=10)
 _LONGEST_PAUSE = timedelta(hours=1)
-_PATIENCE = timedelta(days=3)
+PATIENCE = timedelta(days=3)
+"""How long a message is tried."""
 _BATCH = 20
+_BATCHES = 50
+"""How many of them one transaction goes through for a message that is still wanted."""
 _UNKNOWN = Origin()
 
 
@@ -84,6 +87,9 @@ class Message(Base):
     One without an account is for that of the address whose key `email` is, if there is one: it is
     looked for when the message is taken, so that whoever asks for a link cannot tell by anything,
     not even by the time that it takes. `address` and `request_id` say from where it was asked for.
+
+    `token_version` is that of the account when its owner asked: what ends the account's tokens
+    ends the message as well.
     """
 
     __tablename__ = "messages"
@@ -94,6 +100,7 @@ class Message(Base):
     email: Mapped[str | None] = mapped_column(String(254))
     address: Mapped[str | None] = mapped_column(String(45))
     request_id: Mapped[str | None] = mapped_column(String(128))
+    token_version: Mapped[int | None] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     due_at: Mapped[datetime] = mapped_column(UTCDateTime)
     attempts: Mapped[int] = mapped_column()
@@ -108,6 +115,7 @@ class Message(Base):
         user_id: int | None,
         *,
         email: str | None = None,
+        token_version: int | None = None,
         origin: Origin = _UNKNOWN,
     ) -> None:
         """Have a message sent once the transaction is committed."""
@@ -120,6 +128,7 @@ class Message(Base):
             email=email,
             address=origin.address,
             request_id=origin.request_id,
+            token_version=token_version,
             created_at=now,
             due_at=now,
             attempts=0,
@@ -138,13 +147,18 @@ class Message(Base):
         It is the taker's for a minute. Those that are for nobody any more are removed on the way.
         """
         due = select(cls).where(cls.due_at <= utcnow()).order_by(cls.due_at).limit(_BATCH)
-        for message in session.scalars(due.with_for_update(skip_locked=True)):
-            user = message.find_reader(session)
-            if user is not None and message.is_wanted_by(user):
-                message.attempts += 1
-                message.due_at = utcnow() + _LEASE
-                return message.letter_to(session, user)
-            session.delete(message)
+        for _ in range(_BATCHES):
+            batch = session.scalars(due.with_for_update(skip_locked=True)).all()
+            for message in batch:
+                user = message.find_reader(session)
+                if user is not None and message.is_wanted_by(user):
+                    message.attempts += 1
+                    message.due_at = utcnow() + _LEASE
+                    return message.letter_to(session, user)
+                session.delete(message)
+            session.flush()
+            if len(batch) < _BATCH:
+                break
         return None
 
     @classmethod
@@ -159,7 +173,7 @@ class Message(Base):
         After three days it is removed instead, and the answer is no.
         """
         created_at = session.scalar(select(cls.created_at).where(*cls._same(letter)))
-        if created_at is not None and created_at + _PATIENCE < utcnow():
+        if created_at is not None and created_at + PATIENCE < utcnow():
             cls.remove(session, letter)
             return False
         pause = min(_FIRST_PAUSE * 2 ** min(letter.attempt - 1, 16), _LONGEST_PAUSE)
@@ -194,7 +208,7 @@ class Message(Base):
 
     def is_wanted_by(self, user: User) -> bool:
         """Tell whether the message still says something that its reader can use."""
-        if user.erased_at is not None:
+        if user.erased_at is not None or self.token_version not in (None, user.token_version):
             return False
         if self.kind in ("password_changed", "email_changed"):
             return True

@@ -8,7 +8,12 @@ _USER = (
     *("products:read", "orders:read", "orders:write"),
     *("audit:read", "tokens:read", "tokens:write", "security:read", "security:write"),
 )
-_ADMINISTRATOR = ("users:list", "products:write", "stock:read", "stock:write", "orders:manage")
+ADMIN_SCOPE: Final = "admin:access"
+"""What it takes, besides the role, to see and change what belongs to others."""
+_ADMINISTRATOR = (
+    ADMIN_SCOPE,
+    *("users:list", "products:write", "stock:read", "stock:write", "orders:manage"),
+)
 SCOPES_OF_ROLE: Final[Mapping[str, tuple[str, ...]]] = {
     "user": _USER,
     "admin": (*_USER, *_ADMINISTRATOR),

@@ -2,6 +2,7 @@
 
 import secrets
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _NONCE_BYTES = 12
@@ -21,14 +22,16 @@ class Seal:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, secret, _named(owner))
 
-    def open(self, sealed: bytes, *, owner: int) -> bytes:
+    def open(self, sealed: bytes, *, owner: int) -> bytes | None:
         """Give the secret back.
 
-        Raises:
-            InvalidTag: it was sealed with another key, for another owner, or was changed.
+        `None` if it was sealed with another key or for another owner, or was changed.
         """
         nonce, text = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
-        return self._cipher.decrypt(nonce, text, _named(owner))
+        try:
+            return self._cipher.decrypt(nonce, text, _named(owner))
+        except InvalidTag:
+            return None
 
 
 def _named(owner: int) -> bytes:

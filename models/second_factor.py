@@ -162,6 +162,13 @@ class SecondFactor(Base):
         _end_other_tokens(session, user, origin)
 
     @classmethod
+    def take_away(cls, session: Session, user: User) -> None:
+        """Let an account whose owner lost the app and the codes do without; end all its tokens."""
+        cls.forget(session, user.id)
+        user.end_tokens(session)
+        AuditEvent.record(session, "second-factor.disable", Origin(), user_id=user.id)
+
+    @classmethod
     def forget(cls, session: Session, user_id: int) -> None:
         """Remove an account's second factor and its recovery codes."""
         RecoveryCode.forget(session, user_id)
@@ -182,7 +189,8 @@ class SecondFactor(Base):
         now = utcnow()
         if self.locked_until is not None and now < self.locked_until:
             return False
-        step = step_of(seal.open(self.sealed_secret, owner=self.user_id), code, now)
+        secret = seal.open(self.sealed_secret, owner=self.user_id)
+        step = None if secret is None else step_of(secret, code, now)
         if step is None:
             self._count_failure(now)
             return False

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, select
+from sqlalchemy import ForeignKey, Index, LargeBinary, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.audit_event import AuditEvent, Origin
@@ -29,6 +29,8 @@ _PREFIX = "refresh_"
 _BYTES = 32
 _GRACE = timedelta(seconds=10)
 """For how long after its use a refresh token gives the same successor again."""
+_MOST = 5000
+"""Refresh tokens of one session, which are kept as long as it lasts; one an hour makes 2,160."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ def refresh_session(
     session.refresh(known)
     now, successor = utcnow(), rules.successor(refresh_token)
     if known.used_at is None:
+        if _count(session, token) >= _MOST:
+            raise InvalidRefreshToken
         known.used_at = now
         token.scopes = list(rules.scopes(session, user))
         token.expires_at = min(now + rules.idle, token.created_at + rules.longest)
@@ -129,6 +133,11 @@ def refresh_session(
         raise InvalidRefreshToken
     token.last_used_at = now
     return Grant(token, successor)
+
+
+def _count(session: Session, token: Token) -> int:
+    query = select(func.count()).where(RefreshToken.session_id == token.id)
+    return session.scalar(query) or 0
 
 
 def _was_used(session: Session, refresh_token: str) -> bool:

@@ -133,6 +133,8 @@ class Token(Base):
         Raises:
             TooManyKeys: the account has as many as it can have.
         """
+        # Of those who make the last key at the same moment, one after the other counts.
+        session.execute(select(User.id).where(User.id == user.id).with_for_update())
         keys = select(func.count()).join_from(cls, User, User.id == cls.user_id)
         keys = keys.where(cls.user_id == user.id, cls.kind == "api_key", cls.holds())
         if (session.scalar(keys) or 0) >= _MAX_KEYS:
@@ -228,9 +230,13 @@ class Token(Base):
     @classmethod
     def purge(cls, session: Session, limit: int) -> int:
         """Remove some that hold no longer, and say how many: at most `limit`."""
-        now = utcnow()
-        over = or_(cls.expires_at <= now, cls.ended_at.is_not(None))
-        batch = select(cls.id).where(over).limit(limit).with_for_update(skip_locked=True)
+        over = or_(
+            cls.expires_at <= utcnow(),
+            cls.ended_at.is_not(None),
+            cls.token_version != User.token_version,
+        )
+        query = select(cls.id).join(User, User.id == cls.user_id).where(over).limit(limit)
+        batch = query.with_for_update(skip_locked=True, of=cls)
         gone = delete(cls).where(cls.id.in_(batch)).returning(cls.id)
         rows = gone.execution_options(synchronize_session=False)
         return len(session.execute(rows).all())
@@ -244,6 +250,10 @@ class Token(Base):
             and user.active
             and user.erased_at is None
         )
+
+    def narrow(self, scopes: Sequence[str]) -> None:
+        """Let it do no more than this from now on."""
+        self.scopes = [scope for scope in self.scopes if scope in scopes]
 
     def end(self, session: Session, origin: Origin) -> None:
         """Let nobody in with it any more."""

@@ -8,7 +8,8 @@ from uuid import UUID
 from models.database import Database
 from models.token import Token
 
-_BATCH = 500
+_BATCH = 50
+"""Tokens; a session can have thousands of refresh tokens, which go with it."""
 
 
 def purge_tokens(database: Database) -> None:

@@ -20,7 +20,11 @@ USER, PASSWORD = "concord@mail", "pass/w@rd: a"
 
 @dataclass
 class Inbox:
-    """What a server accepted. `refusals` are its next answers to a recipient."""
+    """What a server accepted.
+
+    `refusals` are its next answers to a recipient, and those that are its next to a sender or to a
+    message stand in `senders` and `contents`.
+    """
 
     port: int
     messages: list[EmailMessage] = field(default_factory=list)
@@ -28,6 +32,23 @@ class Inbox:
     raw: list[bytes] = field(default_factory=list)
     secured: list[bool] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    senders: list[str] = field(default_factory=list)
+    contents: list[str] = field(default_factory=list)
+
+    async def handle_MAIL(  # noqa: N802 - as aiosmtpd calls it.
+        self,
+        _server: SMTP,
+        _session: Session,
+        envelope: Envelope,
+        address: str,
+        options: list[str],
+    ) -> str:
+        """Take a sender, or say no."""
+        if self.senders:
+            return self.senders.pop(0)
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
 
     async def handle_RCPT(  # noqa: N802 - as aiosmtpd calls it.
         self,
@@ -46,7 +67,9 @@ class Inbox:
     async def handle_DATA(  # noqa: N802 - as above.
         self, _server: SMTP, session: Session, envelope: Envelope
     ) -> str:
-        """Take a message."""
+        """Take a message, or say no."""
+        if self.contents:
+            return self.contents.pop(0)
         content = envelope.content
         assert isinstance(content, bytes)
         self.raw.append(content)
@@ -71,6 +94,7 @@ def mail_server(
     tls: ssl.SSLContext | None = None,
     from_the_start: bool = False,
     wants_password: bool = False,
+    knows_all_letters: bool = True,
 ) -> Iterator[Inbox]:
     """Serve SMTP until the block ends; with `tls` by STARTTLS, or from the start."""
     inbox = Inbox(port or free_port())
@@ -84,7 +108,7 @@ def mail_server(
         auth_required=wants_password,
         auth_require_tls=not from_the_start,
         authenticator=_authenticate if wants_password else None,
-        enable_SMTPUTF8=True,
+        enable_SMTPUTF8=knows_all_letters,
     )
     controller.start()
     try:

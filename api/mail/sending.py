@@ -4,7 +4,7 @@ from functools import partial
 
 from api.logs import Logger
 from api.mail.composing import Composer
-from api.mail.transports import Transport, UndeliverableError
+from api.mail.transports import NotNowError, Transport, UndeliverableError
 from models.database import Database
 from models.message import Letter, Message
 
@@ -21,11 +21,11 @@ class Sender:
         self._logger = logger
 
     def send_next(self) -> bool:
-        """Send the message that has been due for longest, if any, and tell whether it is out.
+        """Send the message that has been due for longest, and tell whether the next can follow.
 
         Raises:
             DatabaseUnavailable: nothing is lost by that.
-            Exception: what kept it from being sent; it is tried again later.
+            Exception: what would keep others from being sent as well; it is tried again later.
         """
         if not self._database.transact(Message.is_any_due, write=False):
             return False
@@ -36,13 +36,18 @@ class Sender:
             self._transport.send(self._composer.compose(letter))
         except UndeliverableError:
             self._give_up(letter, "refused by its server")
+        except NotNowError:
+            self._postpone(letter)
+            return True
         except Exception:
-            postpone = partial(Message.postpone, letter=letter)
-            if not self._database.transact(postpone, write=True):
-                self._give_up(letter, "too old")
+            self._postpone(letter)
             raise
         self._database.transact(partial(Message.remove, letter=letter), write=True)
         return True
+
+    def _postpone(self, letter: Letter) -> None:
+        if not self._database.transact(partial(Message.postpone, letter=letter), write=True):
+            self._give_up(letter, "too old")
 
     def _give_up(self, letter: Letter, reason: str) -> None:
         # To whom it was is nobody's business who reads logs.

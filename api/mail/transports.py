@@ -19,11 +19,18 @@ _STEP_SECONDS = 10.0
 """For how long a server may be silent."""
 _DIALOGUE_SECONDS = 20.0
 """How long it may take in all once it is connected, also one that says a letter a second."""
+_CLOSING = 421
+"""The answer of a server that ends the connection, whatever it was asked."""
 _PERMANENT = 500
+_TOO_LARGE = 552
 
 
 class UndeliverableError(Exception):
     """The address does not take the message, and never will."""
+
+
+class NotNowError(Exception):
+    """The server did not take this message, but may take it later, and others at once."""
 
 
 class Transport(Protocol):
@@ -34,6 +41,7 @@ class Transport(Protocol):
 
         Raises:
             UndeliverableError: it is not to be tried again.
+            NotNowError: it is, and those after it need not wait for that.
         """
 
 
@@ -80,6 +88,7 @@ class SmtpServer:
 
         Raises:
             UndeliverableError: the server will not take it for this address, now or later.
+            NotNowError: the server would not take this message.
             OSError, smtplib.SMTPException: it was not delivered, as far as anybody knows.
         """
         context = ssl.create_default_context()
@@ -90,14 +99,8 @@ class SmtpServer:
                 smtp.ehlo()
             if self.user is not None:
                 self._sign_in(smtp)
-            try:
-                # What is accepted then is out, whatever the server might say at parting.
-                smtp.send_message(message)
-            except smtplib.SMTPRecipientsRefused as refused:
-                codes = [code for code, _ in refused.recipients.values()]
-                if min(codes) >= _PERMANENT:
-                    raise UndeliverableError from None
-                raise
+            # What is accepted then is out, whatever the server might say at parting.
+            _hand_over(smtp, message)
 
     def _connect(self, context: ssl.SSLContext) -> smtplib.SMTP:
         if self.is_tls:
@@ -157,6 +160,31 @@ def _server(url: SplitResult) -> SmtpServer:
         user=None if url.username is None else unquote(url.username),
         password=None if url.password is None else unquote(url.password),
     )
+
+
+def _hand_over(smtp: smtplib.SMTP, message: EmailMessage) -> None:
+    """Send a message, and tell what is wrong with it from what is wrong with the server."""
+    try:
+        smtp.send_message(message)
+    except smtplib.SMTPNotSupportedError:
+        # The address has letters that the server does not know (RFC 6531).
+        raise UndeliverableError from None
+    except smtplib.SMTPRecipientsRefused as refused:
+        codes = [code for code, _ in refused.recipients.values()]
+        if min(codes) >= _PERMANENT:
+            raise UndeliverableError from None
+        if _CLOSING in codes:
+            raise
+        raise NotNowError from refused
+    except smtplib.SMTPSenderRefused as refused:
+        # All messages have one sender, so that only their size can be what differs.
+        if refused.smtp_code == _TOO_LARGE:
+            raise NotNowError from refused
+        raise
+    except smtplib.SMTPDataError as refused:
+        if refused.smtp_code == _CLOSING:
+            raise
+        raise NotNowError from refused
 
 
 def _is_loopback(host: str) -> bool:

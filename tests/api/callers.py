@@ -9,7 +9,7 @@ from typing import TypeAlias
 import jwt
 
 from models.api_key import hash_api_key
-from models.one_time_token import OneTimeToken
+from models.one_time_token import OneTimeToken, Purpose
 from models.token import Token
 from models.user import User
 from tests.api.accounts import (
@@ -110,12 +110,14 @@ def _with_refresh_token(service: Service) -> tuple[User, Headers]:
     return user, bearer(grant_for(service, user).refresh_token)
 
 
-def _with_challenge(service: Service) -> tuple[User, Headers]:
-    user = make_account(service)
-    issue = partial(
-        OneTimeToken.issue, user=user, purpose="second_factor", lifetime=timedelta(minutes=5)
-    )
-    return user, bearer(service.app.database.transact(issue, write=True))
+def _with_secret_for(purpose: Purpose) -> Caller:
+    def caller(service: Service) -> tuple[User, Headers]:
+        user = make_account(service)
+        lifetime = timedelta(minutes=5)
+        issue = partial(OneTimeToken.issue, user=user, purpose=purpose, lifetime=lifetime)
+        return user, bearer(service.app.database.transact(issue, write=True))
+
+    return caller
 
 
 def _with_ended_key(service: Service) -> tuple[User, Headers]:
@@ -158,7 +160,8 @@ REFUSED: Mapping[str, Caller] = {
     "demoted since": _demoted,
     "ended session": _signed_out,
     "refresh token": _with_refresh_token,
-    "pending second factor": _with_challenge,
+    "pending second factor": _with_secret_for("second_factor"),
+    "link to set a password": _with_secret_for("set_password"),
     "ended key": _with_ended_key,
     "expired key": _with_expired_key,
 }

@@ -1,13 +1,23 @@
 """What is written down about accounts, and who may read it."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
-from models.audit_event import AuditAction, purge_events
-from tests.api.accounts import bearer, fresh_address, fresh_email, make_account, token_for
+from models.audit_event import AuditAction, AuditEvent, Origin, forget_erased, purge_events
+from tests.api.accounts import (
+    bearer,
+    edit_account,
+    fresh_address,
+    fresh_email,
+    make_account,
+    read_account,
+    token_for,
+)
 from tests.api.resources import BUNDLE
 from tests.service import PASSWORD, Service
 
@@ -118,3 +128,38 @@ def test_events_are_kept_for_as_long_as_the_settings_say(
     assert len(read(client, own)) == 1
     purge_events(service.app.database, timedelta(0))
     assert read(client, own) == []
+
+
+def test_a_wrong_current_password_is_written_down(service: Service, client: httpx.Client) -> None:
+    own = bearer(token_for(service, make_account(service)))
+    change = {"password": "eleven quiet harbours", "current_password": "not this one"}
+    answer = client.patch("/v1/profile", json=change, headers=own | fresh_address())
+    assert answer.status_code == 403
+    event = read(client, own)[0]
+    assert (event["action"], event["succeeded"]) == ("password.change", False)
+
+
+def test_from_where_an_administrator_works_is_shown_to_administrators_only(
+    service: Service, client: httpx.Client
+) -> None:
+    user, boss = make_account(service), make_account(service, role="admin")
+    admin = bearer(token_for(service, boss)) | {"X-Forwarded-For": "203.0.113.78"}
+    client.patch(f"/v1/users/{user.id}", json={"active": False}, headers=admin)
+    client.patch(f"/v1/users/{user.id}", json={"active": True}, headers=admin)
+    own = bearer(token_for(service, read_account(service, user.id)))
+    assert {event["address"] for event in read(client, own)} == {None}
+    assert {event["token_id"] for event in read(client, own)} == {None}
+    assert {event["address"] for event in read(client, admin, user_id=user.id)} == {"203.0.113.78"}
+
+
+def test_what_was_written_while_an_account_was_erased_is_emptied(service: Service) -> None:
+    user = make_account(service)
+    edit_account(service, user.id, lambda session, row: row.erase(session))
+    record = partial(
+        AuditEvent.record, action="sign-in", origin=Origin("203.0.113.9", "id"), user_id=user.id
+    )
+    service.app.database.transact(record, write=True)
+    forget_erased(service.app.database)
+    query = select(AuditEvent.address, AuditEvent.request_id).where(AuditEvent.user_id == user.id)
+    rows = service.app.database.transact(lambda session: session.execute(query).all(), write=False)
+    assert [tuple(row) for row in rows] == [(None, None)]

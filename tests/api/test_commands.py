@@ -16,7 +16,7 @@ from tests.live import APP, running_server
 
 pytestmark = pytest.mark.mission("M19")
 
-COMMANDS = ("serve", "migrate", "create-admin", "seed-demo", "openapi")
+COMMANDS = ("serve", "migrate", "create-admin", "rotate-key", "seed-demo", "openapi")
 
 
 @pytest.fixture

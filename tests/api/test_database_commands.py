@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
+from models.base import utcnow
 from models.database import Database
+from models.seal import Seal
+from models.second_factor import SecondFactor
 from models.user import User
 from tests.api.commands import ADMIN, PASSWORD, Run, failure, inherited, make_run
 from tests.databases import KINDS, make_database_url
@@ -153,3 +157,27 @@ def test_the_demo_is_not_for_production(tmp_path: Path, run: Run) -> None:
     url = f"sqlite:///{tmp_path / 'concord.db'}"
     [line] = failure(run("seed-demo", APP_ENV="production", DATABASE_URL=url))
     assert "not for production" in line
+
+
+def test_reset_second_factor_lets_somebody_in_who_lost_it(run: Run) -> None:
+    run(*ADMIN, DATABASE_URL="sqlite:///a.db", ADMIN_PASSWORD=PASSWORD)
+    database = Database("sqlite:///a.db")
+
+    def enrol(session: Session) -> None:
+        user = session.get_one(User, 1)
+        SecondFactor.enrol(session, Seal(b"k" * 32), user)
+        session.get_one(SecondFactor, 1).confirmed_at = utcnow()
+
+    def state(session: Session) -> tuple[bool, int]:
+        return SecondFactor.is_active(session, 1), session.get_one(User, 1).token_version
+
+    database.transact(enrol, write=True)
+    assert database.transact(state, write=False) == (True, 1)
+    result = run("reset-second-factor", *ADMIN[1:3], DATABASE_URL="sqlite:///a.db")
+    assert (result.exit_code, result.stdout) == (0, "The second factor was removed.\n")
+    assert database.transact(state, write=False) == (False, 2)
+    [line] = failure(
+        run("reset-second-factor", "--email", "b@concord.example", DATABASE_URL="sqlite:///a.db")
+    )
+    assert "no account" in line
+    database.dispose()

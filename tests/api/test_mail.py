@@ -196,8 +196,8 @@ def test_a_message_that_is_sent_again_is_the_same_message(database: Database) ->
         inbox.refusals = ["451 Not now"]
         composer = Noting("https://shop.example", FROM)
         sender = Sender(database, composer, server_at(inbox.port), a_logger())
-        with pytest.raises(smtplib.SMTPRecipientsRefused):
-            sender.send_next()
+        assert sender.send_next()
+        assert inbox.messages == []
         make_due(database)
         assert sender.send_next()
     first, second = composed
@@ -261,6 +261,60 @@ def test_what_a_server_refuses_for_good_is_given_up_without_telling_who_it_was(
     assert '"event":"message given up"' in log.getvalue()
     assert '"kind":"welcome"' in log.getvalue()
     assert user.email not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("step", "answer"),
+    [
+        ("refusals", "450 Mailbox busy"),
+        ("contents", "451 Not now"),
+        ("contents", "554 Looks bad"),
+        ("senders", "552 Too large"),
+    ],
+)
+def test_what_a_server_has_against_one_message_keeps_no_other_waiting(
+    database: Database, step: str, answer: str
+) -> None:
+    first, second = make_user(database), make_user(database)
+    welcome(database, first)
+    welcome(database, second)
+    with mail_server() as inbox:
+        sender = sender_of(database, f"smtp://{HOST}:{inbox.port}")
+        getattr(inbox, step).append(answer)
+        assert [sender.send_next() for _ in range(3)] == [True, True, False]
+        assert inbox.recipients == [second.email]
+        make_due(database)
+        assert sender.send_next()
+    assert inbox.recipients == [second.email, first.email]
+
+
+@pytest.mark.parametrize(
+    ("step", "answer"),
+    [
+        ("refusals", "421 Closing"),
+        ("contents", "421 Closing"),
+        ("senders", "421 Closing"),
+        ("senders", "550 Who are you"),
+    ],
+)
+def test_what_a_server_has_against_all_messages_makes_a_pause(
+    database: Database, step: str, answer: str
+) -> None:
+    welcome(database, make_user(database))
+    with mail_server() as inbox:
+        getattr(inbox, step).append(answer)
+        with pytest.raises(smtplib.SMTPException):
+            sender_of(database, f"smtp://{HOST}:{inbox.port}").send_next()
+    assert waiting(database) == 1
+
+
+def test_an_address_whose_letters_a_server_does_not_know_is_given_up(database: Database) -> None:
+    log = io.StringIO()
+    welcome(database, make_user(database, email="zo\u00eb@concord.example"))
+    with mail_server(knows_all_letters=False) as inbox:
+        assert sender_of(database, f"smtp://{HOST}:{inbox.port}", log).send_next()
+    assert (waiting(database), inbox.messages) == (0, [])
+    assert "message given up" in log.getvalue()
 
 
 def test_a_message_that_is_too_old_is_given_up(database: Database) -> None:

@@ -50,7 +50,8 @@ SCOPES = {
     OTHER_USER: USER_SCOPES,
     KEY: frozenset(KEY_SCOPES),
     ADMINISTRATOR: USER_SCOPES
-    | {"users:list", "products:write", "stock:read", "stock:write", "orders:manage"},
+    | {"users:list", "products:write", "stock:read", "stock:write", "orders:manage"}
+    | {"admin:access"},
 }
 
 

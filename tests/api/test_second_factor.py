@@ -96,6 +96,7 @@ def test_a_second_factor_over_its_whole_life(service: Service, client: httpx.Cli
     )
     assert again.status_code == 200
     assert events(service, user) == [
+        ("second-factor.enrol", True),
         ("second-factor.confirm", True),
         ("sign-in.second-factor", True),
         ("sign-in.second-factor", True),

@@ -342,3 +342,26 @@ def test_a_session_that_was_begun_before_a_promotion_is_over(
     grant = grant_for(service, user)
     edit_account(service, user.id, lambda session, row: row.change(session, role="admin"))
     assert refresh(client, grant.refresh_token).status_code == 401
+
+
+def test_a_session_is_not_carried_on_without_end(
+    service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.session._MOST", 3)
+    token = sign_in(client, make_account(service))["refresh_token"]
+    for _ in range(2):
+        token = refresh(client, token).json()["refresh_token"]
+    answer = refresh(client, token)
+    assert (answer.status_code, problem(answer)) == (401, "invalid-refresh-token")
+
+
+def test_tokens_that_a_new_password_ended_are_removed_as_well(
+    service: Service, client: httpx.Client
+) -> None:
+    user = make_account(service)
+    sign_in(client, user)
+    edit_account(service, user.id, lambda session, row: row.end_tokens(session))
+    service.app.database.transact(lambda session: Token.purge(session, 10_000), write=True)
+    query = select(Token.id).where(Token.user_id == user.id)
+    left = service.app.database.transact(lambda session: session.scalars(query).all(), write=False)
+    assert left == []

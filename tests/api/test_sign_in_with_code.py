@@ -1,5 +1,6 @@
 """Signing in to an account with a second factor: a challenge, and a code that completes it."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -12,12 +13,15 @@ from sqlalchemy import update
 
 from models.base import utcnow
 from models.one_time_token import OneTimeToken
+from models.permission import SCOPES_OF_ROLE
 from models.user import Role
 from tests.api.accounts import (
     bearer,
     edit_account,
     fresh_address,
     fresh_email,
+    grant_for,
+    key_for,
     make_account,
     token_for,
 )
@@ -196,14 +200,51 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def test_an_administrator_without_a_second_factor_can_be_an_ordinary_user(strict: Service) -> None:
     client = strict.client()
-    plain = make_account(strict, role="admin")
+    plain, other = make_account(strict, role="admin"), make_account(strict)
     credentials = {"email": plain.email, "password": PASSWORD}
     answer = client.post("/v1/auth/token", json=credentials, headers=fresh_address())
     signed_in: dict[str, Any] = answer.json()
     headers = bearer(signed_in["access_token"])
-    assert "users:list" not in signed_in["scope"].split(" ")
+    assert signed_in["scope"] == " ".join(SCOPES_OF_ROLE["user"])
     assert client.get("/v1/users", headers=headers).status_code == 403
     assert client.get("/v1/profile", headers=headers).status_code == 200
+    # No scope of a user reaches what belongs to others, whatever the account's role.
+    path = f"/v1/users/{other.id}"
+    for method, url, body in (
+        ("GET", path, None),
+        ("PATCH", path, {"role": "admin"}),
+        ("DELETE", path, None),
+        ("POST", f"{path}/logout", None),
+        ("GET", f"/v1/tokens/{grant_for(strict, other).session.id}", None),
+    ):
+        assert client.request(method, url, json=body, headers=headers).status_code == 404
+    for url in (f"/v1/audit-events?user_id={other.id}", f"/v1/tokens?user_id={other.id}"):
+        assert client.get(url, headers=headers).json()["items"] == []
+    key = {"name": "Export", "scopes": ["admin:access"]}
+    assert client.post("/v1/tokens", json=key, headers=headers).status_code == 403
+
+
+def test_without_the_second_factor_an_administrator_is_a_user_again(strict: Service) -> None:
+    client = strict.client()
     owner = Owner(strict, client, role="admin")
     complete = owner.complete(owner.challenge(), owner.app.code()).json()
-    assert client.get("/v1/users", headers=bearer(complete["access_token"])).status_code == 200
+    headers = bearer(complete["access_token"])
+    assert client.get("/v1/users", headers=headers).status_code == 200
+    body = {"current_password": PASSWORD, "code": owner.app.recovery_codes[0]}
+    done = client.post("/v1/profile/second-factor/disable", json=body, headers=headers)
+    assert done.status_code == 204
+    time.sleep(0.6)
+    assert client.get("/v1/users", headers=headers).status_code == 403
+    assert client.get("/v1/profile", headers=headers).status_code == 200
+
+
+def test_a_key_without_the_scope_for_it_is_no_administrators(
+    service: Service, client: httpx.Client
+) -> None:
+    boss, other = make_account(service, role="admin"), make_account(service)
+    path = f"/v1/users/{other.id}"
+    narrow = bearer(key_for(service, boss, "users:read", "users:write")[1])
+    assert client.get(path, headers=narrow).status_code == 404
+    assert client.patch(path, json={"role": "admin"}, headers=narrow).status_code == 404
+    wide = bearer(key_for(service, boss, "users:read", "admin:access")[1])
+    assert client.get(path, headers=wide).status_code == 200

@@ -1,12 +1,13 @@
-"""What a fuzzer has to send to be believed: codes, challenges and refresh tokens."""
+"""What a fuzzer has to send to be believed: codes, challenges, refresh tokens and links."""
 
+import uuid
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 
 from api.signing import KeyRing
 from models.database import Database
-from models.one_time_token import OneTimeToken
+from models.one_time_token import OneTimeToken, Purpose
 from models.second_factor import SecondFactor
 from models.user import User
 from tests.authenticator import enrol_app
@@ -22,6 +23,7 @@ class DeskProofs:
         self._database = database
         self._keys = keys
         self._password = {"current_password": password}
+        self._new_password = {"password": password}
         self._of: Mapping[str, Proof] = {
             "enrol_second_factor": self._to_enrol,
             "confirm_second_factor": partial(self._code, confirmed=False),
@@ -29,6 +31,9 @@ class DeskProofs:
             "disable_second_factor": self._code,
             "complete_sign_in": self._challenge,
             "refresh_token": self._refresh_token,
+            "request_email_change": self._to_move,
+            "confirm_email": partial(self._link, purpose="verify_email"),
+            "confirm_password_reset": partial(self._link, purpose="set_password"),
         }
 
     def proof(self, user: User, operation_id: str) -> Mapping[str, str]:
@@ -41,14 +46,23 @@ class DeskProofs:
         self._database.transact(forget, write=True)
         return self._password
 
+    def _to_move(self, user: User) -> Mapping[str, str]:
+        return {**self._to_enrol(user), "email": f"{uuid.uuid4().hex}@concord.example"}
+
     def _code(self, user: User, *, confirmed: bool = True) -> Mapping[str, str]:
         app = enrol_app(self._database, self._keys, user, confirmed=confirmed)
         return {**self._password, "code": app.code()}
 
     def _challenge(self, user: User) -> Mapping[str, str]:
+        return {**self._code(user), "challenge": self._secret(user, "second_factor")}
+
+    def _link(self, user: User, *, purpose: Purpose) -> Mapping[str, str]:
+        return {**self._new_password, "token": self._secret(user, purpose)}
+
+    def _secret(self, user: User, purpose: Purpose) -> str:
         lifetime = timedelta(minutes=5)
-        issue = partial(OneTimeToken.issue, user=user, purpose="second_factor", lifetime=lifetime)
-        return {**self._code(user), "challenge": self._database.transact(issue, write=True)}
+        issue = partial(OneTimeToken.issue, user=user, purpose=purpose, lifetime=lifetime)
+        return self._database.transact(issue, write=True)
 
     def _refresh_token(self, user: User) -> Mapping[str, str]:
         return {"refresh_token": begin_session(self._database, user, self._keys).refresh_token}

@@ -29,7 +29,7 @@ _ONE_IN = 8
 _CURRENCIES = {"EUR", "JPY", "KWD", "USD"}
 """Some with two, no and three digits behind the point."""
 
-_PROVED = {"challenge", "code", "current_password", "refresh_token"}
+_PROVED = {"challenge", "code", "current_password", "refresh_token", "token"}
 """Members that show who somebody is."""
 
 _tags = strategies.lists(

@@ -26,6 +26,8 @@ from tests.signing_in import access_token
 
 T = TypeVar("T")
 PRICE = 1000
+ONE_USE = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+"""A connection for each request: httpx has threads close each other's when they are idle."""
 CURRENCY = "EUR"
 _numbers = itertools.count(1)
 
@@ -46,7 +48,7 @@ class Shop:
     database: Database
     keys: KeyRing
     issuer: str
-    client: httpx.Client = field(default_factory=partial(httpx.Client, timeout=60))
+    client: httpx.Client = field(default_factory=partial(httpx.Client, timeout=60, limits=ONE_USE))
 
     def person(self, *, admin: bool = False) -> tuple[int, dict[str, str]]:
         """Make an account: its id, and the headers that its requests carry."""

@@ -7,10 +7,12 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from models import message, message_upkeep
 from models.audit_event import AuditEvent, Origin
 from models.base import utcnow
 from models.database import Database
 from models.message import Letter, Message, MessageKind
+from models.message_upkeep import purge_messages
 from models.one_time_token import OneTimeToken
 from models.user import User
 from tests.models.people import change_user, erase_user, make_user, read_user
@@ -198,6 +200,58 @@ def test_what_nobody_needs_any_more_is_dropped_and_does_not_stand_in_the_way(
 
     assert [letter.to for letter in letters] == [other.email]
     assert count(database, Message) == count(database, OneTimeToken) == 1
+
+
+def test_what_ends_the_tokens_of_an_account_ends_what_its_owner_asked_for(
+    database: Database,
+) -> None:
+    user = make_user(database)
+    ask = partial(Message.enqueue, user_id=user.id, token_version=user.token_version)
+    for kind in ("change_email", "verify_email"):
+        database.transact(partial(ask, kind=kind, email="new@example.com"), write=True)
+    assert taken(database).kind == "change_email"
+
+    database.transact(lambda s: s.get_one(User, user.id).end_tokens(s), write=True)
+
+    make_due(database)
+    assert take(database) is None
+    assert count(database, Message) == 0
+
+
+def test_any_number_of_messages_for_nobody_does_not_keep_one_waiting(database: Database) -> None:
+    for number in range(130):
+        enqueue(database, "set_password", None, email=f"nobody{number}@example.com")
+    user = make_user(database)
+    enqueue(database, "welcome", user)
+    assert taken(database).to == user.email
+    assert count(database, Message) == 1
+
+
+def test_one_transaction_does_not_go_through_messages_for_ever(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message, "_BATCHES", 2)
+    for _ in range(50):
+        enqueue(database, "set_password", None, email="nobody@example.com")
+    assert take(database) is None
+    assert count(database, Message) == 10
+    assert take(database) is None
+    assert count(database, Message) == 0
+
+
+def test_messages_that_nobody_could_send_do_not_stay(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_upkeep, "_BATCH", 2)
+    for _ in range(5):
+        enqueue(database, "welcome", make_user(database))
+    old = timedelta(days=3, minutes=59)
+    for age, left in ((old, 6), (old + timedelta(minutes=2), 1)):
+        aged = update(Message).values(created_at=utcnow() - age)
+        database.transact(partial(Session.execute, statement=aged), write=True)
+        enqueue(database, "welcome", make_user(database))
+        purge_messages(database)
+        assert count(database, Message) == left
 
 
 def test_a_message_to_an_address_goes_to_the_account_that_has_it(database: Database) -> None:

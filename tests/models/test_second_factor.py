@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from cryptography.exceptions import InvalidTag
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
@@ -70,10 +69,8 @@ def test_what_is_sealed_comes_back_for_its_owner_only(secret: bytes, owner: int)
     sealed = SEAL.seal(secret, owner=owner)
     assert SEAL.open(sealed, owner=owner) == secret
     assert SEAL.seal(secret, owner=owner) != sealed
-    with pytest.raises(InvalidTag):
-        SEAL.open(sealed, owner=owner + 1)
-    with pytest.raises(InvalidTag):
-        Seal(secrets.token_bytes(32)).open(sealed, owner=owner)
+    assert SEAL.open(sealed, owner=owner + 1) is None
+    assert Seal(secrets.token_bytes(32)).open(sealed, owner=owner) is None
 
 
 @given(st.data())
@@ -81,8 +78,7 @@ def test_a_change_of_what_is_sealed_is_noticed(data: st.DataObject) -> None:
     sealed = bytearray(SEAL.seal(b"a secret of some length", owner=1))
     bit = data.draw(st.integers(min_value=0, max_value=8 * len(sealed) - 1))
     sealed[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(InvalidTag):
-        SEAL.open(bytes(sealed), owner=1)
+    assert SEAL.open(bytes(sealed), owner=1) is None
 
 
 def test_a_sealed_secret_fits_into_its_column() -> None:

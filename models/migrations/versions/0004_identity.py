@@ -129,6 +129,7 @@ def _create_messages() -> None:
         sa.Column("email", sa.String(254)),
         sa.Column("address", sa.String(45)),
         sa.Column("request_id", sa.String(128)),
+        sa.Column("token_version", sa.Integer()),
         _time("created_at"),
         _time("due_at"),
         sa.Column("attempts", sa.Integer(), nullable=False),
