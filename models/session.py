@@ -111,11 +111,12 @@ def refresh_session(
     known = session.get(RefreshToken, _hash(refresh_token))
     if known is None:
         raise InvalidRefreshToken
-    locked = select(Token).where(Token.id == known.session_id).with_for_update()
-    token = session.scalars(locked).one_or_none()
-    user = session.get(User, token.user_id) if token else None
-    if token is None or user is None or not token.is_living(user):
+    held = select(Token, User).join(User, User.id == Token.user_id)
+    held = held.where(Token.id == known.session_id, Token.holds()).with_for_update(of=Token)
+    found = session.execute(held).one_or_none()
+    if found is None:
         raise InvalidRefreshToken
+    token, user = found
     # Whoever waited for the lock has to see what those before did.
     session.refresh(known)
     now, successor = utcnow(), rules.successor(refresh_token)

@@ -241,16 +241,6 @@ class Token(Base):
         rows = gone.execution_options(synchronize_session=False)
         return len(session.execute(rows).all())
 
-    def is_living(self, user: User) -> bool:
-        """Tell whether it lets its account's owner in, as `holds` does for rows."""
-        return (
-            self.ended_at is None
-            and self.expires_at > utcnow()
-            and self.token_version == user.token_version
-            and user.active
-            and user.erased_at is None
-        )
-
     def narrow(self, scopes: Sequence[str]) -> None:
         """Let it do no more than this from now on."""
         self.scopes = [scope for scope in self.scopes if scope in scopes]
