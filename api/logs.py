@@ -8,7 +8,9 @@ import json
 import logging
 import re
 import sys
+from datetime import UTC, datetime
 from functools import lru_cache
+from time import time_ns
 from typing import TextIO, TypeAlias
 
 import orjson
@@ -38,10 +40,7 @@ def make_logger(settings: Settings, stream: TextIO | None = None) -> Logger:
     logger: Logger = structlog.wrap_logger(
         structlog.WriteLogger(stream or sys.stderr),
         processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _redact,
+            _complete,
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -71,6 +70,9 @@ class StandardLogs(logging.Handler):
             self.handleError(record)
 
 
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+
+
 @lru_cache(maxsize=1024)
 def _is_secret(key: str) -> bool:
     return _SECRET.search(key) is not None
@@ -87,10 +89,30 @@ def _without_secrets(value: object) -> object:
     return value
 
 
-def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    for key, value in event.items():
-        event[key] = REDACTED if _is_secret(key) else _without_secrets(value)
-    return event
+@lru_cache(maxsize=1)
+def _second(since_epoch: int) -> str:
+    return datetime.fromtimestamp(since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _now() -> str:
+    """The time in UTC as RFC 3339 has it, to the microsecond."""
+    second, microsecond = divmod(time_ns() // 1000, 1_000_000)
+    return f"{_second(second)}.{microsecond:06}Z"
+
+
+def _complete(logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
+    """Put the time, the level and the event's name before all else, and hide secrets."""
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, level, event)
+    complete = {"timestamp": "", "level": "", "event": "", **event}
+    complete["timestamp"] = _now()
+    complete["level"] = level
+    for key, value in complete.items():
+        if _is_secret(key):
+            complete[key] = REDACTED
+        elif type(value) not in _SCALARS:
+            complete[key] = _without_secrets(value)
+    return complete
 
 
 def _escape(character: str) -> str:
@@ -108,13 +130,11 @@ def _printable(text: str) -> str:
 
 
 def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    first = {name: event.pop(name) for name in ("timestamp", "level", "event")}
-    ordered = {**first, **event}
     try:
-        line = orjson.dumps(ordered, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+        line = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
         # orjson refuses lone surrogates and integers of more than 64 bits, which a log has to take.
-        line = json.dumps(ordered, default=repr, skipkeys=True)
+        line = json.dumps(event, default=repr, skipkeys=True)
     return _printable(line)
 
 

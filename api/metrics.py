@@ -41,6 +41,7 @@ class Metrics:
             buckets=_DURATIONS,
             registry=self._registry,
         )
+        self._of_requests: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._violations = Counter(
             "concord_contract_violations",
             "Answers that the contract does not declare",
@@ -54,8 +55,15 @@ class Metrics:
 
     def count_request(self, operation: str, status: int, seconds: float) -> None:
         """Count an answer of `operation` with `status` that took `seconds`."""
-        self._requests.labels(operation, status).inc()
-        self._durations.labels(operation).observe(seconds)
+        try:
+            answers, durations = self._of_requests[operation, status]
+        except KeyError:
+            # The contract bounds how many pairs there are.
+            answers = self._requests.labels(operation, status)
+            durations = self._durations.labels(operation)
+            self._of_requests[operation, status] = answers, durations
+        answers.inc()
+        durations.observe(seconds)
 
     def count_violation(self, operation: str) -> None:
         """Count an answer of `operation` that the contract does not declare."""

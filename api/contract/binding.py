@@ -14,6 +14,7 @@ through its own extension points, because they rebuild per request what the cont
 import importlib
 import warnings
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import flask
@@ -29,8 +30,11 @@ with warnings.catch_warnings():
     from connexion.spec import Specification
 
 from flask.ctx import RequestContext
+from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from starlette.types import ASGIApp, Receive, Scope, Send
+from werkzeug.datastructures import EnvironHeaders, Headers
+from werkzeug.sansio.request import Request as SansIORequest
 
 from api.contract.calls import Handler
 from api.contract.errors import ContractViolation
@@ -38,7 +42,9 @@ from api.contract.operations import Operation
 from api.contract.request import Answer, Request
 from api.contract.schemas import SchemaNode
 
-_REQUEST = "concord.request"
+_BLUEPRINT = "contract"
+_SERVER = ("localhost", 80)
+_NO_HEADERS = EnvironHeaders({})
 
 CallFactory: TypeAlias = Callable[[str, Handler], Callable[[Request], Answer]]
 """Makes an operation's compiled call from its id and its handler."""
@@ -52,21 +58,66 @@ class _NoSessions(SessionInterface):
         return NullSession()
 
 
+class _Request(flask.Request):
+    """What Flask needs to know of a request: handlers get everything else by name."""
+
+    blueprints: list[str] = [_BLUEPRINT]  # noqa: RUF012 - Flask's type.
+
+    def __init__(self, request: Request) -> None:
+        environ = {
+            "REQUEST_METHOD": request.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": request.raw_path.decode("latin-1"),
+            "QUERY_STRING": request.query_string.decode("latin-1"),
+            "SERVER_NAME": _SERVER[0],
+            "SERVER_PORT": str(_SERVER[1]),
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": request.client_address,
+            "wsgi.url_scheme": "http",
+        }
+        # Flask's own constructor would read back from the environment what was written to it.
+        SansIORequest.__init__(
+            self,
+            method=request.method,
+            scheme="http",
+            server=_SERVER,
+            root_path="",
+            path=request.raw_path.decode("utf-8", "replace"),
+            query_string=request.query_string,
+            headers=_NO_HEADERS,
+            remote_addr=request.client_address,
+        )
+        self.environ = environ
+        self.shallow = False
+
+
 class _Answered(flask.Response):
     """Flask's response, which adds no header to those that the contract declares."""
 
-    default_mimetype: str | None = None
     automatically_set_content_length = False
+
+    def __init__(self, answer: Answer) -> None:
+        # What Flask's own constructor sets. That looks at the headers one by one; here they are
+        # pairs of text, and the engine checks all that are sent.
+        self.headers = Headers()
+        self.headers._list = list(answer.headers)  # noqa: SLF001 - the only way past the checks.
+        self.status = answer.status
+        self.response = [answer.body]
+        self.direct_passthrough = False
+        self._on_close = []
 
 
 class _MatchedContext(RequestContext):
     """A request context whose route the engine has found already."""
 
-    def __init__(self, app: "_ContractFlask", environ: dict[str, Any]) -> None:
-        super().__init__(app, environ)
-        operation = environ[_REQUEST].operation
-        self.request.url_rule = app.rules[operation.id]
-        self.request.view_args = {}
+    def __init__(self, app: "_ContractFlask", request: Request) -> None:
+        if request.operation is None:
+            raise ContractViolation("Flask is reached by requests that are matched only")
+        matched = _Request(request)
+        matched.json_module = app.json
+        matched.url_rule = app.rules[request.operation.id]
+        matched.view_args = {"request": request}
+        super().__init__(app, matched.environ, matched)
 
 
 class _ContractFlask(flask.Flask):
@@ -80,12 +131,24 @@ class _ContractFlask(flask.Flask):
             PROPAGATE_EXCEPTIONS=True, TRAP_BAD_REQUEST_ERRORS=True, TRAP_HTTP_EXCEPTIONS=True
         )
         self.rules: dict[str, Any] = {}
+        # Whether a function is asynchronous does not change from one request to the next.
+        self._synchronous = lru_cache(1024)(super().ensure_sync)
 
     def create_url_adapter(self, request: flask.Request | None) -> None:
         """Return no adapter: the engine has matched the path before Flask sees the request."""
 
-    def request_context(self, environ: dict[str, Any]) -> RequestContext:
-        return _MatchedContext(self, environ)
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return self._synchronous(func)
+
+    def process_response(self, response: flask.Response) -> flask.Response:
+        # No session is ever saved, so that without functions to call there is nothing to do.
+        if self.after_request_funcs or request_ctx._after_request_functions:  # noqa: SLF001 - Flask's own way.
+            return super().process_response(response)
+        return response
+
+    def do_teardown_request(self, exc: BaseException | None = None) -> None:
+        if self.teardown_request_funcs or flask.request_tearing_down.receivers:
+            super().do_teardown_request(exc)
 
 
 class _ContractApi(FlaskApi):  # type: ignore[misc]  # connexion ships no types.
@@ -97,12 +160,11 @@ class _ContractApi(FlaskApi):  # type: ignore[misc]  # connexion ships no types.
         self._make_call = make_call
         super().__init__(specification, **options)
 
-    def make_operation(self, operation: AbstractOperation) -> Callable[[], flask.Response]:
+    def make_operation(self, operation: AbstractOperation) -> Callable[[Request], flask.Response]:
         call = self._make_call(operation.operation_id, operation.function)
 
-        def view() -> flask.Response:
-            answer = call(flask.request.environ[_REQUEST])
-            return _Answered(answer.body, answer.status, answer.headers)
+        def view(request: Request) -> flask.Response:
+            return _Answered(call(request))
 
         return view
 
@@ -117,7 +179,7 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
     def add_api(self, specification: Specification, **options: object) -> _ContractApi:
         """Register every operation of the specification with Flask."""
         api = _ContractApi(specification, make_call=self._make_call, **options)
-        self.app.register_blueprint(api.blueprint, name="contract")
+        self.app.register_blueprint(api.blueprint, name=_BLUEPRINT)
         self.app.rules = {
             rule.endpoint.partition(".")[2]: rule for rule in self.app.url_map.iter_rules()
         }
@@ -125,9 +187,11 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
 
     def dispatch(self, request: Request) -> Answer:
         """Run a matched request through Flask in this thread."""
-        with self.app.request_context(_environ(request)):
+        with _MatchedContext(self.app, request):
             response = self.app.full_dispatch_request()
-        return Answer(response.status_code, list(response.headers), response.get_data())
+        return Answer(
+            response.status_code, list(iter(response.headers)), b"".join(response.iter_encoded())
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Satisfy connexion, which wants an ASGI application; the engine calls `dispatch`."""
@@ -190,19 +254,3 @@ class _TagResolver(Resolver):  # type: ignore[misc]  # connexion ships no types.
             reason = f"no handler api.{compiled.tag}.{compiled.id}: {error}"
             raise ContractViolation(reason) from error
         return Resolution(handler, compiled.id)
-
-
-def _environ(request: Request) -> dict[str, Any]:
-    """Write what Flask needs to know of a request: handlers get everything else by name."""
-    return {
-        _REQUEST: request,
-        "REQUEST_METHOD": request.method,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": request.raw_path.decode("latin-1"),
-        "QUERY_STRING": request.query_string.decode("latin-1"),
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": request.client_address,
-        "wsgi.url_scheme": "http",
-    }

@@ -6,11 +6,13 @@ busy and the queue full is refused at once instead of waiting for an answer nobo
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from api.contract.errors import Overloaded
 
@@ -25,13 +27,21 @@ INLINE = "inline"
 
 
 class Pool:
-    """Threads with a bounded queue."""
+    """Threads with a bounded queue.
+
+    The threads answer to the event loop alone. An executor's futures, which any thread may wait
+    for, would cost more than the rest of the way to a thread and back.
+    """
 
     def __init__(self, name: str, threads: int, queue: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._lock = threading.Lock()
+        self._name = name
+        self._most_threads = threads
         self._places = threads + queue
         self._use = 0
+        self._threads: list[threading.Thread] = []
+        self._tasks: SimpleQueue[_Task[Any] | None] = SimpleQueue()
+        self._is_closed = False
+        self._lock = threading.Lock()
 
     @property
     def use(self) -> int:
@@ -44,38 +54,90 @@ class Pool:
         Raises:
             Overloaded: all threads are busy and the queue is full.
         """
+        task = _Task(partial(work, *args, **kwargs), asyncio.get_running_loop())
         with self._lock:
+            if self._is_closed:
+                raise Overloaded("The service is stopping.")
             if self._use >= self._places:
                 raise Overloaded
+            if self._use >= len(self._threads) < self._most_threads:
+                self._start_thread()
             self._use += 1
-        try:
-            queued = time.monotonic()
-            future = self._executor.submit(_in_time(queued, work), *args, **kwargs)
-        except RuntimeError:
-            self._give_back()
-            raise Overloaded("The service is stopping.") from None
-        # A request that is cancelled occupies its thread all the same until the work is done.
-        future.add_done_callback(self._give_back)
-        return await asyncio.wrap_future(future)
+            self._tasks.put(task)
+        await task.done
+        return task.result()
 
-    def _give_back(self, _done: Future[T] | None = None) -> None:
-        with self._lock:
-            self._use -= 1
+    def _start_thread(self) -> None:
+        name = f"{self._name}_{len(self._threads)}"
+        # The end of the process waits for `close` and for no thread that was not closed.
+        thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _serve(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task.do()
+            # A request that is cancelled has its place all the same until the work is done.
+            with self._lock:
+                self._use -= 1
+            task.tell()
+            # Nothing of a request is kept until the next one comes.
+            del task
 
     def close(self) -> None:
         """Wait for what runs, refuse what comes."""
-        self._executor.shutdown(wait=True)
+        with self._lock:
+            self._is_closed = True
+            for _ in self._threads:
+                self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
 
 
-def _in_time(queued: float, work: Callable[P, T]) -> Callable[P, T]:
-    """Refuse work that has waited for a thread longer than anybody waits for its answer."""
+class _Task(Generic[T]):
+    """Work that a thread does for a coroutine, which waits until it is `done`."""
 
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        if time.monotonic() - queued > LONGEST_WAIT:
-            raise Overloaded
-        return work(*args, **kwargs)
+    __slots__ = ("_error", "_loop", "_queued", "_value", "_work", "done")
 
-    return run
+    def __init__(self, work: Callable[[], T], loop: asyncio.AbstractEventLoop) -> None:
+        self._work = work
+        self._loop = loop
+        self._queued = time.monotonic()
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self.done: asyncio.Future[None] = loop.create_future()
+
+    def do(self) -> None:
+        """Do the work, unless it has waited longer than anybody waits for its answer."""
+        if self.done.cancelled():
+            return
+        if time.monotonic() - self._queued > LONGEST_WAIT:
+            self._error = Overloaded()
+            return
+        try:
+            self._value = self._work()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for.
+            self._error = error
+
+    def tell(self) -> None:
+        """Wake who waits. A loop that has ended has nobody left."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def result(self) -> T:
+        """Return what the work returned, or raise what it raised."""
+        error, self._error = self._error, None
+        if error is None:
+            return cast("T", self._value)
+        try:
+            raise error
+        finally:
+            # The error knows this frame: if the frame knew the error neither would be freed.
+            del error
 
 
 class Bridge:

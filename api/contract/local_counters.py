@@ -40,15 +40,23 @@ class LocalCounters(Storage, MovingWindowSupport):
         """What the storage may raise: nothing of its own."""
         return Exception
 
-    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Enter `amount` requests into the window of `expiry` seconds, if `limit` allows."""
+    def enter(self, key: str, limit: int, expiry: int, amount: int = 1) -> tuple[bool, float, int]:
+        """Enter `amount` requests into the window of `expiry` seconds, if `limit` allows.
+
+        Returns whether they are in, the seconds since the oldest that is in, and how many are.
+        """
         now = time.monotonic()
         window = self._window(key, now, expiry)
-        if len(window.entries) + amount > limit:
-            return False
-        window.entries.extend([now] * amount)
-        window.ends = now + expiry
-        return True
+        entries = window.entries
+        is_granted = len(entries) + amount <= limit
+        if is_granted:
+            entries.extend([now] * amount)
+            window.ends = now + expiry
+        return is_granted, now - entries[0] if entries else 0.0, len(entries)
+
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Do the same; tell only whether they are in."""
+        return self.enter(key, limit, expiry, amount)[0]
 
     async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         """Return when the window's oldest request came, and how many are in it."""

@@ -21,11 +21,13 @@ class Cursors:
     """Signs and reads cursors; every process that has the same key reads the others'."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._serializer = itsdangerous.URLSafeSerializer(
+            key, signer_kwargs={"key_derivation": "hmac", "digest_method": _sha256}
+        )
 
     def encode(self, operation_id: str, arguments: Mapping[str, Value], position: object) -> str:
         """Return the cursor of the row at `position` in this listing."""
-        return str(self._serializer(operation_id, arguments).dumps(position))
+        return str(self._serializer.dumps(position, _salt(operation_id, arguments)))
 
     def decode(self, operation_id: str, arguments: Mapping[str, Value], cursor: str) -> object:
         """Return the position that a cursor stands for.
@@ -33,28 +35,15 @@ class Cursors:
         Raises:
             InvalidParameters: it was made by nobody here, or for other filters.
         """
-        serializer = self._serializer(operation_id, arguments)
+        salt = _salt(operation_id, arguments)
         position: object = None
         with contextlib.suppress(itsdangerous.BadData):
-            position = serializer.loads(cursor)
+            position = self._serializer.loads(cursor, salt)
         # A signature has one spelling: one with unused bits set would be the same cursor again.
-        if position is None or serializer.dumps(position) != cursor:
+        if position is None or self._serializer.dumps(position, salt) != cursor:
             reason = "is not a cursor of this listing with these filters"
             raise InvalidParameters([ParameterViolation("query", "cursor", "cursor", reason)])
         return position
-
-    def _serializer(
-        self, operation_id: str, arguments: Mapping[str, Value]
-    ) -> itsdangerous.URLSafeSerializer:
-        filters = sorted(
-            (name, value) for name, value in arguments.items() if name not in _POSITIONS
-        )
-        # The filters are the salt: under other filters the signature is another one.
-        return itsdangerous.URLSafeSerializer(
-            self._key,
-            salt=f"position {operation_id} {filters!r}",
-            signer_kwargs={"key_derivation": "hmac", "digest_method": _sha256},
-        )
 
 
 def next_link(url: str, arguments: Mapping[str, Value], cursor: str) -> str:
@@ -65,6 +54,12 @@ def next_link(url: str, arguments: Mapping[str, Value], cursor: str) -> str:
         if value is not None
     }
     return f'<{url}?{urlencode({**query, "cursor": cursor}, doseq=True)}>; rel="next"'
+
+
+def _salt(operation_id: str, arguments: Mapping[str, Value]) -> bytes:
+    """Return the salt of a listing: under other filters the signature is another one."""
+    filters = sorted((name, value) for name, value in arguments.items() if name not in _POSITIONS)
+    return f"position {operation_id} {filters!r}".encode()
 
 
 def _sha256(text: bytes = b"") -> "hashlib._Hash":

@@ -11,11 +11,11 @@ import hashlib
 import ipaddress
 import math
 import time
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from limits import RateLimitItem, RateLimitItemPerSecond, WindowStats
+from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage, Storage
 from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import MovingWindowRateLimiter
@@ -32,9 +32,17 @@ NormalForm: TypeAlias = Callable[[str], str]
 _REDIS_TIMEOUT = 0.25
 """Seconds that a request waits for Redis before its limits count as unreachable."""
 
-_no_timeout = contextlib.nullcontext()
 _KNOWN_FOR = 30 * 24 * 3600
 """Seconds that an address stays known for an account it signed in to."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A limit of an operation, and what is the same at each of its requests."""
+
+    limit: RateLimit
+    item: RateLimitItem
+    policy: str
 
 
 class RateLimiter:
@@ -50,7 +58,7 @@ class RateLimiter:
         self._normal_forms = normal_forms
         self._storage = _storage(redis_url)
         self._window = MovingWindowRateLimiter(self._storage)
-        self._is_remote = redis_url is not None
+        self._limits: dict[str, tuple[_Counted, ...]] = {}
         self._is_reachable = True
         self._logger = logger
 
@@ -64,41 +72,50 @@ class RateLimiter:
             RateLimitExceeded: a limit is used up.
             Overloaded: the counters are out of reach and the limit says to refuse then.
         """
-        for limit in operation.rate_limits:
-            if limit.needs_body is with_body and _concerns(limit, request):
-                await self._count(request, operation.id, limit)
+        limits = self._limits.get(operation.id)
+        if limits is None:
+            limits = self._limits[operation.id] = tuple(_counted(operation))
+        for counted in limits:
+            if counted.limit.needs_body is with_body and _concerns(counted.limit, request):
+                await self._count(request, counted)
 
-    async def _count(self, request: Request, operation_id: str, limit: RateLimit) -> None:
-        _note(request, "RateLimit-Policy", f'"{limit.name}";q={limit.limit};w={limit.window}')
+    async def _count(self, request: Request, counted: _Counted) -> None:
+        limit = counted.limit
+        _note(request, "RateLimit-Policy", counted.policy)
         try:
-            # A timeout of its own, beside those of the sockets, also bounds the wait for a
-            # connection; in memory there is nothing to wait for.
-            async with asyncio.timeout(2 * _REDIS_TIMEOUT) if self._is_remote else _no_timeout:
-                granted, stats = await self._hit(request, operation_id, limit)
+            granted, seconds, remaining = await self._hit(request, counted)
         except (StorageError, TimeoutError) as error:
             if limit.fail_closed:
                 raise Overloaded("The limit of this operation cannot be counted now.") from error
             self._note_reachable(reachable=False)
             return
         self._note_reachable(reachable=True)
-        reset = max(1, math.ceil(stats.reset_time - time.time()))
+        reset = max(1, math.ceil(seconds))
         if limit.member is None:
             # What is left of a limit that is shared with strangers would tell what they are doing.
-            _note(request, "RateLimit", f'"{limit.name}";r={max(0, stats.remaining)};t={reset}')
+            _note(request, "RateLimit", f'"{limit.name}";r={max(0, remaining)};t={reset}')
         if not granted:
             raise RateLimitExceeded(reset)
 
-    async def _hit(
-        self, request: Request, operation_id: str, limit: RateLimit
-    ) -> tuple[bool, WindowStats]:
-        key: tuple[str, ...] = (limit.name, self._subject(request, limit))
-        if limit.known_apart:
-            known = self._known(request, limit)
-            if await self._storage.get(known):
-                key = (*key, _network(request.client_address))
-        item = _item(operation_id, limit)
-        granted = await self._window.hit(item, *key)
-        return granted, await self._window.get_window_stats(item, *key)
+    async def _hit(self, request: Request, counted: _Counted) -> tuple[bool, float, int]:
+        """Count a request: whether it is granted, the seconds to the reset, and what is left."""
+        limit, item = counted.limit, counted.item
+        if isinstance(self._storage, LocalCounters):
+            key = item.key_for(*await self._key(request, limit))
+            granted, age, used = self._storage.enter(key, limit.limit, limit.window)
+            return granted, limit.window - age, limit.limit - used
+        # A timeout of its own, beside those of the sockets, also bounds the wait for a connection.
+        async with asyncio.timeout(2 * _REDIS_TIMEOUT):
+            identifiers = await self._key(request, limit)
+            granted = await self._window.hit(item, *identifiers)
+            stats = await self._window.get_window_stats(item, *identifiers)
+        return granted, stats.reset_time - time.time(), stats.remaining
+
+    async def _key(self, request: Request, limit: RateLimit) -> tuple[str, ...]:
+        key = (limit.name, self._subject(request, limit))
+        if limit.known_apart and await self._storage.get(self._known(request, limit)):
+            return (*key, _network(request.client_address))
+        return key
 
     def _note_reachable(self, *, reachable: bool) -> None:
         """Say once, not at every request, that counting has stopped or goes on."""
@@ -146,9 +163,10 @@ class RateLimiter:
         return f"{user} {network}" if limit.per == "caller-and-address" else user
 
 
-@cache
-def _item(operation_id: str, limit: RateLimit) -> RateLimitItem:
-    return RateLimitItemPerSecond(limit.limit, limit.window, namespace=operation_id)
+def _counted(operation: Operation) -> Iterator[_Counted]:
+    for limit in operation.rate_limits:
+        item = RateLimitItemPerSecond(limit.limit, limit.window, namespace=operation.id)
+        yield _Counted(limit, item, f'"{limit.name}";q={limit.limit};w={limit.window}')
 
 
 def _concerns(limit: RateLimit, request: Request) -> bool:

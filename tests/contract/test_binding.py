@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
+import flask
 import pytest
 from connexion.apps.abstract import AbstractApp
 from connexion.apps.flask import FlaskApi
@@ -14,14 +15,25 @@ from connexion.resolver import Resolution, Resolver
 from flask import Flask
 from flask.ctx import RequestContext
 
+from api.contract import binding
+from api.contract.document import load_document
 from api.contract.errors import ContractViolation
 from api.contract.middleware import Engine
+from api.contract.operations import Operation, compile_operations
+from api.contract.request import Answer, Request
+from api.contract.schemas import Validators
 from api.settings import Settings
-from app import Application, create_app
+from app import CONTRACT, Application, create_app
 
 
 def parameters(function: Callable[..., object]) -> list[str]:
     return list(inspect.signature(function).parameters)
+
+
+def an_operation(name: str) -> Operation:
+    bundle = load_document(CONTRACT).bundle
+    operations = compile_operations(bundle, Validators(bundle))
+    return next(operation for operation in operations if operation.id == name)
 
 
 @pytest.fixture
@@ -76,13 +88,71 @@ def test_a_resolver_says_which_function_runs_an_operation() -> None:
 
 def test_flask_can_be_told_the_route_of_a_request() -> None:
     # binding._MatchedContext sets what Flask's own search for the route would set.
-    assert parameters(RequestContext.__init__)[:3] == ["self", "app", "environ"]
-    assert parameters(Flask.request_context) == ["self", "environ"]
+    assert parameters(RequestContext.__init__)[:4] == ["self", "app", "environ", "request"]
     assert parameters(Flask.create_url_adapter) == ["self", "request"]
     assert parameters(Flask.full_dispatch_request) == ["self"]
     source = inspect.getsource(Flask.dispatch_request)
     assert "req.url_rule" in source
     assert "req.view_args" in source
+
+
+def test_a_request_is_as_flask_makes_one() -> None:
+    # binding._Request sets what Flask's constructor reads from the environment.
+    request = Request("GET", "/é".encode(), b"a=%C3%BC", {}, "id", 0.0, "192.0.2.1", "")
+    made = binding._Request(request)  # noqa: SLF001 - as in binding.
+    flasks = flask.Request(made.environ.copy())
+    del flasks.environ["werkzeug.request"]
+    assert dict(made.headers) == dict(flasks.headers) == {}
+    made.headers = flasks.headers
+    assert vars(made) == vars(flasks)
+    assert (made.path, made.args["a"], made.url) == ("/é", "ü", flasks.url)
+
+
+def test_a_response_is_as_flask_makes_one() -> None:
+    # binding._Answered sets what Flask's constructor sets, and adds no header.
+    answer = Answer(201, [("ETag", '"1"'), ("Content-Type", "text/plain")], b"body")
+    made = binding._Answered(answer)  # noqa: SLF001 - as in binding.
+    flasks = flask.Response(answer.body, answer.status, answer.headers)
+    del flasks.headers["Content-Length"]
+    assert vars(made) == vars(flasks)
+    made.headers["ETag"] = '"2"'
+    assert answer.header("etag") == '"1"'
+
+
+def test_what_is_registered_with_flask_is_called(settings: Settings) -> None:
+    # binding._ContractFlask calls Flask's own methods only where there is something to call.
+    inner = vars(make(settings).asgi)["_middleware_app"]
+    called: list[str] = []
+
+    def note(name: str) -> Callable[[flask.Response], flask.Response]:
+        def change(response: flask.Response) -> flask.Response:
+            called.append(name)
+            response.headers["Changed-By"] = name
+            response.status_code = 203
+            response.set_data(b"changed")
+            return response
+
+        return change
+
+    def before() -> None:
+        called.append(flask.request.method)
+        flask.after_this_request(note("this"))
+
+    request = Request("GET", b"/health", b"", {}, "id", 0.0, "192.0.2.1", "")
+    request.operation = an_operation("get_health")
+    inner.app.before_request(before)
+    answer = inner.dispatch(request)
+    assert (answer.status, answer.header("changed-by"), answer.body) == (203, "this", b"changed")
+    inner.app.after_request_funcs["contract"] = [note("each")]
+    inner.app.teardown_request_funcs["contract"] = [lambda _: called.append("teardown")]
+    assert inner.dispatch(request).header("changed-by") == "each"
+    assert called == ["GET", "this", "GET", "this", "each", "teardown"]
+    inner.app.teardown_request_funcs.clear()
+    with flask.request_tearing_down.connected_to(
+        lambda _, **__: called.append("signal"), inner.app
+    ):
+        inner.dispatch(request)
+    assert called[-1] == "signal"
 
 
 @pytest.mark.mission("M2")

@@ -1,7 +1,10 @@
 """Threads are bounded, and a place is given back whatever becomes of the work."""
 
 import asyncio
+import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -92,6 +95,83 @@ def test_a_closed_pool_refuses_and_does_not_wait() -> None:
     with pytest.raises(Overloaded, match="stopping"):
         asyncio.run(pool.run(int))
     assert pool.use == 0
+
+
+def test_closing_waits_for_what_runs_and_for_what_waits(pool: Pool) -> None:
+    async def close() -> None:
+        go, ran = threading.Event(), threading.Event()
+        works = [asyncio.create_task(pool.run(go.wait, 10)), asyncio.create_task(pool.run(ran.set))]
+        await until(pool, 2)
+        closing = asyncio.create_task(asyncio.to_thread(pool.close))
+        refusal = ""
+        while "stopping" not in refusal:
+            await asyncio.sleep(0.001)
+            with pytest.raises(Overloaded) as refused:
+                await pool.run(int)
+            refusal = str(refused.value)
+        assert not closing.done()
+        go.set()
+        await closing
+        assert ran.is_set()
+        await asyncio.gather(*works)
+
+    asyncio.run(close())
+
+
+def test_work_that_was_cancelled_before_a_thread_was_free_is_not_done(pool: Pool) -> None:
+    async def cancel() -> None:
+        go, ran = threading.Event(), threading.Event()
+        first = asyncio.create_task(pool.run(go.wait, 10))
+        second = asyncio.create_task(pool.run(ran.set))
+        await until(pool, 2)
+        second.cancel()
+        await asyncio.wait([second])
+        go.set()
+        await first
+        await until(pool, 0)
+        assert not ran.is_set()
+
+    asyncio.run(cancel())
+
+
+def test_a_thread_outlives_the_loop_that_waited_for_it(pool: Pool) -> None:
+    go = threading.Event()
+
+    async def leave() -> None:
+        left_behind = asyncio.create_task(pool.run(go.wait, 10))
+        await until(pool, 1)
+        assert not left_behind.done()
+
+    asyncio.run(leave())
+    go.set()
+    assert asyncio.run(pool.run(int)) == 0
+
+
+def test_an_error_that_no_future_takes_is_raised_all_the_same(pool: Pool) -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(pool.run(next, iter(())))
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_nothing_of_a_request_is_kept_when_it_is_answered(pool: Pool, *, fails: bool) -> None:
+    class Sent:
+        def work(self) -> None:
+            if fails:
+                raise ZeroDivisionError
+
+    async def send() -> "weakref.ref[Sent]":
+        sent = Sent()
+        with contextlib.suppress(ZeroDivisionError):
+            await pool.run(sent.work)
+        return weakref.ref(sent)
+
+    gc.disable()
+    try:
+        kept = asyncio.run(send())
+        asyncio.run(pool.run(int))
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_work_that_has_waited_too_long_is_refused(
