@@ -4,9 +4,10 @@ JSON Schema counts `1.0` as an integer; a handler must not meet a float where th
 integer. A schema without integers and defaults, which is most, costs nothing at all.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any, TypeAlias
+
+import orjson
 
 from api.contract.errors import ContractViolation
 from api.contract.schemas import SchemaNode, flatten
@@ -28,22 +29,19 @@ def compile_normaliser(
             raise ContractViolation(f"the request schema {reference} refers to itself")
         inside = (*inside, reference)
     schema = flatten(bundle, schema)
-    normalise = _compile(bundle, schema, inside)
-    return normalise and (lambda value: None if value is None else normalise(value))
-
-
-def _compile(bundle: SchemaNode, schema: SchemaNode, inside: tuple[str, ...]) -> Normalise | None:
     match schema.get("type"):
         case "integer":
             return lambda value: int(value) if isinstance(value, float) else value
         case "array":
             item = compile_normaliser(bundle, schema["items"], inside)
-            return item and (lambda value: [item(each) for each in value])
+            return item and (lambda value: value and [item(each) for each in value])
         case "object" if "properties" in schema:
             return _compile_object(bundle, schema["properties"], inside)
         case "object" if isinstance(schema.get("additionalProperties"), dict):
             each = compile_normaliser(bundle, schema["additionalProperties"], inside)
-            return each and (lambda value: {name: each(item) for name, item in value.items()})
+            return each and (
+                lambda value: value and {name: each(item) for name, item in value.items()}
+            )
     return None
 
 
@@ -62,11 +60,18 @@ def _compile_object(
     if not members and not defaults:
         return None
 
-    def normalise(value: dict[str, object]) -> dict[str, object]:
+    fresh = orjson.dumps(defaults)
+    converters = tuple(members.items())
+
+    def normalise(value: dict[str, object] | None) -> dict[str, object] | None:
+        if value is None:
+            return None
         # Each request gets defaults of its own: a list that a handler extends must not grow.
-        result = {**copy.deepcopy(defaults), **value}
-        for name in members.keys() & result.keys():
-            result[name] = members[name](result[name])
+        result: dict[str, object] = orjson.loads(fresh)
+        result.update(value)
+        for name, convert in converters:
+            if name in result:
+                result[name] = convert(result[name])
         return result
 
     return normalise

@@ -4,10 +4,26 @@ A serializer reads exactly the declared properties and no others, so that a colu
 table cannot leak. The object must have all of them: one that it lacks fails in the first test.
 Only a dict may lack what is not required, because it is sent back as it was received.
 Only `allowed_actions` is nobody's attribute: it follows from the state, as `x-transitions` says.
+
+What reads an object is Python that is written here, a function for every object of the contract:
+code that names its attributes takes a third of the time of getters that are told their names. For
+an `id`, and a `total` that is an object itself and need not be there, it is
+
+    def convert(value):
+        if value is None:
+            return None
+        if type(value) is not dict:
+            return {'id': value.id, 'total': inner_1(value.total)}
+        row = {}
+        row['id'] = value['id']
+        if 'total' in value:
+            row['total'] = inner_1(value['total'])
+        return row
 """
 
-import operator
-from collections.abc import Callable, Mapping
+import keyword
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import orjson
@@ -25,6 +41,17 @@ _ALLOWED_ACTIONS = "allowed_actions"
 
 # What is not converted here is not to be written by accident, field for field.
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """One property: its name, its key in a dict, the Python that reads it of an object."""
+
+    name: str
+    key: str
+    attribute: str
+    inner: Convert | None
+    required: bool
 
 
 def compile_serializer(bundle: SchemaNode, schema: SchemaNode) -> Serializer:
@@ -46,8 +73,7 @@ def _compile(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Convert]) -
     """Return how to convert a value for orjson, or None when it can go as it is."""
     reference = schema.get("$ref")
     if reference in seen:
-        # A schema that refers to itself calls the converter that is being made.
-        return lambda value: seen[reference](value)  # noqa: PLW0108 - looked up when it is there.
+        return seen[reference]
     schema = flatten(bundle, schema)
     if "oneOf" in schema or "anyOf" in schema:
         raise ContractViolation("a response schema may not use oneOf or anyOf")
@@ -57,7 +83,8 @@ def _compile(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Convert]) -
     if schema.get("type") != "object":
         return None
     if reference is not None:
-        seen[reference] = _as_it_is
+        # A schema that refers to itself calls the converter that is being made.
+        seen[reference] = lambda value: seen[reference](value)  # noqa: PLW0108 - looked up when it is there.
     convert = _compile_object(bundle, schema, seen)
     if reference is not None:
         seen[reference] = convert
@@ -69,39 +96,69 @@ def _compile_object(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Conv
     if not properties:
         return _compile_map(bundle, schema.get("additionalProperties"), seen)
     flat = {name: flatten(bundle, declared) for name, declared in properties.items()}
-    nested = [
-        (name, inner)
-        for name, declared in properties.items()
-        if (inner := _compile(bundle, declared, seen)) is not None
-    ]
-    keys = {name: name for name in properties}
-    attributes = {name: str(flat[name].get(_ATTRIBUTE, name)) for name in properties}
+    inner = {name: _compile(bundle, declared, seen) for name, declared in properties.items()}
+    sources = {name: name for name in properties}
     state = next((name for name in properties if TRANSITIONS in flat[name]), None)
     if state is not None and _ALLOWED_ACTIONS in properties:
         names_of_actions = flatten(bundle, flat[_ALLOWED_ACTIONS]["items"])
         lifecycle = lifecycle_of(flat[state])
         require_actions(lifecycle, names_of_actions["enum"])
-        nested.append((_ALLOWED_ACTIONS, lifecycle.allowed))
-        keys[_ALLOWED_ACTIONS], attributes[_ALLOWED_ACTIONS] = state, attributes[state]
-    names = tuple(properties)
-    by_key = _getter(operator.itemgetter, tuple(keys.values()))
-    by_attribute = _getter(operator.attrgetter, tuple(attributes.values()))
-    may_lack = frozenset(properties) - frozenset(schema.get("required", ()))
+        allowed = {each: lifecycle.allowed(each) for each in lifecycle.actions}
+        inner[_ALLOWED_ACTIONS], sources[_ALLOWED_ACTIONS] = allowed.__getitem__, state
+    required = schema.get("required", ())
+    return _write(
+        [
+            _Member(name, key, _read(key, flat[key]), inner[name], required=name in required)
+            for name, key in sources.items()
+        ]
+    )
 
-    def convert(value: object) -> dict[str, object] | None:
-        if value is None:
-            return None
-        if type(value) is dict and not may_lack <= value.keys():
-            sent = (name for name in names if keys[name] in value or name not in may_lack)
-            row = {name: value[keys[name]] for name in sent}
-        else:
-            get = by_key if type(value) is dict else by_attribute
-            row = dict(zip(names, get(value), strict=True))
-        for name, inner in nested:
-            if name in row:
-                row[name] = inner(row[name])
-        return row
 
+def _read(name: object, schema: SchemaNode) -> str:
+    """Return the Python that reads a property of an object.
+
+    A name of the contract becomes code only if it cannot be anything but a name; any other, such
+    as `in` or `not-before`, is written as a string.
+
+    Raises:
+        ContractViolation: the property's name is no text, or nothing has the attribute's name.
+    """
+    attribute = schema.get(_ATTRIBUTE, name)
+    if not isinstance(name, str) or not isinstance(attribute, str):
+        raise ContractViolation(f"the property {name!r} is read from {attribute!r}: not a name")
+    # Beyond ASCII Python takes two spellings of a name for one.
+    if attribute.isascii() and attribute.isidentifier() and not keyword.iskeyword(attribute):
+        return f"value.{attribute}"
+    if _ATTRIBUTE in schema:
+        raise ContractViolation(f"the property {name!r} is read from {attribute!r}: not a name")
+    return f"getattr(value, {attribute!r})"
+
+
+def _write(members: Sequence[_Member]) -> Convert:
+    """Write the function that reads these members of an object or of a dict."""
+    names: dict[str, Any] = {}
+    shown, read = [], []
+    for index, member in enumerate(members):
+        of_object, of_dict = member.attribute, f"value[{member.key!r}]"
+        if member.inner is not None:
+            names[f"inner_{index}"] = member.inner
+            of_object, of_dict = f"inner_{index}({of_object})", f"inner_{index}({of_dict})"
+        shown.append(f"{member.name!r}: {of_object}")
+        if not member.required:
+            read.append(f"    if {member.key!r} in value:")
+        read.append(f"{'    ' if member.required else '        '}row[{member.name!r}] = {of_dict}")
+    source = [
+        "def convert(value):",
+        "    if value is None:",
+        "        return None",
+        "    if type(value) is not dict:",
+        f"        return {{{', '.join(shown)}}}",
+        "    row = {}",
+        *read,
+        "    return row",
+    ]
+    exec(compile("\n".join(source), "<serializer>", "exec"), names)  # noqa: S102 - `_read` lets only names in.
+    convert: Convert = names["convert"]
     return convert
 
 
@@ -120,11 +177,3 @@ def _each(inner: Convert) -> Convert:
 
 def _as_it_is(value: object) -> object:
     return value
-
-
-def _getter(
-    make: Callable[..., Callable[[Any], Any]], names: tuple[str, ...]
-) -> Callable[[Any], tuple[object, ...]]:
-    get = make(*names)
-    # With one name the operator module's getters return the value instead of a tuple of one.
-    return get if len(names) > 1 else lambda value: (get(value),)

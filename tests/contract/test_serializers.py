@@ -196,3 +196,71 @@ def test_a_dict_may_lack_what_is_not_required_and_nothing_else() -> None:
         serialize({"region": "Bavaria"})
     with pytest.raises(AttributeError):
         serialize(SimpleNamespace(city="Ulm"))
+
+
+HOSTILE = (
+    *("in", "None", "__class__", "__debug__", "not-before", "a.b", "1", "", " y", "y ", "y\n"),
+    *("y; import os", "y)}; raise SystemExit", "'", '"', "'''", "\\", "\\'", "{y}", "#", "a\0b"),
+    *("value", "row", "convert", "inner_0", "type", "dict", "getattr", "\ufb01", "\xb5", "\u2028"),
+)
+"""Names that Python reads otherwise, takes for another, does not read at all, or knows already."""
+
+
+class Named:
+    """An object with attributes of any name."""
+
+    def __getattribute__(self, name: str) -> object:
+        return SimpleNamespace(x=name)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_name_of_a_property_is_data_and_never_code(name: str) -> None:
+    schema: SchemaNode = {"properties": {"x": {}, name: {}}}
+    assert sent(schema, {"x": 0, name: 1, "secret": "CANARY"}) == {"x": 0, name: 1}
+    assert sent(schema, {"x": 0}) == {"x": 0}
+    assert sent(holder({"properties": {name: POINT}}), {"p": Named()}) == {"p": {name: {"x": name}}}
+
+
+def test_hostile_names_do_not_get_into_each_other() -> None:
+    schema: SchemaNode = {"properties": dict.fromkeys(HOSTILE, POINT), "required": HOSTILE}
+    row = {name: {"x": number} for number, name in enumerate(HOSTILE)}
+    assert sent(schema, row) == row
+    assert sent(schema, Named()) == {name: {"x": name} for name in HOSTILE}
+
+
+@pytest.mark.parametrize("name", ["in", "a.b", "a-b", "", "1", "x; y", "\ufb01", "x\n", 7, None])
+def test_an_attribute_that_no_object_has_stops_the_start(name: object) -> None:
+    with pytest.raises(ContractViolation, match="not a name"):
+        compile_serializer(BUNDLE, holder({"x-engine-attribute": name}))
+
+
+def test_a_property_whose_name_is_no_text_stops_the_start() -> None:
+    with pytest.raises(ContractViolation, match="not a name"):
+        compile_serializer(BUNDLE, {"properties": {1: {}}})
+
+
+def test_a_state_that_the_contract_does_not_know_fails() -> None:
+    with pytest.raises(KeyError):
+        compile_serializer(BUNDLE, LAMP)(SimpleNamespace(id=1, status="dim"))
+
+
+def test_a_dict_without_a_state_does_not_tell_what_is_allowed() -> None:
+    assert sent(LAMP, {"id": 1, "allowed_actions": ["lie"]}) == {"id": 1}
+    with pytest.raises(KeyError):
+        compile_serializer(BUNDLE, {**LAMP, "required": ["allowed_actions"]})({"id": 1})
+
+
+def test_a_schema_may_refer_to_itself_through_lists_and_maps() -> None:
+    tree: SchemaNode = {"$ref": "#/components/schemas/Tree"}
+    declared: SchemaNode = {
+        "below": {"type": "array", "items": tree},
+        "named": {"type": "object", "additionalProperties": tree},
+    }
+    bundle: SchemaNode = {"components": {"schemas": {"Tree": {"properties": declared}}}}
+    leaf = SimpleNamespace(below=[], named=None, secret="CANARY")
+    root = SimpleNamespace(below=[leaf], named={"a": leaf, "b": {"below": None}})
+    shown: SchemaNode = {"below": [], "named": None}
+    assert orjson.loads(compile_serializer(bundle, tree)(root)) == {
+        "below": [shown],
+        "named": {"a": shown, "b": {"below": None}},
+    }

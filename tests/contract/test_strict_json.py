@@ -58,6 +58,7 @@ REFUSED = {
     "an inner integer beyond int64": b'{"a":[[1,{"b":123456789012345678901234}]]}',
     "a number beyond a double": b"1e999",
     "a negative number beyond a double": b"[-1E+309]",
+    "a number beyond a double in capitals": b"1E400",
     "a long number beyond a double": b"9" * 400 + b".5",
     "65 arrays": b"[" * 65 + b"]" * 65,
     "65 objects": b'{"a":' * 65 + b"1" + b"}" * 65,
