@@ -1,5 +1,6 @@
 """Concord: `create_app`, the only way to an application, and the command line."""
 
+import gc
 import logging
 import os
 import sys
@@ -17,7 +18,6 @@ import click
 import flask
 from sqlalchemy.orm import Session
 from starlette.types import ASGIApp, Receive, Scope, Send
-from tqdm import tqdm
 
 from api import serving
 from api.contract.binding import ContractASGIApp, bind
@@ -51,10 +51,8 @@ from api.security import Authenticator, RecentUses, Tokens, recheck
 from api.settings import Settings, SettingsError
 from api.signing import KeyRing
 from api.upkeep import Job, Upkeep
-from models import demo_shop
 from models.audit_event import forget_erased, purge_events
 from models.database import Database
-from models.demo import DEMO_PASSWORD
 from models.email_address import EmailAddress
 from models.errors import DomainError
 from models.idempotency import purge_answers
@@ -100,6 +98,8 @@ def create_app(settings: Settings) -> Application:
         ContractError, ContractViolation: the contract is broken, or a handler does not fit it.
         SigningKeyError: there is no key to sign with.
     """
+    # It takes 19 MiB for a moment, which come back if the process has not grown yet.
+    passwords = Passwords()
     document = load_document(CONTRACT)
     validators = Validators(document.bundle)
     operations = {
@@ -136,7 +136,7 @@ def create_app(settings: Settings) -> Application:
         "draining": draining,
         "keys": keys,
         "lifecycle": lifecycle,
-        "passwords": Passwords(),
+        "passwords": passwords,
         "problems": problems,
         "reservation": timedelta(seconds=settings.reservation_seconds),
         "seal": Seal(keys.derive("second-factors")),
@@ -172,10 +172,8 @@ def create_app(settings: Settings) -> Application:
     mail = [Job("mail", 1, sender.send_next)]
 
     async def load_standing(credential: UUID | bytes) -> Standing | None:
-        def work() -> Standing | None:
-            return database.transact(partial(Token.standing, credential=credential), write=False)
-
-        return await bridge.run("requests", work)
+        work = partial(Token.standing, credential=credential)
+        return await bridge.run("requests", database.read, work)
 
     async def shut_down() -> None:
         await rate_limiter.close()
@@ -273,6 +271,8 @@ def cli() -> None:
 @cli.command()
 def serve() -> None:
     """Serve until SIGTERM or Ctrl-C."""
+    # What has been imported stays, and is not searched for garbage while the rest is made.
+    gc.freeze()
     with _failures_in_one_line():
         settings = Settings.from_environment(os.environ)
         options = serving.ServerOptions(
@@ -371,6 +371,11 @@ def seed_demo(count: int) -> None:
     """Fill the database with made-up people, products and orders, the same every time."""
     if os.environ.get("APP_ENV") == "production":
         raise _Failure("seed-demo is not for production: everybody knows its password")
+    from tqdm import tqdm  # noqa: PLC0415 - what serves has no use for a bar, nor for the demo.
+
+    from models.demo import DEMO_PASSWORD  # noqa: PLC0415 - as above.
+    from models.demo_shop import seed_demo as fill  # noqa: PLC0415 - as above.
+
     with _database() as database, tqdm(unit=" rows", disable=None) as bar:
         lifecycle = compile_lifecycle(load_document(CONTRACT).bundle, "OrderStatus")
 
@@ -378,7 +383,7 @@ def seed_demo(count: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        added = demo_shop.seed_demo(database, Passwords(), lifecycle, count=count, progress=advance)
+        added = fill(database, Passwords(), lifecycle, count=count, progress=advance)
     click.echo(f"{added.accounts} accounts added; the password of each is {DEMO_PASSWORD!r}.")
     click.echo(f"{added.products} products and {added.orders} orders added.")
 
@@ -394,6 +399,7 @@ def openapi(form: str) -> None:
 
 def _worker(settings: Settings) -> Application:
     """Make the application of one of several processes."""
+    gc.freeze()
     _log_what_libraries_say(make_logger(settings))
     app = create_app(settings)
     _serve_metrics(app)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from api.contract.request import Answer, Request
 from models.database import Database
 from models.errors import IdempotencyInFlight, IdempotencyKeyReused
-from models.idempotency import IdempotencyRecord
+from models.idempotency import IdempotencyRecord, KeptAnswer
 
 _ARGUMENT = "idempotency_key"
 _REPLAYED = ("Idempotent-Replayed", "true")
@@ -83,28 +83,21 @@ class Idempotency:
         """
         if not self._database.try_lock(session, claim.number):
             raise IdempotencyInFlight
-        record = IdempotencyRecord.find(session, claim.user_id, claim.key)
-        if record is None:
+        kept = IdempotencyRecord.find(session, claim.user_id, claim.key)
+        if kept is None:
             return None
-        if record.fingerprint != claim.fingerprint:
+        if kept.fingerprint != claim.fingerprint:
             raise IdempotencyKeyReused
-        headers = [(name, value) for name, value in record.headers]
-        return Answer(record.status, [*headers, _REPLAYED], record.body)
+        headers = [(name, value) for name, value in kept.headers]
+        return Answer(kept.status, [*headers, _REPLAYED], kept.body)
 
     def remember(
         self, session: Session, claim: Claim, answer: Answer, *, owner: int | None
     ) -> None:
         """Keep the answer, if what the transaction did is kept; it is about the owner's things."""
-        record = IdempotencyRecord(
-            user_id=claim.user_id,
-            owner_id=owner,
-            key=claim.key,
-            fingerprint=claim.fingerprint,
-            status=answer.status,
-            headers=[list(header) for header in answer.headers],
-            body=answer.body,
-        )
-        record.store(session)
+        headers = [list(header) for header in answer.headers]
+        kept = KeptAnswer(claim.fingerprint, answer.status, headers, answer.body)
+        IdempotencyRecord.store(session, claim.user_id, claim.key, kept, owner_id=owner)
 
 
 def _fingerprint(request: Request) -> bytes:

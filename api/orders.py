@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import NotRequired, TypedDict
 from uuid import UUID
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from api.instants import instant
@@ -17,6 +18,7 @@ from models.order_list import list_orders as read_orders
 from models.order_payment import record_payment
 from models.order_payment import refund_order as refund
 from models.order_placing import place_order
+from models.order_view import OrderView, view_order
 from models.page import Page
 from models.product import Price
 
@@ -52,7 +54,7 @@ class Refund(TypedDict, total=False):
 
 
 def list_orders(
-    session: Session,
+    snapshot: Connection,
     caller: Caller,
     status: list[str] | None,
     user_id: int | None,
@@ -63,23 +65,25 @@ def list_orders(
     sort: OrderSort,
     cursor: list[int | str] | None,
     limit: int,
-) -> Page[Order]:
+) -> Page[OrderView]:
     """List the caller's orders, or everybody's for an administrator."""
     since, until = instant(created_from), instant(created_to)
     wanted = OrderFilter(status, user_id, since, until, total_min, total_max)
-    return read_orders(session, wanted, by=caller, sort=sort, after=cursor, limit=limit)
+    return read_orders(snapshot, wanted, by=caller, sort=sort, after=cursor, limit=limit)
 
 
-def create_order(session: Session, caller: Caller, body: NewOrder, reservation: timedelta) -> Order:
+def create_order(
+    session: Session, caller: Caller, body: NewOrder, reservation: timedelta
+) -> OrderView:
     """Order products and reserve their stock."""
     return place_order(
         session, by=caller, lines=body["lines"], details=body, reservation=reservation
     )
 
 
-def get_order(session: Session, caller: Caller, order_id: str) -> Order:
+def get_order(snapshot: Connection, caller: Caller, order_id: str) -> OrderView:
     """Read an order that the caller may see."""
-    return Order.visible_to(session, caller, UUID(order_id))
+    return view_order(snapshot, caller, UUID(order_id))
 
 
 def update_order(

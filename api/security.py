@@ -283,7 +283,7 @@ def recheck(session: Session, caller: Caller, *, hold: bool) -> Caller:
     Raises:
         InvalidToken: their token was ended meanwhile.
     """
-    standing = Token.standing(session, caller.token_id, hold=hold)
+    standing = Token.standing(session.connection(), caller.token_id, hold=hold)
     if standing is None:
         raise InvalidToken
     return caller_of(standing, caller.scopes.intersection(standing.scopes))

@@ -1,5 +1,6 @@
 """Accounts, as their owners and administrators see them."""
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from api.security import Caller
@@ -10,7 +11,7 @@ from models.page import Page
 from models.password import Passwords
 from models.seal import Seal
 from models.token import end_all_tokens
-from models.user import Role, User
+from models.user import Role, User, UserRow
 
 
 def create_user(
@@ -39,9 +40,9 @@ def list_users(
     return User.page(session, active=active, role=role, after=cursor, limit=limit)
 
 
-def get_user(session: Session, caller: Caller, user_id: int) -> User:
+def get_user(connection: Connection, caller: Caller, user_id: int) -> UserRow:
     """Read an account that the caller may see."""
-    return User.visible_to(session, caller, user_id)
+    return User.read(connection, caller, user_id)
 
 
 def update_user(

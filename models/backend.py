@@ -1,12 +1,20 @@
 """What `models.database` needs to know about the database behind it, and what it tells it."""
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
+import orjson
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
+
+JSON_CODEC: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
+}
+"""How columns of JSON are written and read; a list has two in each of its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +33,12 @@ class Limits:
 
 
 class Engines(NamedTuple):
-    """Where transactions that mean to read, to write in the end, and to write get connections."""
+    """Where connections come from: for single statements, and for transactions of three kinds.
 
+    These mean to read, to write in the end, and to write.
+    """
+
+    single: Engine
     reading: Engine
     late: Engine
     writing: Engine
@@ -53,6 +65,12 @@ class Backend(Protocol):
 
     def try_lock(self, connection: Connection, number: int, /) -> bool:
         """Take a lock that lasts until the transaction ends, or say that another one has it."""
+
+    def together(self, connection: Connection, /) -> AbstractContextManager[None]:
+        """Let the block send statements that return nothing without waiting for each answer.
+
+        What one of them does wrong is said at the end of the block.
+        """
 
     def exclusive(
         self, connection: Connection, /, *, patience: float

@@ -103,7 +103,7 @@ def _tell(
     customer = DemoActor(user.id, is_admin=False)
     try:
         with session.begin_nested():
-            order = place_order(
+            placed = place_order(
                 session,
                 by=customer,
                 lines=lines,
@@ -111,6 +111,7 @@ def _tell(
                 # What expires has no time, so that it is true that its time is over.
                 reservation=timedelta(0) if "expire" in story else _RESERVATION,
             )
+            order = Order.changeable_by(session, customer, placed.id)
             Scene(session, lifecycle, shop, customer, order, number).tell(story)
     except DomainError:
         return False

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
 from sqlalchemy import (
     JSON,
@@ -10,7 +11,9 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     String,
+    bindparam,
     delete,
+    insert,
     select,
     tuple_,
     update,
@@ -23,12 +26,21 @@ from models.database import Database
 _BATCH = 500
 
 
+class KeptAnswer(NamedTuple):
+    """An answer as it is kept; `fingerprint` tells its request from every other one (SHA-256)."""
+
+    fingerprint: bytes
+    status: int
+    headers: list[list[str]]
+    body: bytes
+
+
 class IdempotencyRecord(Base):
     """The answer to the request that a user sent with a key of their own.
 
     It is written in the transaction that did what was asked, so that there is one if and only if
-    that was done. `fingerprint` tells the request from every other one (SHA-256). `owner_id` is the
-    account that the answer tells of, which need not be that of the user who asked.
+    that was done. `owner_id` is the account that the answer tells of, which need not be that of the
+    user who asked.
     """
 
     __tablename__ = "idempotency_records"
@@ -45,13 +57,24 @@ class IdempotencyRecord(Base):
     __table_args__ = (Index(None, "created_at"), Index(None, "owner_id"))
 
     @classmethod
-    def find(cls, session: Session, user_id: int, key: str) -> "IdempotencyRecord | None":
+    def find(cls, session: Session, user_id: int, key: str) -> KeptAnswer | None:
         """Read what was answered to this user's request with this key, if there was one."""
-        return session.get(cls, (user_id, key))
+        values = {"user_id": user_id, "key": key}
+        row = session.connection().execute(_FIND, values).one_or_none()
+        return None if row is None else KeptAnswer(*row)
 
-    def store(self, session: Session) -> None:
+    @classmethod
+    def store(
+        cls, session: Session, user_id: int, key: str, answer: KeptAnswer, *, owner_id: int | None
+    ) -> None:
         """Keep the answer, if what the transaction did is kept."""
-        session.add(self)
+        values = answer._asdict() | {
+            "user_id": user_id,
+            "key": key,
+            "owner_id": owner_id,
+            "created_at": utcnow(),
+        }
+        session.connection().execute(_STORE, values)
 
     @classmethod
     def forget(cls, session: Session, user_id: int) -> None:
@@ -73,6 +96,14 @@ class IdempotencyRecord(Base):
         rows = delete(cls).where(tuple_(cls.user_id, cls.key).in_(batch)).returning(cls.user_id)
         unsynchronised = rows.execution_options(synchronize_session=False)
         return len(session.execute(unsynchronised).all())
+
+
+_FIND = select(
+    *(getattr(IdempotencyRecord, name) for name in KeptAnswer._fields),
+).where(
+    IdempotencyRecord.user_id == bindparam("user_id"), IdempotencyRecord.key == bindparam("key")
+)
+_STORE = insert(IdempotencyRecord)
 
 
 def purge_answers(database: Database, keep: timedelta) -> None:

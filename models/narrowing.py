@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import SQLCoreOperations
 
@@ -77,13 +77,15 @@ class Narrowing:
     within: Sequence[ColumnElement[bool]] = ()
     across: Sequence[Selection] = ()
 
-    def fewest(self, session: Session, branch: ColumnElement[bool]) -> Selection | None:
+    def fewest(
+        self, connection: Session | Connection, branch: ColumnElement[bool]
+    ) -> Selection | None:
         """Find the selection that leaves the fewest rows, or none if each leaves many."""
         if not self.across:
             return None
         rows = [each.matches(branch).limit(FEW + 1).subquery() for each in self.across]
         counts = [select(func.count()).select_from(each).scalar_subquery() for each in rows]
-        found: Sequence[int] = session.execute(select(*counts)).one()
+        found: Sequence[int] = connection.execute(select(*counts)).one()
         least = min(found)
         return self.across[found.index(least)] if least <= FEW else None
 

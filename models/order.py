@@ -97,28 +97,15 @@ class Order(Versioned, Base):
         return true() if actor.is_admin else cls.user_id == actor.user_id
 
     @classmethod
-    def visible_to(cls, session: Session, actor: Actor, order_id: UUID) -> "Order":
-        """Read one order with its lines.
-
-        Raises:
-            NotFound: there is no such order, or the actor may not know of it.
-        """
-        return cls._find(session, actor, order_id, lock=False)
-
-    @classmethod
     def changeable_by(cls, session: Session, actor: Actor, order_id: UUID) -> "Order":
         """Read one order with its lines, and keep everybody else from changing it meanwhile.
 
         Raises:
-            NotFound: as in `visible_to`.
+            NotFound: there is no such order, or the actor may not know of it.
         """
-        return cls._find(session, actor, order_id, lock=True)
-
-    @classmethod
-    def _find(cls, session: Session, actor: Actor, order_id: UUID, *, lock: bool) -> "Order":
         query = select(cls).where(cls.id == order_id, cls.seen_by(actor))
-        query = query.options(selectinload(cls.lines))
-        order = session.scalar(query.with_for_update(key_share=True) if lock else query)
+        query = query.options(selectinload(cls.lines)).with_for_update(key_share=True)
+        order = session.scalar(query)
         if order is None:
             raise NotFound
         return order
@@ -128,7 +115,7 @@ class Order(Versioned, Base):
         """Insist that there is an order and that the actor may know of it.
 
         Raises:
-            NotFound: as in `visible_to`.
+            NotFound: as in `changeable_by`.
         """
         query = select(cls.id).where(cls.id == order_id, cls.seen_by(actor))
         if session.scalar(query) is None:

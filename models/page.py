@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, select, true, tuple_, union_all
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, select, true, tuple_, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session
-from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.elements import SQLCoreOperations
 
 from models.narrowing import Narrowing, hidden
@@ -18,6 +18,8 @@ Keys: TypeAlias = Sequence[InstrumentedAttribute[object]]
 """The columns that a list is sorted by, none of them null; the last one alone is unique."""
 
 _EVERYTHING = Narrowing()
+_BOUNDS = ("bound", "next_bound")
+"""What the keys are called where a page starts; no list has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +45,71 @@ class Page(Generic[T]):
         limit: int,
         descending: bool = False,
         narrowed: Narrowing = _EVERYTHING,
-        options: Sequence[ORMOption] = (),
     ) -> "Page[T]":
         """Read at most `limit` rows of a query in the order of some keys, those after `after`.
 
-        `after` is the `next_key` of the page before, as it comes back from JSON. One row more is
-        asked for, which tells whether there is another page.
+        `after` is the `next_key` of the page before, as it comes back from JSON.
         """
-        walk = _Walk(keys, after, descending=descending)
-        if narrowed.branches or narrowed.across:
-            query = walk.merged(session, query, narrowed, limit + 1)
-        else:
-            query = walk.along(query.where(*narrowed.within))
-        rows = session.scalars(query.options(*options).limit(limit + 1)).all()
-        items = rows[:limit]
-        return cls(items, _position(items[-1], keys) if len(rows) > limit else None)
+        query = page_query(
+            session,
+            query,
+            keys,
+            after=after,
+            limit=limit,
+            descending=descending,
+            narrowed=narrowed,
+        )
+        rows = session.scalars(query).all()
+        return cls(rows[:limit], next_key(rows, keys, limit))
+
+
+def page_query(
+    connection: Session | Connection,
+    query: Select[T],
+    keys: Keys,
+    *,
+    after: Sequence[object] | None,
+    limit: int,
+    descending: bool = False,
+    narrowed: Narrowing = _EVERYTHING,
+) -> Select[T]:
+    """Write the query of one page, as in `Page.read`, for whoever reads its rows otherwise.
+
+    It asks for one row more, which tells whether there is another page.
+    """
+    start = None if after is None else _typed(keys, after)
+    walk = _Walk(keys, start, descending=descending)
+    if narrowed.branches or narrowed.across:
+        query = walk.merged(connection, query, narrowed, limit + 1)
+    else:
+        query = walk.along(query.where(*narrowed.within))
+    return query.limit(limit + 1)
+
+
+@cache
+def walk(query: Select[T], keys: Keys, *, begun: bool, descending: bool) -> Select[T]:
+    """Write, once for all, the query of a page of a list that is narrowed down no further.
+
+    The values of each page are those of `walk_values`. To write a query anew takes as long as to
+    ask it.
+    """
+    bounds = [bindparam(name, type_=key.type) for name, key in zip(_BOUNDS, keys, strict=False)]
+    start = bounds if begun else None
+    return _Walk(keys, start, descending=descending).along(query).limit(bindparam("rows"))
+
+
+def walk_values(keys: Keys, after: Sequence[object] | None, limit: int) -> dict[str, object]:
+    """Give what a query of `walk` asks for, one row more included."""
+    start = () if after is None else zip(_BOUNDS, _typed(keys, after), strict=False)
+    return {"rows": limit + 1, **dict(start)}
+
+
+def next_key(rows: Sequence[object], keys: Keys, limit: int) -> list[object] | None:
+    """Give the keys after which the next page starts, or `None` if these rows are the last."""
+    if len(rows) <= limit:
+        return None
+    values = (getattr(rows[limit - 1], key.key) for key in keys)
+    return [str(value) if isinstance(value, UUID) else value for value in values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +117,7 @@ class _Walk:
     """The order of a list, and where in it a page starts."""
 
     keys: Keys
-    after: Sequence[object] | None
+    start: Sequence[Any] | None
     descending: bool
 
     def along(self, query: Select[T]) -> Select[T]:
@@ -78,7 +130,7 @@ class _Walk:
         return query.where(*map(hidden, self._start())).order_by(*order)
 
     def merged(
-        self, session: Session, query: Select[T], narrowed: Narrowing, limit: int
+        self, connection: Session | Connection, query: Select[T], narrowed: Narrowing, limit: int
     ) -> Select[T]:
         """Read the first rows of each branch, each in its own way, and merge them.
 
@@ -88,17 +140,22 @@ class _Walk:
         unique = self.keys[-1]
         only_ids = query.with_only_columns(unique)
         firsts = [
-            self._branch(session, only_ids, narrowed, branch).limit(limit).subquery()
+            self._branch(connection, only_ids, narrowed, branch).limit(limit).subquery()
             for branch in narrowed.branches or (true(),)
         ]
         ids = union_all(*(select(each) for each in firsts)).subquery()
-        rows: Select[T] = select(unique.class_).join(ids, unique == ids.c[0])
+        rows: Select[T] = select(*(each["expr"] for each in query.column_descriptions))
+        rows = rows.join(ids, unique == ids.c[0])
         return rows.order_by(*self._order([hidden(key) for key in self.keys]))
 
     def _branch(
-        self, session: Session, query: Select[T], narrowed: Narrowing, branch: ColumnElement[bool]
+        self,
+        connection: Session | Connection,
+        query: Select[T],
+        narrowed: Narrowing,
+        branch: ColumnElement[bool],
     ) -> Select[T]:
-        first = narrowed.fewest(session, branch)
+        first = narrowed.fewest(connection, branch)
         query = query.where(
             branch, *(each.found if each is first else each.checked for each in narrowed.across)
         )
@@ -108,19 +165,17 @@ class _Walk:
 
     def _start(self) -> Iterator[ColumnElement[bool]]:
         """Compare row by row, not column by column: that is one range of an index with the keys."""
-        if self.after is None:
+        if self.start is None:
             return
-        pairs = zip(self.keys, self.after, strict=True)
-        values = [key.type.python_type(value) for key, value in pairs]
-        several = len(values) > 1
+        several = len(self.keys) > 1
         row: ColumnElement[Any] = tuple_(*self.keys) if several else self.keys[0].expression
-        bound = values if several else values[0]
+        bound = tuple_(*self.start) if several else self.start[0]
         yield row < bound if self.descending else row > bound
 
     def _order(self, keys: Sequence[SQLCoreOperations[object]]) -> list[ColumnElement[object]]:
         return [key.desc() if self.descending else key.asc() for key in keys]
 
 
-def _position(row: object, keys: Keys) -> list[object]:
-    values = (getattr(row, key.key) for key in keys)
-    return [str(value) if isinstance(value, UUID) else value for value in values]
+def _typed(keys: Keys, after: Sequence[object]) -> list[object]:
+    """Read keys as they come back from JSON."""
+    return [key.type.python_type(value) for key, value in zip(keys, after, strict=True)]

@@ -4,16 +4,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from select import POLLIN, poll
+from typing import Any, TypeAlias, cast
 
 import psycopg
 from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
-from sqlalchemy import URL, Connection, create_engine, event, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Connection,
+    Dialect,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry as PoolRecord
 
-from models.backend import Engines, Fault, Limits
+from models.backend import JSON_CODEC, Engines, Fault, Limits
 from models.errors import DatabaseUnavailable
 
 _Arguments: TypeAlias = dict[str, Any]  # SQLAlchemy's own type of what a driver is opened with.
@@ -24,6 +36,10 @@ _READ_ONLY = "25006"  # read-only transaction
 _UNAVAILABLE = frozenset({"25P03", "55P03"})  # idle in transaction, lock not available
 # Connection lost, resources exhausted, operator intervention, system error.
 _UNAVAILABLE_CLASSES = frozenset({"08", "53", "57", "58"})
+
+_TRUSTED = 1.0
+"""Seconds after its last use in which a connection is taken to be there."""
+_USED = "concord_used"
 
 _LONGEST_SILENCE = "30s"  # between two statements of a transaction
 _MIGRATION_LOCK = 0x436F6E636F7264
@@ -73,12 +89,20 @@ def connect(url: URL, limits: Limits) -> Engines:
         pool_size=limits.pool_size,
         max_overflow=0,
         pool_timeout=limits.pool_timeout,
-        pool_pre_ping=True,
         pool_use_lifo=True,
         hide_parameters=True,
+        **JSON_CODEC,
     )
+    # Several rows go in one statement instead of one each.
+    engine.dialect.use_insertmanyvalues_wo_returning = True
     event.listen(engine, "do_connect", partial(_open, limits.statement_timeout))
-    return Engines(engine.execution_options(postgresql_readonly=True), engine, engine)
+    event.listen(engine, "checkout", partial(_make_sure, engine.dialect))
+    event.listen(engine, "checkin", _note_use)
+    # Outside of a transaction there is no BEGIN and no COMMIT to send: a statement is one exchange.
+    single = engine.execution_options(isolation_level="AUTOCOMMIT")
+    # All statements of a transaction that reads see the same moment, as they do in SQLite.
+    reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return Engines(single, reading, engine, engine)
 
 
 def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
@@ -99,9 +123,26 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
     return Fault.UNAVAILABLE if known else None
 
 
+_TRY_LOCK = select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInteger)))
+
+
 def try_lock(connection: Connection, number: int) -> bool:
     """Take an advisory lock, which is let go when the transaction ends in whatever way."""
-    return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(number))))
+    return bool(connection.scalar(_TRY_LOCK, {"number": number}))
+
+
+@contextmanager
+def together(connection: Connection) -> Iterator[None]:
+    """Send the block's statements without waiting for each to be answered (pipeline mode)."""
+    driver = cast("BoundedConnection", connection.connection.driver_connection)
+    try:
+        with driver.pipeline():
+            yield
+    except psycopg.Error as error:
+        # It comes when the answers are read, where SQLAlchemy does not look.
+        raise DBAPIError.instance(
+            None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
 
 
 @contextmanager
@@ -120,6 +161,33 @@ def exclusive(connection: Connection, *, patience: float) -> Iterator[None]:
     connection.rollback()
     # The lock ends with the session, so it is let go also when the connection breaks.
     yield
+
+
+def _make_sure(
+    dialect: Dialect, connection: BoundedConnection, record: PoolRecord, _: object
+) -> None:
+    """Ask the server whether a connection still is one, if there is any reason to doubt it.
+
+    To ask each time costs an exchange. But a server that ends a connection says so, which can be
+    seen here; and one that vanished is found out when the connection has not been used for long.
+    """
+    used = record.info.get(_USED)
+    if used is not None and (time.monotonic() - used > _TRUSTED or _has_news(connection)):
+        try:
+            dialect.do_ping(connection)  # type: ignore[arg-type]  # A protocol that is narrower.
+        except psycopg.OperationalError as error:
+            raise DisconnectionError from error
+
+
+def _has_news(connection: BoundedConnection) -> bool:
+    """Tell whether the server sent what nobody has read, when it was not asked anything."""
+    unread = poll()
+    unread.register(connection.fileno(), POLLIN)
+    return bool(unread.poll(0))
+
+
+def _note_use(_connection: object, record: PoolRecord) -> None:
+    record.info[_USED] = time.monotonic()
 
 
 def _open(

@@ -10,14 +10,18 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ColumnElement,
+    Connection,
     Identity,
     Index,
     Integer,
     String,
     Text,
+    bindparam,
     func,
+    insert,
     select,
     text,
+    update,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -76,8 +80,8 @@ class Product(Versioned, Base):
     """Something that is for sale.
 
     `on_hand` and `reserved` always equal the sums of the product's `StockEntry` rows, because both
-    change together, in `_move`. `version` counts every change, of the stock too. What is archived
-    exists only for the orders that refer to it.
+    change together, in `reserve` and `_move`. `version` counts every change, of the stock too. What
+    is archived exists only for the orders that refer to it.
     """
 
     __tablename__ = "products"
@@ -165,8 +169,35 @@ class Product(Versioned, Base):
         each other. Archived ones are among them: orders still have to give back their stock.
         """
         query = select(cls).where(cls.id.in_(product_ids)).order_by(cls.id)
-        rows = session.scalars(query.with_for_update(key_share=True))
+        # What the session knew of them before is as old as the lock is not.
+        current = query.with_for_update(key_share=True).execution_options(populate_existing=True)
+        rows = session.scalars(current)
         return {product.id: product for product in rows}
+
+    @classmethod
+    def reserve(
+        cls, connection: Connection, quantities: Mapping[int, int], *, order_id: UUID, by: int
+    ) -> None:
+        """Promise units of products, by their ids, to an order.
+
+        Whoever asks holds the products and has made sure that so many are available.
+        """
+        moves = [{"moved": each, "quantity": quantities[each]} for each in sorted(quantities)]
+        connection.execute(_RESERVE, moves)
+        now = utcnow()
+        entries = [
+            {
+                "product_id": product_id,
+                "kind": "reservation",
+                "on_hand": 0,
+                "reserved": quantity,
+                "order_id": order_id,
+                "actor_id": by,
+                "created_at": now,
+            }
+            for product_id, quantity in quantities.items()
+        ]
+        connection.execute(_ENTER, entries)
 
     @property
     def price(self) -> Money:
@@ -234,10 +265,6 @@ class Product(Versioned, Base):
             session, "adjustment", on_hand=quantity, actor_id=by.user_id, reason=reason
         )
 
-    def reserve(self, session: Session, quantity: int, *, order_id: UUID, by: int) -> None:
-        """Promise units to an order. Whoever asks has made sure that they are available."""
-        self._move(session, "reservation", reserved=quantity, actor_id=by, order_id=order_id)
-
     def release(self, session: Session, quantity: int, *, order_id: UUID, by: int | None) -> None:
         """Take back what was promised to an order; `by` is `None` when the service does it."""
         self._move(session, "release", reserved=-quantity, actor_id=by, order_id=order_id)
@@ -288,3 +315,12 @@ class Product(Versioned, Base):
         )
         session.add(entry)
         return entry
+
+
+_RESERVE = (
+    update(Product)
+    .where(Product.id == bindparam("moved"))
+    .values(reserved=Product.reserved + bindparam("quantity"), version=Product.version + 1)
+)
+# The numbers that the database gives to the entries are not asked for.
+_ENTER = insert(StockEntry).inline()

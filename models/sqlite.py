@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,14 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from models.backend import Engines, Fault, Limits
+from models.backend import JSON_CODEC, Engines, Fault, Limits
+
+_BEGIN = "concord_begin"
+"""The execution option that says how a transaction begins; with `None` there is none."""
+
+_CACHE_KIB = 512
+"""For each connection, where SQLite takes two megabytes. The operating system holds the file in
+memory for all of them together, so that eight threads that list orders lose no time by it."""
 
 _UNAVAILABLE = frozenset(
     {
@@ -47,7 +54,10 @@ def connect(url: URL, limits: Limits) -> Engines:
     Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     snapshots = _engine(url, limits, "BEGIN")
     one_writer = replace(limits, pool_size=1, pool_timeout=limits.lock_timeout)
-    return Engines(snapshots, snapshots, _engine(url, one_writer, "BEGIN IMMEDIATE"))
+    writing = _engine(url, one_writer, "BEGIN IMMEDIATE")
+    # A statement without a transaction around it is a snapshot of its own.
+    single = snapshots.execution_options(**{_BEGIN: None})
+    return Engines(single, snapshots, snapshots, writing)
 
 
 def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001 - both databases have one signature
@@ -66,6 +76,11 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001
 def try_lock(_connection: Connection, _number: int) -> bool:
     """Say yes: only one transaction at a time has its turn to write."""
     return True
+
+
+def together(_connection: Connection) -> AbstractContextManager[None]:
+    """Do nothing: there is nobody at a distance to wait for."""
+    return contextlib.nullcontext()
 
 
 @contextmanager
@@ -93,11 +108,19 @@ def _engine(url: URL, limits: Limits, begin: str) -> Engine:
         pool_timeout=limits.pool_timeout,
         pool_use_lifo=True,
         hide_parameters=True,
+        execution_options={_BEGIN: begin},
+        **JSON_CODEC,
     )
     event.listen(engine, "do_connect", partial(_make_private, str(url.database)))
     event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    event.listen(engine, "begin", _begin)
     return engine
+
+
+def _begin(connection: Connection) -> None:
+    begin = connection.get_execution_options()[_BEGIN]
+    if begin is not None:
+        connection.exec_driver_sql(begin)
 
 
 def _make_private(file: str, *_connection: object) -> None:
@@ -121,6 +144,8 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     # What is erased is overwritten with zeros instead of lying in free pages of the file.
     connection.execute("PRAGMA secure_delete = ON")
+    # Kibibytes are below zero, as pages are above it.
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:

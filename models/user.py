@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import (
     CheckConstraint,
     ColumnElement,
+    Connection,
     Identity,
     Index,
+    Row,
     String,
+    bindparam,
     false,
     select,
     text,
@@ -36,6 +39,10 @@ Role = Literal["user", "admin"]
 _ROWS_THAT_EXIST: dict[str, Any] = dict.fromkeys(
     ("postgresql_where", "sqlite_where"), text("erased_at IS NULL")
 )
+
+
+UserRow: TypeAlias = Row[*tuple[Any, ...]]
+"""What may be shown of an account, by the names of its columns."""
 
 
 class User(Versioned, Base):
@@ -135,6 +142,18 @@ class User(Versioned, Base):
         if user is None:
             raise NotFound
         return user
+
+    @classmethod
+    def read(cls, connection: Connection, actor: Actor, user_id: int) -> UserRow:
+        """Read one account to show it.
+
+        Raises:
+            NotFound: as in `visible_to`.
+        """
+        row = connection.execute(_ONE, {"user_id": user_id}).one_or_none()
+        if row is None or not (actor.is_admin or actor.user_id == user_id):
+            raise NotFound
+        return row
 
     @classmethod
     def of(cls, session: Session, actor: Actor) -> "User":
@@ -270,6 +289,21 @@ class User(Versioned, Base):
         # for each other here, because both lock all of these rows, in the same order.
         if session.scalars(administrators.order_by(User.id).with_for_update()).all() == [self.id]:
             raise LastAdministrator
+
+
+_SHOWN = (
+    User.id,
+    User.name,
+    User.email,
+    User.role,
+    User.active,
+    User.email_verified,
+    User.password_change_required,
+    User.created_at,
+    User.updated_at,
+    User.version,
+)
+_ONE = select(*_SHOWN).where(User.exists(), User.id == bindparam("user_id"))
 
 
 def _store(session: Session, user: User) -> User:

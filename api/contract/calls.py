@@ -2,7 +2,9 @@
 
 A handler says what it needs by the names of its arguments. Whatever the contract declares for the
 operation is there under its own name; so are `session`, `caller`, `body`, `if_match`, `origin`,
-and the services that `create_app` made.
+and the services that `create_app` made. A handler that only shows rows asks for less than a
+`session`: for a `connection` if one statement does it, for a `snapshot` if its statements have to
+see the same moment.
 """
 
 import inspect
@@ -25,12 +27,17 @@ from models.errors import DomainError
 from models.page import Page
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 _MAX_USER_AGENT = 200
+_SNAPSHOT = "snapshot"
+_ROWS = ("connection", _SNAPSHOT)
+"""Arguments of handlers that read rows, without the bookkeeping of a session."""
 
 Handler: TypeAlias = Callable[..., object]
-Argument: TypeAlias = Callable[[Request, "Session | None"], object]
+Source: TypeAlias = "Session | Connection | None"
+Argument: TypeAlias = Callable[[Request, Source], object]
 Render: TypeAlias = Callable[[str, object], str]
 
 
@@ -68,6 +75,9 @@ class Call:
             (name, _argument(operation, name, services))
             for name in inspect.signature(handler).parameters
         )
+        asked = {name for name, _ in self._arguments}
+        self._reads_rows = not asked.isdisjoint(_ROWS)
+        self._of_one_moment = _SNAPSHOT in asked
         self._database = database
         self._cursors = cursors
         self._render = render
@@ -79,14 +89,20 @@ class Call:
         """Run the handler, in the transaction that the contract says."""
         kind = self._operation.transaction
         if kind == "none":
-            return self._answer(request, self._handle(request, None))
+            return self._ask(request, None)
+        if self._reads_rows:
+            work = partial(self._ask, request)
+            return self._database.read(work, snapshot=self._of_one_moment)
         claim = Claim.of(request) if self._operation.takes_idempotency_key else None
-        work = partial(self._run, request, claim)
+        run = partial(self._run, request, claim)
         with self._idempotency.alone(claim) if claim else nullcontext():
-            outcome = self._database.transact(work, write=kind != "read", late=kind == "late-write")
+            outcome = self._database.transact(run, write=kind != "read", late=kind == "late-write")
         if isinstance(outcome, DomainError):
             raise outcome
         return outcome
+
+    def _ask(self, request: Request, connection: "Connection | None") -> Answer:
+        return self._answer(request, self._handle(request, connection))
 
     def _run(
         self, request: Request, claim: Claim | None, session: "Session"
@@ -108,19 +124,17 @@ class Call:
         if claim is not None and (known := self._idempotency.replay(session, claim)) is not None:
             return known
         result = self._handle(request, session)
+        # The answer is made inside the transaction, from the ids and versions that the database
+        # gave; if it cannot be made nothing is stored.
+        session.flush()
         answer = self._answer(request, result)
         if claim is not None:
             self._idempotency.remember(session, claim, answer, owner=_owner(result))
         return answer
 
-    def _handle(self, request: Request, session: "Session | None") -> object:
-        arguments = {name: get(request, session) for name, get in self._arguments}
-        result = self._handler(**arguments)
-        if session is not None:
-            # The answer is made inside the transaction, from the ids and versions that the
-            # database gave; if it cannot be made nothing is stored.
-            session.flush()
-        return result
+    def _handle(self, request: Request, source: "Source") -> object:
+        arguments = {name: get(request, source) for name, get in self._arguments}
+        return self._handler(**arguments)
 
     def _answer(self, request: Request, result: object) -> Answer:
         success = self._operation.success
@@ -191,6 +205,8 @@ def _argument(operation: Operation, name: str, services: Mapping[str, object]) -
     }
     if operation.transaction != "none":
         getters["session"] = lambda _, session: session
+    if operation.transaction == "read":
+        getters |= dict.fromkeys(_ROWS, lambda _, connection: connection)
     if operation.is_page:
         getters["cursor"] = lambda request, _: request.position
     if "if-match" in operation.headers:
@@ -228,7 +244,7 @@ def _origin(request: Request) -> Origin:
 
 
 def _from(place: str, name: str) -> Argument:
-    def get(request: Request, _session: "Session | None") -> object:
+    def get(request: Request, _source: Source) -> object:
         values: Mapping[str, object] = getattr(request, place)
         return values[name]
 

@@ -127,7 +127,7 @@ def test_the_service_forgets_answers_in_time(tmp_path: Path) -> None:
                     body=b"",
                     created_at=utcnow() - timedelta(seconds=age),
                 )
-                record.store(session)
+                session.add(record)
 
         def kept(session: Session) -> int | None:
             return session.scalar(select(func.count()).select_from(IdempotencyRecord))

@@ -84,12 +84,14 @@ def place(
     **details: Unpack[OrderDetails],
 ) -> Order:
     """Place an order in a transaction of its own."""
-    return database.transact(
-        lambda session: place_order(
+
+    def work(session: Session) -> Order:
+        placed = place_order(
             session, by=buyer, lines=quantities(lines), details=details, reservation=reservation
-        ),
-        write=True,
-    )
+        )
+        return Order.changeable_by(session, buyer, placed.id)
+
+    return database.transact(work, write=True)
 
 
 def act(database: Database, order: Order, work: Callable[[Session, Order, Person], None]) -> Order:

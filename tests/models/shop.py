@@ -6,12 +6,13 @@ from itertools import count
 from typing import TypedDict, Unpack
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from models.database import Database
 from models.order import Order, OrderDetails
 from models.order_event import OrderEvent
 from models.order_list import OrderFilter, OrderSort, list_orders
+from models.order_view import OrderView
 from models.page import Page
 from models.product import Product, ProductChanges
 from models.product_list import ProductFilter, ProductSort, list_products
@@ -120,8 +121,8 @@ def read_product(database: Database, product: Product) -> Product:
 
 def read_order(database: Database, order: Order) -> Order:
     """Read an order as it is now, with its lines."""
-    admin = make_admin(database)
-    return database.transact(lambda s: Order.visible_to(s, admin, order.id), write=False)
+    options = [selectinload(Order.lines)]
+    return database.transact(lambda s: s.get_one(Order, order.id, options=options), write=False)
 
 
 def read_events(database: Database, order: Order) -> Sequence[OrderEvent]:
@@ -161,8 +162,8 @@ def read_orders(
     sort: OrderSort = "-created_at",
     after: list[int | str] | None = None,
     limit: int = 100,
-) -> Page[Order]:
+) -> Page[OrderView]:
     """Read a page of the list of orders."""
-    return database.transact(
-        lambda s: list_orders(s, wanted, by=by, sort=sort, after=after, limit=limit), write=False
+    return database.read(
+        lambda c: list_orders(c, wanted, by=by, sort=sort, after=after, limit=limit), snapshot=True
     )

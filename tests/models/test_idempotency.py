@@ -10,7 +10,7 @@ from models.account import erase_account
 from models.audit_event import Origin
 from models.base import utcnow
 from models.database import Database
-from models.idempotency import IdempotencyRecord, purge_answers
+from models.idempotency import IdempotencyRecord, KeptAnswer, purge_answers
 from models.token import Token
 from models.user import User
 from tests.models.people import ROOT, make_token, make_user
@@ -34,7 +34,7 @@ def record(user_id: int, key: str = "key", *, age: float = 0) -> IdempotencyReco
 def store(database: Database, *records: IdempotencyRecord) -> None:
     def work(session: Session) -> None:
         for each in records:
-            each.store(session)
+            session.add(each)
 
     database.transact(work, write=True)
 
@@ -48,7 +48,7 @@ def test_what_is_stored_is_found_by_user_and_key(database: Database) -> None:
     alice, bob = make_user(database), make_user(database)
     store(database, record(alice.id))
 
-    def find(user_id: int, key: str) -> IdempotencyRecord | None:
+    def find(user_id: int, key: str) -> KeptAnswer | None:
         return database.transact(
             lambda session: IdempotencyRecord.find(session, user_id, key), write=False
         )
@@ -137,17 +137,20 @@ def test_an_erasure_waits_for_a_request_whose_answer_is_kept(database: Database)
     thread = threading.Thread(target=erase)
 
     def request(session: Session) -> bool:
-        assert Token.standing(session, token.id, hold=True) is not None
+        assert Token.standing(session.connection(), token.id, hold=True) is not None
         thread.start()
         thread.join(0.3)
-        record(alice.id).store(session)
+        session.add(record(alice.id))
+        session.flush()
         return thread.is_alive()
 
     assert database.transact(request, write=True), "the erasure did not wait"
     thread.join(10)
     assert kept(database) == []
     assert (
-        database.transact(lambda session: Token.standing(session, token.id, hold=True), write=True)
+        database.transact(
+            lambda session: Token.standing(session.connection(), token.id, hold=True), write=True
+        )
         is None
     )
 

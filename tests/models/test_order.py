@@ -1,4 +1,5 @@
 from functools import partial
+from uuid import UUID
 
 import pytest
 from sqlalchemy.orm import Session
@@ -15,6 +16,7 @@ from models.errors import (
 from models.identifiers import new_id
 from models.order import Order
 from models.order_event import OrderEvent
+from models.order_view import OrderView, view_order
 from models.page import Page
 from tests.models.books import check_books, everything
 from tests.models.dealing import (
@@ -28,6 +30,7 @@ from tests.models.dealing import (
     ship,
     update,
 )
+from tests.models.people import Person
 from tests.models.shop import (
     make_buyer,
     make_order,
@@ -47,13 +50,20 @@ def test_people_see_their_own_orders_and_administrators_all(database: Database) 
     alice, bob, admin = make_buyer(database), make_buyer(database), make_admin(database)
     order = make_order(database, buyer=alice)
 
-    for read in (Order.visible_to, Order.changeable_by):
+    def view(actor: Person, order_id: UUID) -> OrderView:
+        read = partial(view_order, actor=actor, order_id=order_id)
+        return database.read(read, snapshot=True)
+
+    def change(actor: Person, order_id: UUID) -> Order:
+        read = partial(Order.changeable_by, actor=actor, order_id=order_id)
+        return database.transact(read, write=True)
+
+    for read in (view, change):
         for actor in (alice, admin):
-            found = database.transact(partial(read, actor=actor, order_id=order.id), write=True)
-            assert [line.quantity for line in found.lines] == [3]
+            assert [line.quantity for line in read(actor, order.id).lines] == [3]
         for actor, order_id in ((bob, order.id), (admin, new_id())):
             with pytest.raises(NotFound):
-                database.transact(partial(read, actor=actor, order_id=order_id), write=True)
+                read(actor, order_id)
 
 
 def test_what_the_customer_says_can_be_changed_before_it_is_shipped(database: Database) -> None:

@@ -12,6 +12,7 @@ from models.database import Database
 from models.narrowing import FEW
 from models.order import Order
 from models.order_list import OrderFilter, OrderSort
+from models.order_view import OrderView
 from models.page import Page
 from tests.models.dealing import cancel, make_admin
 from tests.models.people import Person
@@ -30,7 +31,7 @@ SORTS: tuple[OrderSort, ...] = get_args(OrderSort)
 MICROSECOND = timedelta(microseconds=1)
 
 
-def ids(orders: Sequence[Order]) -> list[UUID]:
+def ids(orders: Sequence[Order | OrderView]) -> list[UUID]:
     return [order.id for order in orders]
 
 
@@ -41,7 +42,7 @@ def pages(
     *,
     sort: OrderSort = "-created_at",
     limit: int,
-) -> Iterator[Page[Order]]:
+) -> Iterator[Page[OrderView]]:
     """Walk a list as a client does: what a page gives for the next one goes through JSON."""
     after = None
     while True:

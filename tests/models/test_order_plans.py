@@ -49,7 +49,7 @@ def plans(database: Database, kind: str, wanted: OrderFilter, sort: OrderSort) -
             database,
             kind,
             lambda s, after=after: list_orders(  # type: ignore[misc]  # mypy infers no default
-                s, wanted, by=ROOT, sort=sort, after=after, limit=25
+                s.connection(), wanted, by=ROOT, sort=sort, after=after, limit=25
             ),
         )
     ]
