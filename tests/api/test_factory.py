@@ -52,6 +52,19 @@ if threading.active_count() != 1:
     print("threads", threading.enumerate())
 """
 
+MADE = """
+import os, sys
+
+sys.path.insert(0, sys.argv[1])
+from app import Settings, create_app
+
+create_app(Settings.from_environment(os.environ)).close()
+print(*sys.modules)
+"""
+
+# What serving has no use for: what other commands load, and tools that are for tests.
+UNUSED = {"alembic", "mako", "models.demo", "schemathesis", "tqdm", "zxcvbn"}
+
 WEB = ("flask", "connexion", "starlette", "werkzeug", "uvicorn", "httptools", "api", "app")
 
 
@@ -74,6 +87,12 @@ def test_nothing_is_opened_or_connected_at_import(tmp_path: Path) -> None:
     unusable = {"DATABASE_URL": "?", "PORT": "x", "APP_ENV": "x", "SIGNING_KEY_FILE": "/"}
     assert python(tmp_path, WATCHED_IMPORT, str(ROOT), "app", "api", "models", **unusable) == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_serving_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    loaded = python(tmp_path, MADE, str(ROOT), APP_ENV="test", DATABASE_URL=url).split()
+    assert UNUSED.intersection(loaded) == set()
 
 
 @pytest.mark.mission("M3")

@@ -7,13 +7,14 @@ from time import monotonic
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, inspect, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from models.base import Base
 from models.database import Database
 from models.errors import DatabaseUnavailable
-from models.migrating import migrate
+from models.migrating import migrate, newest_version
 from tests.databases import make_database_url
 from tests.models.people import make_user, read_page
 from tests.models.together import together
@@ -29,6 +30,15 @@ sys.stdin.readline()
 migrate(database)
 print(database.is_ready())
 database.dispose()
+"""
+
+WITHOUT_ALEMBIC = """
+import sys
+from models.database import Database
+from models.migrating import migrate
+
+migrate(Database(sys.argv[1]))
+sys.exit("alembic" in sys.modules)
 """
 
 
@@ -91,6 +101,23 @@ def test_migrating_again_changes_nothing(empty: Database) -> None:
     migrate(empty)
 
     assert len(read_page(empty).items) == 1
+
+
+def test_the_newest_version_is_the_head(empty: Database) -> None:
+    migrate(empty)
+
+    with empty.maintenance(patience=5) as connection:
+        context = MigrationContext.configure(connection)
+        assert context.get_current_heads() == (newest_version(),)
+    assert ScriptDirectory("models/migrations").get_heads() == [newest_version()]
+
+
+def test_nothing_to_migrate_is_seen_without_alembic(empty: Database, empty_url: str) -> None:
+    migrate(empty)
+
+    subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", WITHOUT_ALEMBIC, empty_url], check=True
+    )
 
 
 def test_migrating_says_nothing(
