@@ -22,14 +22,22 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from api.signing import KeyRing
-from tests.bench import equality
+from tests.bench import equality, goals
 from tests.bench.chart import draw
 from tests.bench.cluster import postgresql
-from tests.bench.contenders import CONTENDERS, Contender, Running, peak_memory, running
+from tests.bench.contenders import (
+    CONTENDERS,
+    Contender,
+    Running,
+    memory,
+    peak_memory,
+    running,
+)
 from tests.bench.load import Wrk
 from tests.bench.operations import OPERATIONS, Operation
-from tests.bench.results import Results, say
+from tests.bench.results import Note, Results
 from tests.bench.seeding import Shop, fill
+from tests.bench.telling import say
 
 CONNECTIONS = (1, 16, 64)
 FOLDER = ROOT / "var" / "bench" / "compare"
@@ -150,9 +158,13 @@ def main() -> None:
         results = compare(wrk, servers, contenders, operations, arguments)
         for contender in contenders:
             server = servers[contender.name, "sqlite"]
-            results.note(contender, server.start_seconds, peak_memory(server.pid))
+            results.notes[contender.name] = Note(
+                server.start_seconds, peak_memory(server.pid), memory(server.pid)
+            )
     results.write(arguments.json)
     say(results.table())
+    for line in goals.report(goals.read(arguments.json)):
+        say(line)
     if arguments.chart is not None:
         draw(results, arguments.chart)
     say(f"{time.monotonic() - begun:.0f} seconds; written to {arguments.json}")

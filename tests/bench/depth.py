@@ -3,7 +3,8 @@
 The database is filled once, in bulk, and can be measured again; without a URL it is a file under
 var/bench. Every kind of page is read in turns through the functions that the service uses, so that
 a busy moment of the machine falls on all, and compared by the median over rounds of the ratio to
-the first page. The plans follow the table. It ends by itself after a few minutes.
+the first page. The plans follow the table, if they are asked for. It ends by itself after a few
+minutes.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
@@ -80,9 +81,9 @@ def plan(case: Case, session: Session) -> list[str]:
     return lines
 
 
-def report(database: Database, title: str, cases: Sequence[Case], seconds: float) -> None:
-    """Print the table and the plans of some cases."""
-    taken = measure(database, cases, time.monotonic() + seconds)
+def report(database: Database, title: str, cases: Sequence[Case], *, plans: bool) -> None:
+    """Print the table of some cases, and their plans."""
+    taken = measure(database, cases, time.monotonic() + SECONDS)
     first = taken[cases[0].name]
     print(f"{title:32} {'median ms':>9} {'ratio':>7} {'rows':>4}   ({len(first)} rounds)")  # noqa: T201 - This program prints tables.
     for case in cases:
@@ -90,7 +91,7 @@ def report(database: Database, title: str, cases: Sequence[Case], seconds: float
         ratio = statistics.median(mine / base for mine, base in zip(own, first, strict=True))
         rows = len(database.transact(case.read, write=False).items)
         print(f"{case.name:32} {statistics.median(own) * 1000:9.2f} {ratio:7.2f} {rows:4}")  # noqa: T201 - As above.
-    for case in cases:
+    for case in cases if plans else ():
         print(f"\n-- {title}: {case.name}")  # noqa: T201 - As above.
         for line in database.transact(partial(plan, case), write=False):
             print(f"   {line}")  # noqa: T201 - As above.
@@ -100,21 +101,25 @@ def report(database: Database, title: str, cases: Sequence[Case], seconds: float
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--orders", type=int, default=1_000_000)
+    parser.add_argument("--orders", type=int, default=100_000, help="a million takes minutes")
     parser.add_argument("--products", type=int, default=100_000)
-    parser.add_argument("--database-url", default=f"sqlite:///{ROOT}/var/bench/depth.db")
+    parser.add_argument("--database-url", help="of an empty database, or of one so filled")
+    parser.add_argument("--plans", action="store_true", help="print how each page is found")
     arguments = parser.parse_args()
+    name = f"depth-{arguments.orders}-{arguments.products}.db"
+    url = arguments.database_url or f"sqlite:///{ROOT}/var/bench/{name}"
     begun = time.monotonic()
-    fill(arguments.database_url, orders=arguments.orders, products=arguments.products)
+    fill(url, orders=arguments.orders, products=arguments.products)
     print(f"filled in {time.monotonic() - begun:.0f} s")  # noqa: T201 - As above.
-    database = Database(arguments.database_url, pool_size=1, statement_timeout=30.0)
+    database = Database(url, pool_size=1, statement_timeout=30.0)
     try:
         cases = [
             *order_cases(database, arguments.orders),
             *total_cases(database, arguments.orders),
         ]
-        report(database, "orders", cases, SECONDS)
-        report(database, "products", list(product_cases(database, arguments.products)), SECONDS)
+        report(database, "orders", cases, plans=arguments.plans)
+        cases = list(product_cases(database, arguments.products))
+        report(database, "products", cases, plans=arguments.plans)
     finally:
         database.dispose()
 

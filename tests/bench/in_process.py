@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +26,8 @@ from tests.bench.cluster import postgresql
 from tests.bench.compare import LOAD_CORE, SERVER_CORE, choose, prepare
 from tests.bench.contenders import Contender, environment
 from tests.bench.operations import OPERATIONS, Operation
-from tests.bench.results import machine, say
 from tests.bench.seeding import Shop
+from tests.bench.telling import machine, say
 
 FOLDER = ROOT / "var" / "bench" / "in-process"
 TIMES: Mapping[str, int] = {"health": 300, "user": 100, "rejected": 100}
@@ -196,7 +197,12 @@ def main() -> None:
         shops = prepare(FOLDER, url)
         operations = [each for each in OPERATIONS if each.database in shops]
         taken, counts = measure(contenders, operations, shops, arguments.rounds, counted=counted)
-    results = {"machine": machine(), "microseconds": taken, "instructions": counts}
+    results = {
+        "date": datetime.now(UTC).isoformat(),
+        "machine": machine(),
+        "microseconds": taken,
+        "instructions": counts,
+    }
     arguments.json.write_text(json.dumps(results, indent=1))
     for line in table(contenders, operations, taken, "Processor time of a request in µs"):
         say(line)

@@ -54,8 +54,8 @@ def orders(
 ) -> Case:
     """A page of orders, as an administrator gets it unless somebody else is named."""
 
-    def read(session: Session) -> Page[Order]:
-        return list_orders(session, wanted, by=by, sort=sort, after=after, limit=LIMIT)
+    def read(session: Session) -> Page[Any]:
+        return list_orders(session.connection(), wanted, by=by, sort=sort, after=after, limit=LIMIT)
 
     return Case(name, read)
 

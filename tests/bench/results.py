@@ -1,18 +1,19 @@
 """What was measured: kept by round, and told as medians in Markdown and in JSON."""
 
 import json
-import os
-import platform
 import statistics
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
+from typing import Self
 
-from tests.bench.contenders import Contender
+from tests.bench.contenders import CONTENDERS, Contender
 from tests.bench.load import Measurement
-from tests.bench.operations import Operation
+from tests.bench.operations import OPERATIONS, Operation
+from tests.bench.telling import machine
 
 _PACKAGES = (
     *("connexion", "fastapi", "litestar", "msgspec", "flask-smorest", "django", "django-ninja"),
@@ -20,9 +21,14 @@ _PACKAGES = (
 )
 
 
-def say(text: str) -> None:
-    """Print: this program's output is its report."""
-    print(text, flush=True)  # noqa: T201 - See above.
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What there is once of each contender; memory is the resident set of all its processes."""
+
+    start_seconds: float
+    peak_bytes: int
+    bytes_after: int
+    """When the load is over."""
 
 
 class Results:
@@ -40,17 +46,32 @@ class Results:
         self.date = datetime.now(UTC)
         self.machine = machine()
         self._measured: dict[tuple[str, str, int], list[Measurement]] = {}
-        self._notes: dict[str, tuple[float, int]] = {}
+        self.notes: dict[str, Note] = {}
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote."""
+        told = json.loads(path.read_text())
+        turns = told["turns"]
+        results = cls(
+            [each for each in CONTENDERS if each.name in told["processes"]],
+            [each for each in OPERATIONS if each.name in {turn["operation"] for turn in turns}],
+            sorted({turn["connections"] for turn in turns}),
+        )
+        results.date, results.machine = datetime.fromisoformat(told["date"]), told["machine"]
+        results.notes = {name: Note(**note) for name, note in told["processes"].items()}
+        for turn in turns:
+            key = (turn.pop("contender"), turn.pop("operation"), turn.pop("connections"))
+            # Turns are written in the order of their rounds.
+            del turn["round"]
+            results._measured.setdefault(key, []).append(Measurement(**turn))
+        return results
 
     def add(
         self, contender: Contender, operation: Operation, connections: int, one: Measurement
     ) -> None:
         """Add a contender's turn of a round."""
         self._measured.setdefault((contender.name, operation.name, connections), []).append(one)
-
-    def note(self, contender: Contender, start_seconds: float, peak_bytes: int) -> None:
-        """Add what there is once of each contender."""
-        self._notes[contender.name] = (start_seconds, peak_bytes)
 
     def of(
         self, contender: Contender, operation: Operation, connections: int
@@ -63,12 +84,21 @@ class Results:
         turns = self.of(contender, operation, connections)
         return statistics.median(turn.rate for turn in turns) if turns else None
 
-    def ratio(self, contender: Contender, operation: Operation, connections: int) -> float | None:
-        """How many times as many requests Concord answers, the median of the rounds' ratios."""
+    def ratio(
+        self,
+        contender: Contender,
+        operation: Operation,
+        connections: int,
+        measure: Callable[[Measurement], float] = attrgetter("rate"),
+    ) -> float | None:
+        """How many times as much Concord has of a measure, the median of the rounds' ratios.
+
+        Of requests a second, unless another measure is named.
+        """
         theirs = self.of(contender, operation, connections)
         ours = self.of(self.contenders[0], operation, connections)
         pairs = zip(ours, theirs, strict=bool(theirs))
-        ratios = [mine.rate / other.rate for mine, other in pairs if other.rate]
+        ratios = [measure(mine) / measure(other) for mine, other in pairs if measure(other)]
         return statistics.median(ratios) if ratios else None
 
     def table(self) -> str:
@@ -87,12 +117,13 @@ class Results:
                 if self.of(contender, operation, middle):
                     yield self._row(contender, operation)
         yield "\n\\* In a turn so short most connections got no second answer: take more seconds."
-        yield "\n| | start to first answer, s | peak memory, MB |"
-        yield "|---|---|---|"
+        yield "\n| | start to first answer, s | memory after the load, MB | at the most |"
+        yield "|---|---|---|---|"
         for contender in self.contenders:
-            if contender.name in self._notes:
-                seconds, peak = self._notes[contender.name]
-                yield f"| {contender.title} | {seconds:.2f} | {peak / 1e6:.0f} |"
+            if contender.name in self.notes:
+                note = self.notes[contender.name]
+                sizes = f"{note.bytes_after / 1e6:.0f} | {note.peak_bytes / 1e6:.0f}"
+                yield f"| {contender.title} | {note.start_seconds:.2f} | {sizes} |"
 
     def _row(self, contender: Contender, operation: Operation) -> str:
         cells = []
@@ -121,31 +152,15 @@ class Results:
             for (name, operation, connections), measured in self._measured.items()
             for number, turn in enumerate(measured)
         ]
-        notes = {
-            name: {"start_seconds": seconds, "peak_bytes": peak}
-            for name, (seconds, peak) in self._notes.items()
-        }
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(
             {
                 "date": self.date.isoformat(),
                 "machine": self.machine,
                 "packages": {name: version(name) for name in _PACKAGES},
-                "processes": notes,
+                "processes": {name: asdict(note) for name, note in self.notes.items()},
                 "turns": turns,
             },
             indent=1,
         )
         path.write_text(text + "\n")
-
-
-def machine() -> str:
-    """The machine in a few words."""
-    model = platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    cores = len(os.sched_getaffinity(0))
-    python = ".".join(map(str, sys.version_info[:3]))
-    return f"{cores} cores of {model}, Linux {platform.release()}, Python {python}"

@@ -1,7 +1,8 @@
 """What grows with what: `python tests/bench/scaling.py [--requests N]`.
 
 Operations in the contract and bytes of a body, by processor time in-process; processes, by
-requests a second; and memory over many requests. How deep a page lies is measured by `depth.py`.
+requests a second; the time to start, beside stock connexion with as many operations; and memory
+over many requests. How deep a page lies is measured by `depth.py`.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
@@ -12,8 +13,10 @@ import os
 import shutil
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, redirect_stderr
+from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -22,17 +25,26 @@ sys.path.insert(0, str(ROOT))
 from api.settings import Settings
 from tests.bench.calling import AsgiApp, Call, asgi, repeat
 from tests.bench.compare import LOAD_CORE, SERVER_CORE, prepare
-from tests.bench.contenders import CONTENDERS, Running, environment, memory, running
+from tests.bench.contenders import (
+    CONTENDERS,
+    Contender,
+    Running,
+    environment,
+    memory,
+    running,
+)
 from tests.bench.generated import make_application
 from tests.bench.load import Wrk
 from tests.bench.operations import OPERATIONS, Operation, Request
-from tests.bench.results import machine, say
 from tests.bench.seeding import Shop
+from tests.bench.telling import machine, say
 
 FOLDER = ROOT / "var" / "bench" / "scaling"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 CONTRACTS = (10, 100, 1_000)
 CONNECTIONS = 16
+SIXTY = Contender("connexion", "connexion[flask]", "asgi", "connexion_sixty")
+GROWTH_SECONDS = 300.0
 _JSON = ("Content-Type", "application/json")
 
 
@@ -109,15 +121,34 @@ def processes(wrk: Wrk, shop: Shop, rounds: int, seconds: int) -> Mapping[str, S
     return rates
 
 
+def starts(shop: Shop, rounds: int) -> Mapping[str, Sequence[float]]:
+    """Seconds from the start of the process to the first answer, by contender, by round."""
+    taken: dict[str, list[float]] = {}
+    for turn in range(-1, rounds):
+        for contender in (CONTENDERS[0], SIXTY):
+            log = FOLDER / f"start-{contender.name}.log"
+            with running(contender, shop, cores=str(SERVER_CORE), log=log) as server:
+                # The first turn is for files to be read and compiled.
+                if turn >= 0:
+                    taken.setdefault(contender.name, []).append(server.start_seconds)
+    return taken
+
+
 def growth(wrk: Wrk, shop: Shop, requests: int) -> Iterator[tuple[int, int]]:
-    """Bytes in memory after so many requests of all kinds, from a tenth of `requests` on."""
+    """Bytes in memory after so many requests of all kinds: none, a tenth of `requests`, and so on.
+
+    It ends before all are done when the time for them is over.
+    """
+    deadline = time.monotonic() + GROWTH_SECONDS
     with _serving(shop, "growth", str(SERVER_CORE)) as server:
         operations = [each for each in OPERATIONS if each.database == "sqlite"]
         for operation in operations:
             wrk.prepare(operation, shop)
         done = 0
-        for step in range(1, 11):
+        for step in range(11):
             while done < requests * step // 10:
+                if time.monotonic() > deadline:
+                    return
                 done += sum(_some(wrk, server, operation) for operation in operations)
             yield done, memory(server.pid)
 
@@ -166,16 +197,27 @@ def main() -> None:
     say("\n| operation and processes | requests/s |\n|---|---|")
     for name, rates in by_processes.items():
         say(f"| {name} | {statistics.median(rates):,.0f} |")
+    by_contender = starts(shop, arguments.rounds)
+    say("\n| with about 60 operations | start to first answer, s |\n|---|---|")
+    for name, seconds in by_contender.items():
+        say(f"| {name} | {statistics.median(seconds):.2f} |")
     say("\n| requests | memory, MB |\n|---|---|")
     grown = []
     for done, size in growth(wrk, shop, arguments.requests):
         grown.append((done, size))
         say(f"| {done:,} | {size / 1e6:.1f} |")
+    if len(grown) > 2:
+        # At the first tenth its threads and pools are there, and what is cached is in the cache.
+        (few, before), (many, after) = grown[1], grown[-1]
+        change = f"{(after - before) / 1e6:+.1f} MB ({after / before - 1:+.1%})"
+        say(f"\nFrom {few:,} requests to {many:,} memory changed by {change}.")
     results = {
+        "date": datetime.now(UTC).isoformat(),
         "machine": machine(),
         "operations": by_operations,
         "bodies": by_size,
         "processes": by_processes,
+        "starts": by_contender,
         "memory": grown,
     }
     arguments.json.write_text(json.dumps(results, indent=1))

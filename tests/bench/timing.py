@@ -38,7 +38,7 @@ from models.migrating import migrate
 from models.password import Passwords
 from tests.bench.cluster import postgresql
 from tests.bench.rank_tests import compare
-from tests.bench.results import machine, say
+from tests.bench.telling import machine, say
 from tests.live import running_server
 
 DATABASE_CORE = 0

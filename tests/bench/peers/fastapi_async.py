@@ -1,8 +1,4 @@
-"""FastAPI with SQLAlchemy for asyncio: aiosqlite, or psycopg asynchronously.
-
-https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html; `run_sync` is one change of greenlets
-for a whole piece of work, so it costs less than awaiting each statement.
-"""
+"""FastAPI with SQLAlchemy for asyncio; see `async_sessions` for both."""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -11,16 +7,11 @@ from typing import Annotated
 import jwt
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
-from sqlalchemy import make_url
-from sqlalchemy.ext.asyncio import (
-    AsyncEngine,
-    AsyncSession,
-    async_sessionmaker,
-    create_async_engine,
-)
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from tests.bench.peers import shop
+from tests.bench.peers.async_sessions import ReadingSession, WritingSession
 from tests.bench.peers.pydantic_models import (
     Health,
     IdempotencyKey,
@@ -29,25 +20,8 @@ from tests.bench.peers.pydantic_models import (
     OrderPage,
     UserOut,
 )
-from tests.bench.peers.settings import DATABASE_URL
 from tests.bench.peers.tables import Order, User
 
-
-def make_engine() -> AsyncEngine:
-    url = make_url(DATABASE_URL)
-    if url.get_backend_name() == "postgresql":
-        return create_async_engine(url.set(drivername="postgresql+psycopg"), **shop.POOL)
-    url, patience = url.set(drivername="sqlite+aiosqlite"), {"timeout": shop.BUSY_SECONDS}
-    engine = create_async_engine(url, connect_args=patience, **shop.POOL)
-    shop.use_sqlite(engine.sync_engine)
-    return engine
-
-
-engine = make_engine()
-ReadingSession = async_sessionmaker(engine, expire_on_commit=False)
-WritingSession = async_sessionmaker(
-    engine.execution_options(**shop.WRITING), expire_on_commit=False
-)
 app = FastAPI()
 bearer = HTTPBearer()
 
