@@ -13,13 +13,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from models import postgresql, sqlite
+from models import sqlite
 from models.backend import Backend, Engines, Fault, Limits
 from models.errors import DatabaseUnavailable
 
 T = TypeVar("T")
 
-_BACKENDS: dict[str, Backend] = {"postgresql": postgresql, "sqlite": sqlite}
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.2
 
@@ -51,7 +50,7 @@ class Database:
     ) -> None:
         try:
             self._url = make_url(url)
-            self._backend = _BACKENDS[self._url.get_backend_name()]
+            self._backend = _backend(self._url.get_backend_name())
         except (SQLAlchemyError, KeyError):
             # The URL itself is not repeated: it may hold a password.
             raise ValueError(
@@ -192,7 +191,7 @@ def together(connection: Connection) -> AbstractContextManager[None]:
 
     What one of them does wrong is raised at the end of the block.
     """
-    return _BACKENDS[connection.dialect.name].together(connection)
+    return _backend(connection.dialect.name).together(connection)
 
 
 class _Patience:
@@ -211,3 +210,11 @@ class _Patience:
         """Pause, each time for longer; chance keeps rivals apart."""
         time.sleep(random.uniform(0, self._pause))  # noqa: S311 - no secret rests on it.
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+
+def _backend(name: str) -> Backend:
+    if name == "postgresql":
+        from models import postgresql  # noqa: PLC0415 - its driver takes 10 MB, of no use to SQLite.
+
+        return postgresql
+    return {"sqlite": sqlite}[name]

@@ -25,9 +25,10 @@ with warnings.catch_warnings():
     from connexion.apps.abstract import AbstractApp
     from connexion.apps.flask import FlaskApi, FlaskApp
     from connexion.middleware.abstract import SpecMiddleware
+    from connexion.middleware.main import API
     from connexion.operations import AbstractOperation
     from connexion.resolver import Resolution, Resolver
-    from connexion.spec import Specification
+    from connexion.spec import OpenAPISpecification, Specification
 
 from flask.ctx import RequestContext
 from flask.globals import request_ctx
@@ -199,6 +200,17 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
         raise ContractViolation("Flask is reached through the engine only")
 
 
+class _CheckedSpecification(OpenAPISpecification):  # type: ignore[misc]  # connexion ships no types.
+    """A specification that `load_document` has checked already.
+
+    Connexion checks it against the same schema, which would be a fifth of the time to start.
+    """
+
+    @classmethod
+    def _validate_spec(cls, spec: object) -> None:
+        del cls, spec
+
+
 class _ContractApp(FlaskApp):  # type: ignore[misc]  # connexion ships no types.
     """Connexion's application around `ContractASGIApp`, its stack built at once.
 
@@ -212,6 +224,11 @@ class _ContractApp(FlaskApp):  # type: ignore[misc]  # connexion ships no types.
         self._middleware_app = inner
         AbstractApp.__init__(self, __name__, middlewares=[engine])
         self.app = inner.app
+
+    def bind(self, specification: Specification, resolver: Resolver) -> None:
+        """Do what connexion's `add_api` does, which makes a specification of its own kind."""
+        options = self.middleware.options.replace(resolver=resolver)
+        self.middleware.apis.append(API(specification, base_path=None, **options.__dict__))
 
     def build(self) -> None:
         self.middleware.app, self.middleware.middleware_stack = (
@@ -232,7 +249,7 @@ def bind(
     """
     inner = ContractASGIApp("api", make_call)
     app = _ContractApp(inner, make_engine)
-    app.add_api(bundle, resolver=_TagResolver(operations))
+    app.bind(_CheckedSpecification(bundle), _TagResolver(operations))
     app.build()
     application: ASGIApp = app
     return application

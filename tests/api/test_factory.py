@@ -63,7 +63,7 @@ print(*sys.modules)
 """
 
 # What serving has no use for: what other commands load, and tools that are for tests.
-UNUSED = {"alembic", "mako", "models.demo", "schemathesis", "tqdm", "zxcvbn"}
+UNUSED = {"alembic", "mako", "models.demo", "psycopg", "schemathesis", "tqdm", "zxcvbn"}
 
 WEB = ("flask", "connexion", "starlette", "werkzeug", "uvicorn", "httptools", "api", "app")
 

@@ -9,9 +9,10 @@ import pytest
 from connexion.apps.abstract import AbstractApp
 from connexion.apps.flask import FlaskApi
 from connexion.middleware.abstract import RoutedAPI, SpecMiddleware
-from connexion.middleware.main import ConnexionMiddleware
+from connexion.middleware.main import API, ConnexionMiddleware
 from connexion.operations import AbstractOperation
 from connexion.resolver import Resolution, Resolver
+from connexion.spec import OpenAPISpecification, Specification
 from flask import Flask
 from flask.ctx import RequestContext
 
@@ -67,6 +68,19 @@ def test_the_stack_can_be_built_before_the_first_request() -> None:
     assert list(stack) == [made.app]
     assert parameters(ConnexionMiddleware._build_middleware_stack) == ["self"]  # noqa: SLF001 - as in binding.
     assert "middleware_stack" in inspect.getsource(ConnexionMiddleware.__call__)
+
+
+def test_a_specification_can_be_spared_the_check() -> None:
+    # binding._CheckedSpecification checks nothing, and binding._ContractApp.bind hands it over.
+    assert parameters(Specification._validate_spec) == ["spec"]  # noqa: SLF001 - as in binding.
+    assert "self._validate_spec(raw_spec)" in inspect.getsource(Specification.__init__)
+    assert issubclass(OpenAPISpecification, Specification)
+    assert parameters(API.__init__) == ["self", "specification", "base_path", "kwargs"]
+    made = ConnexionMiddleware(Flask("test"), middlewares=[])
+    assert made.apis == []
+    resolver = Resolver()
+    assert made.options.replace(resolver=resolver).resolver is resolver
+    assert "self.apis.append(api)" in inspect.getsource(ConnexionMiddleware.add_api)
 
 
 def test_an_operation_is_made_by_a_method_that_can_be_overridden() -> None:
