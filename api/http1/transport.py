@@ -22,10 +22,6 @@ class ClosingTransport(asyncio.Transport):
     the sending half is closed and what still arrives is read by the protocol, which discards it,
     for at most `linger_seconds` (RFC 9112 section 9.6). When nothing more is expected the socket
     is closed once the answer is written, for which the client has `write_seconds`.
-
-    The head and the body of an answer are written one after the other. They go out together, in
-    one call of the system and mostly in one segment: of two writes the first waits for the second,
-    but never beyond the present turn of the event loop.
     """
 
     def __init__(
@@ -42,14 +38,12 @@ class ClosingTransport(asyncio.Transport):
         self._linger_seconds = linger_seconds
         self._write_seconds = write_seconds
         self._closing = False
-        self._held: bytes | bytearray | memoryview | None = None
         self._end: Timer | None = None
 
     @override
     def close(self) -> None:
         if self._closing:
             return
-        self._release()
         self._closing = True
         if self._expects_more() and self._connection.can_write_eof():
             self._connection.write_eof()
@@ -64,13 +58,11 @@ class ClosingTransport(asyncio.Transport):
     @override
     def abort(self) -> None:
         self._closing = True
-        self._held = None
         self._connection.abort()
 
     def forget(self) -> None:
         """Stop the timer: the connection is gone."""
         self._closing = True
-        self._held = None
         # The protocol and this object would otherwise keep each other until a collection.
         self._expects_more = bool
         if self._end is not None:
@@ -83,25 +75,12 @@ class ClosingTransport(asyncio.Transport):
 
     @override
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._closing:
-            return
-        if self._held is None:
-            self._held = data
-            asyncio.get_running_loop().call_soon(self._release)
-            return
-        held, self._held = self._held, None
-        self._connection.writelines((held, data))
-
-    def _release(self) -> None:
-        """Write what waits: nothing came to go with it."""
-        if self._held is not None:
-            held, self._held = self._held, None
-            self._connection.write(held)
+        if not self._closing:
+            self._connection.write(data)
 
     @override
     def get_write_buffer_size(self) -> int:
-        held = 0 if self._held is None else len(self._held)
-        return held + self._connection.get_write_buffer_size()
+        return self._connection.get_write_buffer_size()
 
     @override
     def pause_reading(self) -> None:

@@ -16,7 +16,7 @@ from connexion.spec import OpenAPISpecification, Specification
 from flask import Flask
 from flask.ctx import RequestContext
 
-from api.contract import binding
+from api.contract import binding, middleware
 from api.contract.document import load_document
 from api.contract.errors import ContractViolation
 from api.contract.middleware import Engine
@@ -131,6 +131,13 @@ def test_a_response_is_as_flask_makes_one() -> None:
     assert vars(made) == vars(flasks)
     made.headers["ETag"] = '"2"'
     assert answer.header("etag") == '"1"'
+
+
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\r"])
+def test_a_header_that_would_begin_another_is_not_sent(value: str) -> None:
+    # binding._Answered takes headers without looking at them, as Flask's response does not.
+    with pytest.raises(ContractViolation, match="line break"):
+        middleware._start(Answer(200, [("ETag", '"1"'), ("Link", value)]))  # noqa: SLF001 - see above.
 
 
 def test_what_is_registered_with_flask_is_called(settings: Settings) -> None:
