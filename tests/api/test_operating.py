@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from api.contract.errors import InvalidToken
 from api.security import Tokens
@@ -123,8 +124,8 @@ def test_a_probe_is_answered_while_every_thread_is_busy(
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def wait(session: Session, actor: Actor, user_id: int) -> User:
-        del session, actor, user_id
+    def wait(connection: Connection, actor: Actor, user_id: int) -> NoReturn:
+        del connection, actor, user_id
         begun.set()
         go_on.wait(30)
         raise NotFound
@@ -135,7 +136,7 @@ def test_a_probe_is_answered_while_every_thread_is_busy(
         ThreadPoolExecutor(1) as pool,
     ):
         user = service.user()
-        monkeypatch.setattr(User, "visible_to", wait)
+        monkeypatch.setattr(User, "read", wait)
         busy = pool.submit(user.client.get, f"/v1/users/{user.id}")
         try:
             assert begun.wait(30)
