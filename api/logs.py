@@ -10,7 +10,6 @@ import re
 import sys
 from datetime import UTC, datetime
 from functools import lru_cache
-from time import time_ns
 from typing import TextIO, TypeAlias
 
 import orjson
@@ -89,23 +88,13 @@ def _without_secrets(value: object) -> object:
     return value
 
 
-@lru_cache(maxsize=1)
-def _second(since_epoch: int) -> str:
-    return datetime.fromtimestamp(since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _now() -> str:
-    """The time in UTC as RFC 3339 has it, to the microsecond."""
-    second, microsecond = divmod(time_ns() // 1000, 1_000_000)
-    return f"{_second(second)}.{microsecond:06}Z"
-
-
 def _complete(logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
     """Put the time, the level and the event's name before all else, and hide secrets."""
     if "exc_info" in event:
         event = structlog.processors.format_exc_info(logger, level, event)
     complete = {"timestamp": "", "level": "", "event": "", **event}
-    complete["timestamp"] = _now()
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    complete["timestamp"] = now.removesuffix("+00:00") + "Z"
     complete["level"] = level
     for key, value in complete.items():
         if _is_secret(key):

@@ -31,7 +31,8 @@ class Base(DeclarativeBase):
 class Versioned:
     """What rows have that several people change: `version` counts the changes of the row.
 
-    Every UPDATE compares it, so that none is lost.
+    Every UPDATE of an object compares it, so that none is lost; what is updated without being read
+    as an object is locked first.
     """
 
     version: Mapped[int] = mapped_column()

@@ -96,10 +96,10 @@ class Database:
         """Let `work` read rows, and give its result. It costs a fraction of what `transact` does.
 
         Without a transaction each statement is for itself; with a `snapshot` all see the same
-        moment.
+        moment. Nothing may be written: outside of a transaction nothing would keep it together.
 
         Raises:
-            DatabaseUnavailable: as in `transact`.
+            DatabaseUnavailable: as in `transact`, or a snapshot was written to.
         """
         engine = self._engines.reading if snapshot else self._engines.single
         patience = _Patience(self._limits.lock_timeout)
@@ -108,7 +108,8 @@ class Database:
                 with engine.begin() as connection:
                     return work(connection)
             except SQLAlchemyError as error:
-                self._insist_on_conflict(error, patience, write=False)
+                # Nothing begins anew as a writing transaction here.
+                self._insist_on_conflict(error, patience, write=True)
             patience.wait()
 
     def try_lock(self, session: Session, number: int) -> bool:

@@ -41,5 +41,6 @@ def newest_version() -> str:
 def _version(session: Session) -> str | None:
     if not inspect(session.connection()).has_table("alembic_version"):
         return None
-    version: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
-    return version
+    versions = session.scalars(text("SELECT version_num FROM alembic_version")).all()
+    # What has two has been damaged, or is being merged: that is for Alembic to judge.
+    return versions[0] if len(versions) == 1 else None

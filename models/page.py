@@ -91,7 +91,7 @@ def walk(query: Select[T], keys: Keys, *, begun: bool, descending: bool) -> Sele
     """Write, once for all, the query of a page of a list that is narrowed down no further.
 
     The values of each page are those of `walk_values`. To write a query anew takes as long as to
-    ask it.
+    ask it. What is written is kept for good, so the query has to be a constant of its module.
     """
     bounds = [bindparam(name, type_=key.type) for name, key in zip(_BOUNDS, keys, strict=False)]
     start = bounds if begun else None

@@ -22,7 +22,7 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry as PoolRecord
 
 from models.backend import JSON_CODEC, Engines, Fault, Limits
@@ -172,11 +172,14 @@ def _make_sure(
     seen here; and one that vanished is found out when the connection has not been used for long.
     """
     used = record.info.get(_USED)
-    if used is not None and (time.monotonic() - used > _TRUSTED or _has_news(connection)):
-        try:
+    if used is None:
+        return
+    try:
+        if time.monotonic() - used > _TRUSTED or _has_news(connection):
             dialect.do_ping(connection)  # type: ignore[arg-type]  # A protocol that is narrower.
-        except psycopg.OperationalError as error:
-            raise DisconnectionError from error
+    except psycopg.OperationalError as error:
+        # The others are as old, and each would take as long to be found out.
+        raise InvalidatePoolError from error
 
 
 def _has_news(connection: BoundedConnection) -> bool:

@@ -150,8 +150,10 @@ class User(Versioned, Base):
         Raises:
             NotFound: as in `visible_to`.
         """
+        if not (actor.is_admin or actor.user_id == user_id):
+            raise NotFound
         row = connection.execute(_ONE, {"user_id": user_id}).one_or_none()
-        if row is None or not (actor.is_admin or actor.user_id == user_id):
+        if row is None:
             raise NotFound
         return row
 

@@ -99,7 +99,7 @@ class _Answered(flask.Response):
 
     def __init__(self, answer: Answer) -> None:
         # What Flask's own constructor sets. That looks at the headers one by one; here they are
-        # pairs of text, and the engine checks all that are sent.
+        # pairs of text, and the engine looks at all values that are sent.
         self.headers = Headers()
         self.headers._list = list(answer.headers)  # noqa: SLF001 - the only way past the checks.
         self.status = answer.status

@@ -62,6 +62,8 @@ class Pool:
                 raise Overloaded
             if self._use >= len(self._threads) < self._most_threads:
                 self._start_thread()
+            if not self._threads:
+                raise Overloaded
             self._use += 1
             self._tasks.put(task)
         await task.done
@@ -71,8 +73,10 @@ class Pool:
         name = f"{self._name}_{len(self._threads)}"
         # The end of the process waits for `close` and for no thread that was not closed.
         thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+        # Where the system has no thread to give, those that there are do the work.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._threads.append(thread)
 
     def _serve(self) -> None:
         while (task := self._tasks.get()) is not None:

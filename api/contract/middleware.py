@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -260,18 +259,13 @@ def _start(answer: Answer) -> Message:
     """Make the message that begins an answer.
 
     Raises:
-        ContractViolation: a header ends its line and would begin another.
+        ContractViolation: a header's value ends its line and would begin another.
     """
     values = "".join([value for _, value in answer.headers])
     if "\n" in values or "\r" in values:
         raise ContractViolation("a header of the answer has a line break")
-    headers = [(_raw_name(name), value.encode("latin-1")) for name, value in answer.headers]
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
     return {"type": "http.response.start", "status": answer.status, "headers": headers}
-
-
-@lru_cache(maxsize=256)
-def _raw_name(name: str) -> bytes:
-    return name.lower().encode()
 
 
 def _operation(resource: Resource, method: str) -> Operation:

@@ -1,6 +1,6 @@
 """What belongs to one request and to no other: its id, its fields, its caller, its values."""
 
-import random
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -29,11 +29,6 @@ _SINGLE = frozenset(
         "x-request-id",
     )
 )
-
-
-# The bits of a UUID that say its variant and its version, and what they say (RFC 9562).
-_UUID_FIXED = 0xF << 76 | 0b11 << 62
-_UUID_4 = 4 << 76 | 0b10 << 62
 
 
 @dataclass(slots=True)
@@ -106,14 +101,8 @@ def request_id(scope: Scope, declared: Validator) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text = _text(value)
-            return text if declared.is_valid(text) else _new_id()
-    return _new_id()
-
-
-def _new_id() -> str:
-    """Make a UUID of version 4, which is a name and no secret: any randomness will do."""
-    random_bits = random.getrandbits(128)
-    return f"{random_bits & ~_UUID_FIXED | _UUID_4:032x}"
+            return text if declared.is_valid(text) else uuid.uuid4().hex
+    return uuid.uuid4().hex
 
 
 def _text(raw_value: bytes) -> str:

@@ -134,6 +134,31 @@ def test_work_that_was_cancelled_before_a_thread_was_free_is_not_done(pool: Pool
     asyncio.run(cancel())
 
 
+def test_where_no_thread_can_be_had_the_others_do_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_thread: threading.Thread) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> None:
+        few, none = Pool("few", 2, 2), Pool("none", 1, 1)
+        go = threading.Event()
+        first = asyncio.create_task(few.run(go.wait, 10))
+        await until(few, 1)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        second = asyncio.create_task(few.run(int))
+        await until(few, 2)
+        with pytest.raises(Overloaded):
+            await none.run(int)
+        assert none.use == 0
+        go.set()
+        assert (await first, await second) == (True, 0)
+        few.close()
+        none.close()
+
+    asyncio.run(run())
+
+
 def test_a_thread_outlives_the_loop_that_waited_for_it(pool: Pool) -> None:
     go = threading.Event()
 

@@ -14,6 +14,7 @@ class Relay:
         self._flows = threading.Event()
         self._flows.set()
         self._sockets: list[socket.socket] = []
+        self._forgotten: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -25,6 +26,10 @@ class Relay:
     def thaw(self) -> None:
         """Let everything through again, also what came meanwhile."""
         self._flows.set()
+
+    def forget(self) -> None:
+        """Swallow all on the connections that there are, like a firewall that lost its state."""
+        self._forgotten = list(self._sockets)
 
     def close(self) -> None:
         """Cut all connections."""
@@ -47,7 +52,8 @@ class Relay:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()
-                sink.sendall(data)
+                if source not in self._forgotten:
+                    sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
 
 

@@ -1,7 +1,9 @@
+import contextlib
 from functools import partial
 from uuid import UUID
 
 import pytest
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
 from models.database import Database
@@ -64,6 +66,25 @@ def test_people_see_their_own_orders_and_administrators_all(database: Database) 
         for actor, order_id in ((bob, order.id), (admin, new_id())):
             with pytest.raises(NotFound):
                 read(actor, order_id)
+
+
+def test_anothers_order_is_read_no_further_than_one_that_is_not_there(database: Database) -> None:
+    alice, bob = make_buyer(database), make_buyer(database)
+    order = make_order(database, buyer=alice)
+
+    def statements(actor: Person, order_id: UUID) -> int:
+        sent: list[str] = []
+
+        def read(connection: Connection) -> None:
+            event.listen(connection, "before_cursor_execute", lambda *call: sent.append(call[2]))
+            with contextlib.suppress(NotFound):
+                view_order(connection, actor, order_id)
+
+        database.read(read, snapshot=True)
+        return len(sent)
+
+    assert statements(bob, order.id) == statements(bob, new_id()) == 1
+    assert statements(alice, order.id) == 2
 
 
 def test_what_the_customer_says_can_be_changed_before_it_is_shipped(database: Database) -> None:

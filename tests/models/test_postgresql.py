@@ -1,6 +1,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
@@ -170,6 +171,30 @@ def test_a_connection_lost_in_a_transaction_is_unavailable_once(
         database.transact(work, write=True)
     assert not read_page(database).items
     assert database.is_ready()
+
+
+def test_of_connections_that_lead_nowhere_one_is_waited_for(
+    url: str, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.postgresql._TRUSTED", 0)
+    database = Database(through(relay, url), statement_timeout=0.5, connect_timeout=2)
+    everybody = threading.Barrier(4)
+
+    def meet(session: Session) -> None:
+        session.execute(text("SELECT 1"))
+        everybody.wait(10)
+
+    with ThreadPoolExecutor(4) as pool:
+        for met in [pool.submit(database.transact, meet, write=False) for _ in range(4)]:
+            met.result()
+        relay.forget()
+        start = monotonic()
+        assert database.transact(lambda s: s.scalar(text("SELECT 1")), write=False) == 1
+        for met in [pool.submit(database.transact, meet, write=False) for _ in range(4)]:
+            met.result()
+    # One connection is given 1.5 seconds.
+    assert monotonic() - start < 3
+    database.dispose()
 
 
 def test_a_server_that_refuses_connections_is_unavailable() -> None:
