@@ -44,14 +44,14 @@ format: $(VENV)/dev-ready ## Format the code and mend what can be mended safely
 fuzz: $(VENV)/dev-ready ## Run schemathesis for longer, with a new seed each time
 	@FUZZ_EXAMPLES=$(EXAMPLES) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -m fuzz --timeout=0 $(ARGS)
 
-bench: $(BENCH)/ready ## Compare Concord with its peers, which takes half an hour and two cores
+bench: $(BENCH)/ready ## Compare Concord with its peers, which takes 40 minutes and two cores
 # The comparison is last: it ends with the goals, to which the others have given their figures.
 ifeq ($(ARGS),)
 	@$(BENCH)/bin/python tests/bench/in_process.py --rounds 7
 	@$(BENCH)/bin/python tests/bench/scaling.py --rounds 5 --seconds 1
 	@$(BENCH)/bin/python tests/bench/depth.py
 endif
-	@$(BENCH)/bin/python tests/bench/compare.py $(or $(ARGS),--seconds 1 --chart var/bench/chart)
+	@$(BENCH)/bin/python tests/bench/compare.py $(or $(ARGS),--chart var/bench/chart)
 
 lock: $(VENV)/dev-ready ## Lock what pyproject.toml asks for, keeping versions that still fit
 	@$(LOCK) --output-file requirements.txt
