@@ -11,7 +11,8 @@ from models.page import Page
 from models.password import Passwords
 from models.seal import Seal
 from models.token import end_all_tokens
-from models.user import Role, User, UserRow
+from models.user import Role, User
+from models.user_view import UserView, view_user
 
 
 def create_user(
@@ -40,9 +41,9 @@ def list_users(
     return User.page(session, active=active, role=role, after=cursor, limit=limit)
 
 
-def get_user(connection: Connection, caller: Caller, user_id: int) -> UserRow:
+def get_user(connection: Connection, caller: Caller, user_id: int) -> UserView:
     """Read an account that the caller may see."""
-    return User.read(connection, caller, user_id)
+    return view_user(connection, caller, user_id)
 
 
 def update_user(

@@ -12,7 +12,7 @@ from models.identifiers import first_id_from
 from models.narrowing import Bounds, Narrowing
 from models.order import Order
 from models.order_view import COLUMNS, OrderView, view_orders
-from models.page import Keys, Page, next_key, page_query, walk, walk_values
+from models.page import Keys, Page, next_key, page_query, plain_query, plain_values
 
 OrderSort = Literal["created_at", "-created_at", "total", "-total"]
 
@@ -35,6 +35,9 @@ class OrderFilter:
     total_max: int | None = None
 
 
+_UNNARROWED = OrderFilter()
+
+
 def list_orders(
     connection: Connection,
     wanted: OrderFilter,
@@ -53,26 +56,22 @@ def list_orders(
     if wanted.user_id not in (None, owner):
         return Page([], None)
     keys, descending = _KEYS[sort.removeprefix("-")], sort.startswith("-")
-    if replace(wanted, user_id=None) == OrderFilter():
+    values: dict[str, object] = {}
+    if replace(wanted, user_id=None) == _UNNARROWED:
         # Hardly any list is narrowed down further, so these queries are written once.
-        plain = _ORDERS if owner is None else _SOMEBODYS
-        query = walk(plain, keys, begun=after is not None, descending=descending)
-        values = walk_values(keys, after, limit)
-        if owner is not None:
-            values["owner"] = owner
+        query = _ORDERS if owner is None else _SOMEBODYS
+        query = plain_query(query, keys, begun=after is not None, descending=descending)
+        values = {"owner": owner, **plain_values(keys, after, limit)}
     else:
-        plain = _ORDERS if owner is None else _ORDERS.where(Order.user_id == owner)
-        query, values = (
-            page_query(
-                connection,
-                plain,
-                keys,
-                after=after,
-                limit=limit,
-                descending=descending,
-                narrowed=_narrowing(wanted, plain, by_total=sort.endswith("total")),
-            ),
-            {},
+        query = _ORDERS if owner is None else _ORDERS.where(Order.user_id == owner)
+        query = page_query(
+            connection,
+            query,
+            keys,
+            after=after,
+            limit=limit,
+            descending=descending,
+            narrowed=_narrowing(wanted, query, by_total=sort.endswith("total")),
         )
     rows = connection.execute(query, values).all()
     return Page(view_orders(connection, rows[:limit]), next_key(rows, keys, limit))

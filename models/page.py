@@ -87,10 +87,10 @@ def page_query(
 
 
 @cache
-def walk(query: Select[T], keys: Keys, *, begun: bool, descending: bool) -> Select[T]:
+def plain_query(query: Select[T], keys: Keys, *, begun: bool, descending: bool) -> Select[T]:
     """Write, once for all, the query of a page of a list that is narrowed down no further.
 
-    The values of each page are those of `walk_values`. To write a query anew takes as long as to
+    The values of each page are those of `plain_values`. To write a query anew takes as long as to
     ask it. What is written is kept for good, so the query has to be a constant of its module.
     """
     bounds = [bindparam(name, type_=key.type) for name, key in zip(_BOUNDS, keys, strict=False)]
@@ -98,8 +98,8 @@ def walk(query: Select[T], keys: Keys, *, begun: bool, descending: bool) -> Sele
     return _Walk(keys, start, descending=descending).along(query).limit(bindparam("rows"))
 
 
-def walk_values(keys: Keys, after: Sequence[object] | None, limit: int) -> dict[str, object]:
-    """Give what a query of `walk` asks for, one row more included."""
+def plain_values(keys: Keys, after: Sequence[object] | None, limit: int) -> dict[str, object]:
+    """Give what a query of `plain_query` asks for, one row more included."""
     start = () if after is None else zip(_BOUNDS, _typed(keys, after), strict=False)
     return {"rows": limit + 1, **dict(start)}
 
@@ -169,7 +169,8 @@ class _Walk:
             return
         several = len(self.keys) > 1
         row: ColumnElement[Any] = tuple_(*self.keys) if several else self.keys[0].expression
-        bound = tuple_(*self.start) if several else self.start[0]
+        types = [key.type for key in self.keys]
+        bound = tuple_(*self.start, types=types) if several else self.start[0]
         yield row < bound if self.descending else row > bound
 
     def _order(self, keys: Sequence[SQLCoreOperations[object]]) -> list[ColumnElement[object]]:

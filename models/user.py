@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from sqlalchemy import (
     CheckConstraint,
     ColumnElement,
-    Connection,
     Identity,
     Index,
-    Row,
     String,
-    bindparam,
     false,
     select,
     text,
@@ -39,10 +36,6 @@ Role = Literal["user", "admin"]
 _ROWS_THAT_EXIST: dict[str, Any] = dict.fromkeys(
     ("postgresql_where", "sqlite_where"), text("erased_at IS NULL")
 )
-
-
-UserRow: TypeAlias = Row[*tuple[Any, ...]]
-"""What may be shown of an account, by the names of its columns."""
 
 
 class User(Versioned, Base):
@@ -142,20 +135,6 @@ class User(Versioned, Base):
         if user is None:
             raise NotFound
         return user
-
-    @classmethod
-    def read(cls, connection: Connection, actor: Actor, user_id: int) -> UserRow:
-        """Read one account to show it.
-
-        Raises:
-            NotFound: as in `visible_to`.
-        """
-        if not (actor.is_admin or actor.user_id == user_id):
-            raise NotFound
-        row = connection.execute(_ONE, {"user_id": user_id}).one_or_none()
-        if row is None:
-            raise NotFound
-        return row
 
     @classmethod
     def of(cls, session: Session, actor: Actor) -> "User":
@@ -291,21 +270,6 @@ class User(Versioned, Base):
         # for each other here, because both lock all of these rows, in the same order.
         if session.scalars(administrators.order_by(User.id).with_for_update()).all() == [self.id]:
             raise LastAdministrator
-
-
-_SHOWN = (
-    User.id,
-    User.name,
-    User.email,
-    User.role,
-    User.active,
-    User.email_verified,
-    User.password_change_required,
-    User.created_at,
-    User.updated_at,
-    User.version,
-)
-_ONE = select(*_SHOWN).where(User.exists(), User.id == bindparam("user_id"))
 
 
 def _store(session: Session, user: User) -> User:

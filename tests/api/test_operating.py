@@ -24,7 +24,6 @@ from models.errors import NotFound
 from models.identifiers import new_id
 from models.session import Grant
 from models.token import Token
-from models.user import User
 from tests.api.accounts import fresh_address, fresh_email
 from tests.api.clocks import Clock
 from tests.api.uploads import upload
@@ -136,7 +135,7 @@ def test_a_probe_is_answered_while_every_thread_is_busy(
         ThreadPoolExecutor(1) as pool,
     ):
         user = service.user()
-        monkeypatch.setattr(User, "read", wait)
+        monkeypatch.setattr("api.users.view_user", wait)
         busy = pool.submit(user.client.get, f"/v1/users/{user.id}")
         try:
             assert begun.wait(30)

@@ -37,8 +37,8 @@ def break_down(*_arguments: object, **_more: object) -> NoReturn:
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading an account is a bug while the test runs."""
-    for name in ("read", "visible_to"):
-        monkeypatch.setattr(User, name, break_down)
+    monkeypatch.setattr("api.users.view_user", break_down)
+    monkeypatch.setattr(User, "visible_to", break_down)
 
 
 def person(service: Service) -> dict[str, str]:
@@ -130,7 +130,7 @@ def test_an_error_of_the_business_carries_its_detail_and_its_members(
     def refuse(*_arguments: object) -> NoReturn:
         raise domain_errors.NotFound("There is no such thing here.", left=1, near=["b", "c"])
 
-    monkeypatch.setattr(User, "read", refuse)
+    monkeypatch.setattr("api.users.view_user", refuse)
     answer = client.get("/v1/users/1", headers=person(service))
     assert answer.status_code == 404
     members = answer.json()
