@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
-# Folders of tests that use packages of Node.js. npm leaves this file behind, so it also tells what is installed.
+# Test folders with Node.js packages. npm creates this file, so it also shows that the packages are installed.
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/*/package-lock.json))
 # Where `make bench` has the packages of those that Concord is compared with.
 BENCH := var/bench/venv
@@ -21,7 +21,7 @@ EXAMPLES ?= 500
 SEED ?= random
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format fuzz bench lock upgrade clean
+.PHONY: help run test lint format docs fuzz bench lock upgrade clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -44,6 +44,9 @@ format: $(VENV)/dev-ready ## Format the code and mend what can be mended safely
 fuzz: $(VENV)/dev-ready ## Run schemathesis for longer, with a new seed each time
 	@FUZZ_EXAMPLES=$(EXAMPLES) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -m fuzz --timeout=0 $(ARGS)
 
+docs: $(VENV)/dev-ready ## Generate the tables and diagrams of the documentation
+	@$(BIN)/python tests/generate_docs.py
+
 bench: $(BENCH)/ready ## Compare Concord with its peers, which takes 40 minutes and two cores
 # The comparison is last: it ends with the goals, to which the others have given their figures.
 ifeq ($(ARGS),)
@@ -61,7 +64,7 @@ lock: $(VENV)/dev-ready ## Lock what pyproject.toml asks for, keeping versions t
 upgrade: LOCK += --upgrade
 upgrade: lock ## Lock the newest versions that pyproject.toml allows
 
-clean: ## Remove what was installed and cached, but not the database and keys under var
+clean: ## Remove installed and cached files, but not the database and keys under var
 	rm -rf $(VENV) var/cache .hypothesis tests/*/node_modules
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 

@@ -1,1 +1,1 @@
-"""What speaks HTTP: one module of handlers a tag, and in `contract` the engine that runs them."""
+"""The HTTP layer: one module of handlers per tag, and the engine in `contract` that runs them."""

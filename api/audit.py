@@ -1,31 +1,31 @@
-"""What happened to accounts, for their owners and for administrators."""
+"""Audit events, for account owners and administrators."""
 
-from sqlalchemy.orm import Session
+from datetime import datetime
 
-from api.instants import instant
-from api.security import Caller
-from models.audit_event import AuditAction, AuditEvent
-from models.page import Page
+from api.credentials.bearer import Caller
+from models.identity.audit_event import AuditAction, AuditEvent
+from models.storage.page import Page
+from models.storage.reader import Reader
 
 
 def list_audit_events(
-    session: Session,
+    reader: Reader,
     caller: Caller,
     user_id: int | None,
     action: AuditAction | None,
-    created_from: str | None,
-    created_to: str | None,
+    created_from: datetime | None,
+    created_to: datetime | None,
     cursor: list[object] | None,
     limit: int,
 ) -> Page[AuditEvent]:
-    """List what was done, or tried, to the accounts that the caller may know of."""
+    """List the audit events of the accounts that the caller may see, failed attempts included."""
     return AuditEvent.page(
-        session,
+        reader,
         caller,
         user_id=user_id,
         action=action,
-        created_from=instant(created_from),
-        created_to=instant(created_to),
+        created_from=created_from,
+        created_to=created_to,
         after=cursor,
         limit=limit,
     )

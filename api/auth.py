@@ -1,16 +1,16 @@
-"""Signing in, staying signed in, and signing out."""
+"""Handlers to sign in, refresh tokens and sign out."""
 
 from sqlalchemy.orm import Session
 
-from api.security import AccessToken, Caller, Tokens
-from models.audit_event import Origin
-from models.database import Database
-from models.password import Passwords
-from models.seal import Seal
-from models.session import SessionRules, refresh_session
-from models.sign_in import complete_sign_in as complete
-from models.sign_in import sign_in
-from models.token import sign_out as end_tokens
+from api.credentials.access_tokens import AccessToken, Tokens
+from api.credentials.bearer import Caller
+from models.access.secret_box import SecretBox
+from models.access.session import SessionRules, refresh_session
+from models.access.sign_in import redeem_challenge, sign_in
+from models.identity.audit_event import RequestOrigin
+from models.identity.password import Passwords
+from models.identity.token import end_tokens
+from models.storage.database import Database
 
 
 def create_token(
@@ -19,9 +19,9 @@ def create_token(
     passwords: Passwords,
     session_rules: SessionRules,
     tokens: Tokens,
-    origin: Origin,
+    origin: RequestOrigin,
 ) -> AccessToken:
-    """Begin a session for an email address and its password."""
+    """Start a session with an email address and password."""
     email, password = body["email"], body["password"]
     grant = sign_in(database, passwords, session_rules, origin, email=email, password=password)
     return tokens.issue(grant)
@@ -30,15 +30,15 @@ def create_token(
 def complete_sign_in(
     session: Session,
     body: dict[str, str],
-    seal: Seal,
+    seal: SecretBox,
     session_rules: SessionRules,
     tokens: Tokens,
-    origin: Origin,
+    origin: RequestOrigin,
 ) -> AccessToken:
-    """Begin the session of a sign-in that waits for a code."""
+    """Complete a pending sign-in with a second-factor code."""
     challenge, code = body["challenge"], body["code"]
     return tokens.issue(
-        complete(session, seal, session_rules, origin, challenge=challenge, code=code)
+        redeem_challenge(session, seal, session_rules, origin, challenge=challenge, code=code)
     )
 
 
@@ -47,12 +47,12 @@ def refresh_token(
     body: dict[str, str],
     session_rules: SessionRules,
     tokens: Tokens,
-    origin: Origin,
+    origin: RequestOrigin,
 ) -> AccessToken:
-    """Go on with a session."""
+    """Exchange a refresh token for new tokens of the same session."""
     return tokens.issue(refresh_session(session, body["refresh_token"], session_rules, origin))
 
 
-def sign_out(session: Session, caller: Caller, origin: Origin, *, everywhere: bool) -> None:
-    """End the session in hand, or all tokens of the account."""
+def sign_out(session: Session, caller: Caller, origin: RequestOrigin, *, everywhere: bool) -> None:
+    """End the current session, or revoke all tokens of the account."""
     end_tokens(session, caller, caller.token_id, everywhere=everywhere, origin=origin)

@@ -1,4 +1,4 @@
-"""A division: the smallest operation, to try the service with."""
+"""Division: the simplest operation, for trying out the service."""
 
 import math
 

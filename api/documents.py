@@ -1,14 +1,15 @@
-"""What programs and people need to know: the contract, Swagger UI, and the keys that verify."""
+"""Documents for clients: the contract, Swagger UI, guides and the keys that verify tokens."""
 
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
 
-from api.contract.content import Content
-from api.contract.document import Document
-from api.key_file import Jwk
-from api.signing import KeyRing
+from api.contract.compile.document import Document
+from api.contract.ports import Content
+from api.credentials.key_file import Jwk
+from api.credentials.signing import KeyRing
+from api.pages.guides import Guide
 from models.errors import NotFound
 
 _MEDIA_TYPES = {
@@ -20,26 +21,41 @@ _MEDIA_TYPES = {
 _OWN = ("confirm.css", "confirm.js", "docs.css", "docs.js", "problems.css")
 _SWAGGER_UI = ("favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css")
 
+GUIDES = (
+    "tour",
+    "requests",
+    "errors",
+    "sign-in",
+    "orders",
+    "events",
+    "idempotency",
+    "sdks",
+    "versions",
+    "glossary",
+)
+"""The pages of `docs/` for clients, in reading order."""
+
 
 class Assets:
-    """The files that the pages of this service load, held in memory.
+    """The files that the service's pages load, kept in memory.
 
-    Swagger UI's own come from the flask-swagger-ui package, which carries its releases unchanged.
+    The files of Swagger UI come from the package flask-swagger-ui, which contains unmodified
+    releases.
     """
 
     def __init__(self, drawn: Mapping[str, bytes] = MappingProxyType({})) -> None:
-        """Read the files; `drawn` are those that are made from the contract, by their names."""
+        """Read the files; `drawn` maps file names to images generated from the contract."""
         self._files = {
-            **_read(files("api") / "assets", _OWN),
+            **_read(files("api.pages") / "assets", _OWN),
             **_read(files("flask_swagger_ui") / "dist", _SWAGGER_UI),
             **{name: _content(name, body) for name, body in drawn.items()},
         }
 
     def get(self, name: str) -> Content:
-        """The file of that name.
+        """Return the file with this name.
 
         Raises:
-            NotFound: if the pages have no such file.
+            NotFound: the pages have no such file.
         """
         try:
             return self._files[name]
@@ -56,28 +72,41 @@ def _content(name: str, body: bytes) -> Content:
 
 
 def get_root() -> None:
-    """Lead a person to the documentation: the contract says where it is."""
+    """Redirect to the documentation; the contract declares where it is."""
 
 
 def get_docs() -> None:
-    """The page is the template of this name, and needs nothing else."""
+    """Return the documentation page, which is a template without data."""
 
 
-def get_docs_asset(assets: Assets, file: str) -> Content:
-    """One of the files that the pages load."""
-    return assets.get(file)
+def get_docs_asset(assets: Assets, name: str) -> Content:
+    """Return a file that the pages load."""
+    return assets.get(name)
+
+
+def get_guide(guides: Mapping[str, Guide], guide: str) -> Guide:
+    """Return a guide, which is rendered as a web page."""
+    try:
+        return guides[guide]
+    except KeyError:
+        raise NotFound from None
 
 
 def get_openapi_json(document: Document) -> Content:
-    """The contract as clients see it, in JSON."""
+    """Return the public contract as JSON."""
     return Content("application/json", document.json)
 
 
+def get_openapi_31(document: Document) -> Content:
+    """Return the public contract as OpenAPI 3.1."""
+    return Content("application/json", document.json_31)
+
+
 def get_openapi_yaml(document: Document) -> Content:
-    """The contract as clients see it, in YAML (RFC 9512)."""
+    """Return the public contract as YAML (RFC 9512)."""
     return Content("application/yaml", document.yaml)
 
 
 def get_jwks(keys: KeyRing) -> dict[str, list[Jwk]]:
-    """The public keys that verify access tokens."""
+    """Return the public keys that verify access tokens."""
     return {"keys": keys.jwks()}

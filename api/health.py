@@ -1,21 +1,21 @@
-"""Whether the process is alive, and whether it should get requests: two different questions."""
+"""Health and readiness: whether the process is running, and whether it can take requests."""
 
 import threading
 
-from api.contract.errors import Overloaded
-from models.database import Database
+from api.contract.engine_errors import Overloaded
+from api.server.readiness import Readiness
 from models.errors import DatabaseUnavailable
 
 
 def get_health() -> dict[str, str]:
-    """Answer, which is all that being alive takes."""
+    """Report that the process is running."""
     return {"status": "ok"}
 
 
-def get_readiness(database: Database, draining: threading.Event) -> dict[str, object]:
-    """Ask what the service needs; one that is about to stop is not ready."""
+def get_readiness(readiness: Readiness, draining: threading.Event) -> dict[str, object]:
+    """Report whether the service can take requests; it cannot once it is stopping."""
     if draining.is_set():
         raise Overloaded("The service is stopping.")
-    if not database.is_ready():
+    if not readiness:
         raise DatabaseUnavailable
     return {"status": "ready", "checks": [{"name": "database", "status": "ok"}]}

@@ -1,44 +1,52 @@
-"""Orders, as their owners and administrators see them."""
+"""Handlers for orders, for customers and administrators."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NotRequired, TypedDict
 from uuid import UUID
 
-from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from api.instants import instant
-from api.security import Caller
+from api.credentials.bearer import Caller
+from models.catalogue.product import Price
 from models.lifecycle import Lifecycle
-from models.order import Order, OrderDetails
-from models.order_event import OrderEvent
-from models.order_line import LineQuantity
-from models.order_list import OrderFilter, OrderSort
-from models.order_list import list_orders as read_orders
-from models.order_payment import record_payment
-from models.order_payment import refund_order as refund
-from models.order_placing import place_order
-from models.order_view import OrderView, view_order
-from models.page import Page
-from models.product import Price
+from models.orders.order import Order
+from models.orders.order_event import OrderEvent
+from models.orders.order_line import LineQuantity
+from models.orders.order_list import OrderFilter, OrderSort, find_orders
+from models.orders.order_placing import OrderDetails
+from models.orders.order_reading import view_order
+from models.orders.order_view import OrderView
+from models.storage.base import Versions
+from models.storage.page import Page
+from models.storage.reader import Reader
 
 
 class NewOrder(OrderDetails):
-    """What is ordered, and what the customer says about it."""
+    """A request body to place an order: its lines, and the customer's details."""
 
     lines: list[LineQuantity]
+    expected_total: NotRequired[Price]
 
 
 class Payment(TypedDict):
-    """Money that was captured elsewhere."""
+    """A request body to record a payment that was captured elsewhere."""
 
     amount: Price
     method: str
     reference: str
 
 
+class Bounce(TypedDict):
+    """A request body to record that a payment bounced; without `amount`, all that is left of it."""
+
+    amount: NotRequired[Price]
+    method: str
+    reference: str
+    reason: NotRequired[str]
+
+
 class Shipment(TypedDict):
-    """What is handed over to a carrier; without lines it is all that is left."""
+    """A request body to ship lines of an order; without `lines`, all that remain."""
 
     carrier: str
     tracking_number: str
@@ -46,7 +54,7 @@ class Shipment(TypedDict):
 
 
 class Refund(TypedDict, total=False):
-    """Money that is given back, and what came back for it."""
+    """A request body to refund an order: the amount, a reason and the lines to restock."""
 
     amount: Price
     reason: str
@@ -54,76 +62,88 @@ class Refund(TypedDict, total=False):
 
 
 def list_orders(
-    snapshot: Connection,
+    reader: Reader,
     caller: Caller,
     status: list[str] | None,
     user_id: int | None,
-    created_from: str | None,
-    created_to: str | None,
+    created_from: datetime | None,
+    created_to: datetime | None,
     total_min: int | None,
     total_max: int | None,
     sort: OrderSort,
     cursor: list[int | str] | None,
     limit: int,
 ) -> Page[OrderView]:
-    """List the caller's orders, or everybody's for an administrator."""
-    since, until = instant(created_from), instant(created_to)
-    wanted = OrderFilter(status, user_id, since, until, total_min, total_max)
-    return read_orders(snapshot, wanted, by=caller, sort=sort, after=cursor, limit=limit)
+    """List the caller's orders; administrators list all orders."""
+    wanted = OrderFilter(status, user_id, created_from, created_to, total_min, total_max)
+    return find_orders(reader, wanted, by=caller, sort=sort, after=cursor, limit=limit)
 
 
 def create_order(
     session: Session, caller: Caller, body: NewOrder, reservation: timedelta
 ) -> OrderView:
-    """Order products and reserve their stock."""
-    return place_order(
-        session, by=caller, lines=body["lines"], details=body, reservation=reservation
+    """Place an order and reserve its stock."""
+    return Order.place(
+        session,
+        body["lines"],
+        body,
+        expected_total=body.get("expected_total"),
+        reservation=reservation,
+        by=caller,
     )
 
 
-def get_order(snapshot: Connection, caller: Caller, order_id: str) -> OrderView:
-    """Read an order that the caller may see."""
-    return view_order(snapshot, caller, UUID(order_id))
+def get_order(reader: Reader, caller: Caller, order_id: UUID) -> OrderView:
+    """Return an order that the caller may see."""
+    return view_order(reader, caller, order_id)
 
 
 def update_order(
     session: Session,
     caller: Caller,
-    order_id: str,
+    order_id: UUID,
     body: OrderDetails,
-    if_match: frozenset[int] | None,
+    if_match: Versions,
     lifecycle: Lifecycle,
 ) -> Order:
-    """Change what the customer says about an order."""
-    order = Order.changeable_by(session, caller, UUID(order_id))
+    """Update the order's note, address or metadata."""
+    order = Order.lock_visible(session, caller, order_id)
     order.require_version(if_match)
     order.update(session, lifecycle, body, by=caller)
     return order
 
 
 def list_order_events(
-    session: Session, caller: Caller, order_id: str, cursor: list[int] | None, limit: int
+    reader: Reader, caller: Caller, order_id: UUID, cursor: list[int] | None, limit: int
 ) -> Page[OrderEvent]:
-    """List who did what to an order, and when."""
-    Order.require_visible(session, caller, UUID(order_id))
-    return OrderEvent.page(session, UUID(order_id), after=cursor, limit=limit)
+    """List the events of an order."""
+    Order.require_visible(reader, caller, order_id)
+    return OrderEvent.page(reader, order_id, after=cursor, limit=limit)
 
 
-def cancel_order(session: Session, caller: Caller, order_id: str, lifecycle: Lifecycle) -> Order:
-    """Give an order up before anything is shipped."""
-    order = Order.changeable_by(session, caller, UUID(order_id))
+def cancel_order(
+    session: Session, caller: Caller, order_id: UUID, if_match: Versions, lifecycle: Lifecycle
+) -> Order:
+    """Cancel an order before any of it has been shipped."""
+    order = Order.lock_visible(session, caller, order_id)
+    order.require_version(if_match)
     order.cancel(session, lifecycle, by=caller)
     return order
 
 
 def pay_order(
-    session: Session, caller: Caller, order_id: str, body: Payment, lifecycle: Lifecycle
+    session: Session,
+    caller: Caller,
+    order_id: UUID,
+    body: Payment,
+    if_match: Versions,
+    lifecycle: Lifecycle,
 ) -> Order:
     """Record a payment for an order."""
-    order = Order.changeable_by(session, caller, UUID(order_id))
-    record_payment(
+    order = Order.lock_visible(session, caller, order_id)
+    order.require_version(if_match)
+    order.pay(
         session,
-        order,
         lifecycle,
         body["amount"],
         method=body["method"],
@@ -134,10 +154,16 @@ def pay_order(
 
 
 def ship_order(
-    session: Session, caller: Caller, order_id: str, body: Shipment, lifecycle: Lifecycle
+    session: Session,
+    caller: Caller,
+    order_id: UUID,
+    body: Shipment,
+    if_match: Versions,
+    lifecycle: Lifecycle,
 ) -> Order:
-    """Hand an order, or lines of it, over to a carrier."""
-    order = Order.changeable_by(session, caller, UUID(order_id))
+    """Ship an order, or some of its lines."""
+    order = Order.lock_visible(session, caller, order_id)
+    order.require_version(if_match)
     order.ship(
         session,
         lifecycle,
@@ -149,25 +175,58 @@ def ship_order(
     return order
 
 
-def deliver_order(session: Session, caller: Caller, order_id: str, lifecycle: Lifecycle) -> Order:
-    """Note that an order has arrived."""
-    order = Order.changeable_by(session, caller, UUID(order_id))
+def deliver_order(
+    session: Session, caller: Caller, order_id: UUID, if_match: Versions, lifecycle: Lifecycle
+) -> Order:
+    """Mark an order as delivered."""
+    order = Order.lock_visible(session, caller, order_id)
+    order.require_version(if_match)
     order.deliver(session, lifecycle, by=caller)
     return order
 
 
 def refund_order(
-    session: Session, caller: Caller, order_id: str, body: Refund, lifecycle: Lifecycle
+    session: Session,
+    caller: Caller,
+    order_id: UUID,
+    body: Refund,
+    if_match: Versions,
+    lifecycle: Lifecycle,
 ) -> Order:
-    """Give money back, and put on sale again what came back."""
-    order = Order.changeable_by(session, caller, UUID(order_id))
-    refund(
+    """Refund an order, and restock returned products."""
+    order = Order.lock_visible(session, caller, order_id)
+    order.require_version(if_match)
+    order.refund(
         session,
-        order,
         lifecycle,
         body.get("amount"),
         reason=body.get("reason"),
         restock=body.get("restock", []),
+        by=caller,
+    )
+    return order
+
+
+def bounce_order(
+    session: Session,
+    caller: Caller,
+    order_id: UUID,
+    body: Bounce,
+    if_match: Versions,
+    lifecycle: Lifecycle,
+    reservation: timedelta,
+) -> Order:
+    """Record that a payment of an order bounced."""
+    order = Order.lock_visible(session, caller, order_id)
+    order.require_version(if_match)
+    order.bounce(
+        session,
+        lifecycle,
+        body.get("amount"),
+        method=body["method"],
+        reference=body["reference"],
+        reason=body.get("reason"),
+        reservation=reservation,
         by=caller,
     )
     return order

@@ -1,24 +1,25 @@
-"""The catalogue, as customers and administrators see it."""
+"""Handlers for the catalogue, for customers and administrators."""
 
 from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from api.security import Caller
+from api.credentials.bearer import Caller
+from models.catalogue.product import Product, ProductChanges
+from models.catalogue.product_list import ProductFilter, ProductSort, find_products
 from models.money import CURRENCIES, CurrencyInfo
-from models.page import Page
-from models.product import Product, ProductChanges
-from models.product_list import ProductFilter, ProductSort
-from models.product_list import list_products as read_products
+from models.storage.base import Versions
+from models.storage.page import Page
+from models.storage.reader import Reader
 
 
 def list_currencies() -> dict[str, Iterable[CurrencyInfo]]:
-    """List the currencies that a price can be in."""
+    """List the currencies in which prices can be given."""
     return {"items": list(CURRENCIES.values())}
 
 
 def list_products(
-    session: Session,
+    reader: Reader,
     caller: Caller | None,
     q: str | None,
     currency: str | None,
@@ -30,19 +31,19 @@ def list_products(
     cursor: list[int | str] | None,
     limit: int,
 ) -> Page[Product]:
-    """List what is for sale; administrators can ask for what is not."""
+    """List products on sale; administrators can also list inactive ones."""
     wanted = ProductFilter(active, q, currency, price_min, price_max, in_stock)
-    return read_products(session, wanted, by=caller, sort=sort, after=cursor, limit=limit)
+    return find_products(reader, wanted, by=caller, sort=sort, after=cursor, limit=limit)
 
 
 def create_product(session: Session, body: ProductChanges) -> Product:
-    """Add a product."""
+    """Create a product."""
     return Product.create(session, body)
 
 
-def get_product(session: Session, caller: Caller | None, product_id: int) -> Product:
-    """Read a product that the caller may see."""
-    return Product.visible_to(session, caller, product_id)
+def get_product(reader: Reader, caller: Caller | None, product_id: int) -> Product:
+    """Return a product that the caller may see."""
+    return Product.visible_to(reader, caller, product_id)
 
 
 def update_product(
@@ -50,19 +51,17 @@ def update_product(
     caller: Caller,
     product_id: int,
     body: ProductChanges,
-    if_match: frozenset[int] | None,
+    if_match: Versions,
 ) -> Product:
-    """Change what is given of a product."""
-    product = Product.changeable_by(session, caller, product_id)
+    """Update the given properties of a product."""
+    product = Product.lock_visible(session, caller, product_id)
     product.require_version(if_match)
     product.change(session, body)
     return product
 
 
-def delete_product(
-    session: Session, caller: Caller, product_id: int, if_match: frozenset[int] | None
-) -> None:
-    """Take a product out of the catalogue for good."""
-    product = Product.changeable_by(session, caller, product_id)
+def delete_product(session: Session, caller: Caller, product_id: int, if_match: Versions) -> None:
+    """Archive a product, which removes it from the catalogue for good."""
+    product = Product.lock_visible(session, caller, product_id)
     product.require_version(if_match)
-    product.archive()
+    product.archive(session)

@@ -1,30 +1,32 @@
-"""The caller's own account."""
+"""Handlers for the caller's own account."""
 
 from sqlalchemy.orm import Session
 
-from api.security import Caller
-from models.account import Changes, change_account
-from models.audit_event import Origin
-from models.password import Passwords
-from models.seal import Seal
-from models.user import User
+from api.credentials.bearer import Caller
+from models.access.secret_box import SecretBox
+from models.accounts.account import Changes, change_account
+from models.identity.audit_event import RequestOrigin
+from models.identity.password import Passwords
+from models.identity.user import User
+from models.storage.base import Versions
+from models.storage.reader import Reader
 
 
-def get_profile(session: Session, caller: Caller) -> User:
-    """Read one's own account."""
-    return User.of(session, caller)
+def get_profile(reader: Reader, caller: Caller) -> User:
+    """Return the caller's account."""
+    return User.of(reader, caller)
 
 
 def update_profile(
     session: Session,
     caller: Caller,
     body: Changes,
-    if_match: frozenset[int] | None,
+    if_match: Versions,
     passwords: Passwords,
-    seal: Seal,
-    origin: Origin,
+    seal: SecretBox,
+    origin: RequestOrigin,
 ) -> User:
-    """Change one's own account."""
+    """Update the caller's account."""
     user = User.of(session, caller)
     user.require_version(if_match)
     change_account(session, user, body, by=caller, passwords=passwords, seal=seal, origin=origin)

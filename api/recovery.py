@@ -1,51 +1,54 @@
-"""Links that were sent by mail: asking for them, and doing what they are for."""
+"""Email verification, email changes and password resets, by links sent by email."""
 
 from sqlalchemy.orm import Session
 
-from api.security import Caller
-from models import recovery
-from models.audit_event import Origin
-from models.password import Passwords
-from models.seal import Seal
-from models.user import User
+from api.credentials.bearer import Caller
+from models.access.secret_box import SecretBox
+from models.accounts import links
+from models.identity.audit_event import RequestOrigin
+from models.identity.password import Passwords
+from models.identity.user import User
 
 
 def get_confirm() -> None:
-    """The page is the template of this name; what it needs is behind the # of its address."""
+    """Return the confirmation page, whose token is in the URL's fragment."""
 
 
 def request_email_verification(session: Session, caller: Caller) -> None:
-    """Send a link that verifies the caller's address."""
-    recovery.request_verification(session, User.of(session, caller))
+    """Send a link that verifies the caller's email address."""
+    links.request_verification(session, User.of(session, caller))
 
 
 def request_email_change(
     session: Session,
     caller: Caller,
-    body: recovery.EmailChange,
+    body: links.EmailChange,
     passwords: Passwords,
-    seal: Seal,
-    origin: Origin,
+    seal: SecretBox,
+    origin: RequestOrigin,
 ) -> None:
-    """Send a link to a new address that moves the caller's account there."""
+    """Send a link to a new address, which changes the account's email address to it."""
     user = User.of(session, caller)
-    recovery.request_change(
+    links.request_change(
         session, user, body, by=caller, passwords=passwords, seal=seal, origin=origin
     )
 
 
-def confirm_email(session: Session, body: dict[str, str], origin: Origin) -> None:
-    """Verify an address, or move an account to it."""
-    recovery.confirm_email(session, body["token"], origin)
+def confirm_email(
+    session: Session, body: dict[str, str], passwords: Passwords, origin: RequestOrigin
+) -> None:
+    """Verify an email address, or change an account's address to it."""
+    token, password = body["token"], body["current_password"]
+    links.confirm_email(session, token, password, passwords, origin)
 
 
-def request_password_reset(session: Session, body: dict[str, str], origin: Origin) -> None:
-    """Send a link that sets a new password, if the address has an account."""
-    recovery.request_reset(session, body["email"], origin)
+def request_password_reset(session: Session, body: dict[str, str], origin: RequestOrigin) -> None:
+    """Send a link to reset the password, if the address has an account."""
+    links.request_reset(session, body["email"], origin)
 
 
 def confirm_password_reset(
-    session: Session, body: dict[str, str], passwords: Passwords, origin: Origin
+    session: Session, body: dict[str, str], passwords: Passwords, origin: RequestOrigin
 ) -> None:
-    """Set a new password by such a link."""
-    recovery.reset_password(session, body["token"], body["password"], passwords, origin)
+    """Set a new password with the token of such a link."""
+    links.reset_password(session, body["token"], body["password"], passwords, origin)

@@ -1,25 +1,24 @@
-"""The caller's second factor: an authenticator app, and the codes for when it is lost."""
+"""The caller's second factor: an authenticator app, and recovery codes for when it is lost."""
 
 import segno
 from sqlalchemy.orm import Session
 
-from api.security import Caller
-from models.account import require_password
-from models.audit_event import AuditEvent, Origin
-from models.password import Passwords
-from models.seal import Seal
-from models.second_factor import SecondFactor, SecondFactorState
-from models.session import SessionRules
-from models.token import Token
-from models.user import User
+from api.credentials.bearer import Caller
+from models.access.authenticator_app import SecondFactor, SecondFactorState
+from models.access.secret_box import SecretBox
+from models.accounts.account import require_password
+from models.identity.audit_event import AuditEvent, RequestOrigin
+from models.identity.password import Passwords
+from models.identity.user import User
+from models.storage.reader import Reader
 
 _PIXELS = 4
-"""The side of one square of a QR code."""
+"""Pixels per module of a QR code."""
 
 
-def get_second_factor(session: Session, caller: Caller) -> SecondFactorState:
-    """Read whether signing in takes a code, and how many recovery codes are left."""
-    return SecondFactor.state(session, caller.user_id)
+def get_second_factor(reader: Reader, caller: Caller) -> SecondFactorState:
+    """Return whether a second factor is enabled, and how many recovery codes are left."""
+    return SecondFactor.state(reader, caller.user_id)
 
 
 def enrol_second_factor(
@@ -27,10 +26,10 @@ def enrol_second_factor(
     caller: Caller,
     body: dict[str, str],
     passwords: Passwords,
-    seal: Seal,
-    origin: Origin,
+    seal: SecretBox,
+    origin: RequestOrigin,
 ) -> dict[str, str]:
-    """Begin with an authenticator app."""
+    """Start to set up an authenticator app."""
     user, current = _owner(session, caller), body["current_password"]
     require_password(session, user, current, passwords, origin, "second-factor.enrol")
     secret, uri = SecondFactor.enrol(session, seal, user)
@@ -39,9 +38,9 @@ def enrol_second_factor(
 
 
 def confirm_second_factor(
-    session: Session, caller: Caller, body: dict[str, str], seal: Seal, origin: Origin
+    session: Session, caller: Caller, body: dict[str, str], seal: SecretBox, origin: RequestOrigin
 ) -> dict[str, list[str]]:
-    """Make the app count, once it has shown the right code."""
+    """Enable the second factor with the app's first code, and return recovery codes."""
     user = _owner(session, caller)
     codes = SecondFactor.confirm(session, seal, user, body["code"], origin)
     return {"recovery_codes": codes}
@@ -52,10 +51,10 @@ def replace_recovery_codes(
     caller: Caller,
     body: dict[str, str],
     passwords: Passwords,
-    seal: Seal,
-    origin: Origin,
+    seal: SecretBox,
+    origin: RequestOrigin,
 ) -> dict[str, list[str]]:
-    """Make new recovery codes."""
+    """Replace the recovery codes with new ones."""
     user, current = _owner(session, caller), body["current_password"]
     require_password(session, user, current, passwords, origin, "second-factor.recovery-codes")
     codes = SecondFactor.replace_recovery_codes(session, seal, user, body["code"], origin)
@@ -67,26 +66,22 @@ def disable_second_factor(
     caller: Caller,
     body: dict[str, str],
     passwords: Passwords,
-    seal: Seal,
-    session_rules: SessionRules,
-    origin: Origin,
+    seal: SecretBox,
+    origin: RequestOrigin,
 ) -> None:
-    """Sign in without a code from now on."""
+    """Disable the second factor."""
     user, current = _owner(session, caller), body["current_password"]
     require_password(session, user, current, passwords, origin, "second-factor.disable")
     SecondFactor.disable(session, seal, user, body["code"], origin)
-    # Where administrators need a second factor, the session that goes on is a user's from now on.
-    scopes = session_rules.scopes(session, user)
-    Token.visible_to(session, caller, caller.token_id).narrow(scopes)
 
 
 def _owner(session: Session, caller: Caller) -> User:
     user = User.of(session, caller)
-    # The token in hand goes on when all others are ended, and must not have been one of them.
-    user.require_standing(caller)
+    # The caller's token stays valid while all others are revoked, so it must itself be active.
+    user.require_current_token(caller)
     return user
 
 
 def _qr_code(text: str) -> str:
-    """Draw a text for the camera of a telephone: a PNG image as a data URI (RFC 2397)."""
+    """Return a text as a QR code: a PNG image in a data URI (RFC 2397)."""
     return segno.make_qr(text, error="m", boost_error=False).png_data_uri(scale=_PIXELS)

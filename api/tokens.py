@@ -1,4 +1,4 @@
-"""Sessions and API keys, as their owners and administrators see them."""
+"""Handlers for sessions and API keys, for their owners and administrators."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,17 +7,18 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from api.security import Caller
-from models.audit_event import Origin
+from api.credentials.bearer import Caller
 from models.errors import NotPermitted
-from models.page import Page
-from models.permission import grantable
-from models.token import Token, TokenKind
-from models.user import User
+from models.identity.audit_event import RequestOrigin
+from models.identity.permission import grantable
+from models.identity.token import Token, TokenKind
+from models.identity.user import User
+from models.storage.page import Page
+from models.storage.reader import Reader
 
 
 class KeyRequest(TypedDict):
-    """What is asked for in a new API key."""
+    """A request body to create an API key."""
 
     name: str
     scopes: list[str]
@@ -26,7 +27,7 @@ class KeyRequest(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """An API key with the one copy of its text."""
+    """A new API key; its text is shown only this once."""
 
     id: UUID
     name: str | None
@@ -37,24 +38,26 @@ class NewKey:
 
 
 def list_tokens(
-    session: Session,
+    reader: Reader,
     caller: Caller,
     user_id: int | None,
     kind: TokenKind | None,
     cursor: list[object] | None,
     limit: int,
 ) -> Page[Token]:
-    """List the sessions and API keys of an account, the newest first."""
-    return Token.page(session, caller, user_id=user_id, kind=kind, after=cursor, limit=limit)
+    """List the sessions and API keys of an account, newest first."""
+    return Token.page(reader, caller, user_id=user_id, kind=kind, after=cursor, limit=limit)
 
 
-def create_api_key(session: Session, caller: Caller, body: KeyRequest, origin: Origin) -> NewKey:
-    """Make an API key that may do less than its maker."""
+def create_api_key(
+    session: Session, caller: Caller, body: KeyRequest, origin: RequestOrigin
+) -> NewKey:
+    """Create an API key with scopes that the caller has."""
     scopes = sorted(set(body["scopes"]))
     if not grantable(caller.scopes).issuperset(scopes):
-        raise NotPermitted("A key can have no scope that you do not have.")
+        raise NotPermitted("An API key cannot have scopes that you do not have.")
     user = User.of(session, caller)
-    user.require_standing(caller)
+    user.require_current_token(caller)
     token, key = Token.create_key(
         session,
         user,
@@ -66,11 +69,11 @@ def create_api_key(session: Session, caller: Caller, body: KeyRequest, origin: O
     return NewKey(token.id, token.name, token.scopes, token.created_at, token.expires_at, key)
 
 
-def get_token(session: Session, caller: Caller, token_id: str) -> Token:
-    """Read a session or an API key."""
-    return Token.visible_to(session, caller, UUID(token_id))
+def get_token(reader: Reader, caller: Caller, token_id: UUID) -> Token:
+    """Return a session or an API key."""
+    return Token.visible_to(reader, caller, token_id)
 
 
-def delete_token(session: Session, caller: Caller, token_id: str, origin: Origin) -> None:
-    """End a session or an API key."""
-    Token.visible_to(session, caller, UUID(token_id)).end(session, origin)
+def delete_token(session: Session, caller: Caller, token_id: UUID, origin: RequestOrigin) -> None:
+    """Revoke a session or an API key."""
+    Token.visible_to(session, caller, token_id).end(session, origin)

@@ -1,49 +1,52 @@
-"""Accounts, as their owners and administrators see them."""
+"""Handlers for accounts, for their owners and administrators."""
 
-from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from api.security import Caller
-from models.account import Changes, change_account, erase_account
-from models.audit_event import AuditEvent, Origin
-from models.message import Message
-from models.page import Page
-from models.password import Passwords
-from models.seal import Seal
-from models.token import end_all_tokens
-from models.user import Role, User
-from models.user_view import UserView, view_user
+from api.credentials.bearer import Caller
+from models.access.secret_box import SecretBox
+from models.accounts.account import Changes, change_account, erase_account
+from models.identity.audit_event import AuditEvent, RequestOrigin
+from models.identity.known_address import KnownAddress
+from models.identity.password import Passwords
+from models.identity.token import end_all_tokens
+from models.identity.user import Role, User
+from models.identity.user_view import UserView, view_user
+from models.messages.message import Message
+from models.storage.base import Versions
+from models.storage.page import Page
+from models.storage.reader import Reader
 
 
 def create_user(
-    session: Session, body: dict[str, str], passwords: Passwords, origin: Origin
+    session: Session, body: dict[str, str], passwords: Passwords, origin: RequestOrigin
 ) -> User:
-    """Register an account; one without a password gets a link to set it."""
+    """Register an account; without a password, the owner gets a link to set one."""
     password = body.get("password")
-    # The hash is made before the first statement, so that no lock is held while it takes its time.
+    # Hashing is slow, so it is done before the first statement takes a lock.
     password_hash = passwords.hash(password, email=body["email"]) if password else None
     user = User.register(
         session, name=body["name"], email=body["email"], password_hash=password_hash
     )
+    KnownAddress.note(session, user, origin)
     AuditEvent.record(session, "account.create", origin, user_id=user.id)
     Message.enqueue(session, "welcome", user.id)
     return user
 
 
 def list_users(
-    session: Session,
+    reader: Reader,
     active: bool | None,
     role: Role | None,
     cursor: list[object] | None,
     limit: int,
 ) -> Page[User]:
-    """List accounts in the order of their ids."""
-    return User.page(session, active=active, role=role, after=cursor, limit=limit)
+    """List accounts by id."""
+    return User.page(reader, active=active, role=role, after=cursor, limit=limit)
 
 
-def get_user(connection: Connection, caller: Caller, user_id: int) -> UserView:
-    """Read an account that the caller may see."""
-    return view_user(connection, caller, user_id)
+def get_user(reader: Reader, caller: Caller, user_id: int) -> UserView:
+    """Return an account that the caller may see."""
+    return view_user(reader, caller, user_id)
 
 
 def update_user(
@@ -51,12 +54,12 @@ def update_user(
     caller: Caller,
     user_id: int,
     body: Changes,
-    if_match: frozenset[int] | None,
+    if_match: Versions,
     passwords: Passwords,
-    seal: Seal,
-    origin: Origin,
+    seal: SecretBox,
+    origin: RequestOrigin,
 ) -> User:
-    """Change what the caller may change of an account that they may see."""
+    """Update an account, as far as the caller may."""
     user = User.visible_to(session, caller, user_id)
     user.require_version(if_match)
     change_account(session, user, body, by=caller, passwords=passwords, seal=seal, origin=origin)
@@ -67,15 +70,19 @@ def delete_user(
     session: Session,
     caller: Caller,
     user_id: int,
-    if_match: frozenset[int] | None,
-    origin: Origin,
+    if_match: Versions,
+    origin: RequestOrigin,
 ) -> None:
-    """Erase the person behind an account."""
+    """Erase an account's personal data."""
     user = User.visible_to(session, caller, user_id)
     user.require_version(if_match)
     erase_account(session, user, by=caller, origin=origin)
 
 
-def sign_out_user(session: Session, caller: Caller, user_id: int, origin: Origin) -> None:
-    """End all sessions and API keys of an account."""
-    end_all_tokens(session, User.visible_to(session, caller, user_id), origin)
+def sign_out_user(
+    session: Session, caller: Caller, user_id: int, if_match: Versions, origin: RequestOrigin
+) -> None:
+    """Revoke all sessions and API keys of an account."""
+    user = User.visible_to(session, caller, user_id)
+    user.require_version(if_match)
+    end_all_tokens(session, user, origin)

@@ -1,1 +1,1 @@
-"""What Concord knows and the rules it keeps, in Python and SQL. Nothing in here speaks HTTP."""
+"""The business rules and data of Concord, in Python and SQL, independent of HTTP."""

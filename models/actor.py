@@ -1,19 +1,19 @@
-"""Whoever asks for something, as far as the rules need to know."""
+"""The actor of an operation, as the business rules see it."""
 
 from typing import Protocol
 
 
 class Actor(Protocol):
-    """The caller of an operation, or whoever a job runs for."""
+    """The account on whose behalf an operation or a job runs."""
 
     @property
     def user_id(self) -> int:
-        """The account that they act for."""
+        """The id of the actor's account."""
 
     @property
     def token_version(self) -> int:
-        """How often the account's tokens had been ended when they were let in."""
+        """The account's `token_version` when the request was authenticated."""
 
     @property
     def is_admin(self) -> bool:
-        """Whether they run the service, and may see everybody."""
+        """Whether the actor has administrator rights, and so may access all accounts."""

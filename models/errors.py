@@ -1,81 +1,82 @@
-"""What the business refuses, one noun an error. Status codes are none of its business."""
+"""Domain errors: one class for each kind, independent of HTTP status codes."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
 
-class Fault(NamedTuple):
-    """Which part of what was sent breaks a rule, as a JSON Pointer (RFC 6901), and why."""
-
-    pointer: str
-    message: str
-
-
 class DomainError(Exception):
-    """A request that the business refuses.
+    """A request that violates a business rule.
 
-    `detail` is a sentence for the person who sent the request. `extensions` are further members
-    for their program, and `faults` are the places in what was sent that are to blame. All of it is
-    public and never repeats a text that was sent.
+    `detail` is a sentence for the person who sent the request. `violations` maps the JSON Pointer
+    (RFC 6901) of each invalid part of the body to the reason. `extensions` are further members for
+    programs. All of these are public and never repeat text from the request.
     """
 
     detail: str = "The request was refused."
     keeps_changes: ClassVar[bool] = False
-    """Whether what was changed before the refusal stays, such as a count of failures."""
-    proves_identity: ClassVar[bool] = False
-    """Whether whoever was refused has shown the right password all the same."""
+    """Whether changes made before the error are committed, such as a failure count."""
 
     def __init__(
-        self, detail: str | None = None, *, faults: Sequence[Fault] = (), **extensions: JSON
+        self,
+        detail: str | None = None,
+        *,
+        violations: Mapping[str, str] = MappingProxyType({}),
+        **extensions: JSON,
     ) -> None:
         if detail is not None:
             self.detail = detail
-        self.faults = tuple(faults)
+        self.violations = violations
         self.extensions: Mapping[str, JSON] = MappingProxyType(extensions)
         super().__init__(self.detail)
 
 
 class NotFound(DomainError):
-    """The thing does not exist, or is none of the caller's business: the two look the same."""
+    """The resource does not exist or is not visible to the caller. Both cases look the same."""
 
     detail = "There is no such resource."
 
 
 class AccessEnded(DomainError):
-    """Whoever asks was let in, and has been shut out since: erased, demoted or signed out."""
+    """The caller's tokens ended, or their account was erased, after authentication."""
 
-    detail = "The bearer token is not valid, has expired or was withdrawn."
+    detail = "The bearer token is invalid, expired or revoked."
+
+
+class EventsExpired(DomainError):
+    """The event after which the feed is to be continued is no longer kept."""
+
+    detail = "The event given in `after` is no longer kept."
 
 
 class EmailTaken(DomainError):
-    """Another account has this email address, or one that cannot be told apart from it."""
+    """Another account has this email address or an equal one (see `EmailAddress`)."""
 
-    detail = "An account with this email address exists."
+    detail = "An account with this email address already exists."
 
 
 class InvalidEmail(DomainError):
-    """The text is not an email address that mail could be sent to."""
+    """The text is not a valid email address."""
 
     detail = "This is not a valid email address."
 
 
 class InvalidName(DomainError):
-    """The text cannot be shown as the name of a person."""
+    """The text is not a valid name of a person."""
 
     detail = "This is not a valid name."
 
 
 class WeakPassword(DomainError):
-    """The password would be guessed. `detail` says why."""
+    """The password is too weak. `detail` gives the reason."""
 
     detail = "This password is easy to guess."
 
 
 class ProofNeeded(DomainError):
-    """A change that only the owner may make came without a proof of being the owner."""
+    """A change reserved for the owner lacks the current password or a code."""
 
     def __init__(self, member: str, detail: str) -> None:
         super().__init__(detail)
@@ -83,78 +84,100 @@ class ProofNeeded(DomainError):
 
 
 class WrongPassword(DomainError):
-    """The current password, asked for again before a sensitive change, is not this one."""
+    """The current password, required for a sensitive change, is incorrect."""
 
-    detail = "The current password is wrong."
+    detail = "The current password is incorrect."
     keeps_changes = True
 
 
 class WrongCredentials(DomainError):
-    """Unknown email, wrong password or disabled account: which of them is not told."""
+    """The email address or password is incorrect, or the account is disabled.
 
-    detail = "The email address or the password is wrong."
+    The error does not reveal which.
+    """
+
+    detail = "Incorrect email address or password."
 
 
 class InvalidRefreshToken(DomainError):
-    """The refresh token is none, was used before, or its session has ended: which is not told."""
+    """The refresh token is unknown or already used, or its session has ended.
 
-    detail = "The refresh token is not valid, was used before, or its session has ended."
+    The error does not reveal which.
+    """
+
+    detail = "The refresh token is unknown or already used, or its session has ended."
     keeps_changes = True
 
 
 class InvalidChallenge(DomainError):
-    """The challenge of a sign-in is none, was completed, or has expired: which is not told."""
+    """The challenge of a sign-in is unknown, completed or expired.
 
-    detail = "The challenge is not valid or has expired; sign in again."
+    The error does not reveal which.
+    """
+
+    detail = "No pending sign-in matches this challenge; sign in again."
 
 
 class SecondFactorRequired(DomainError):
-    """The password is right, and a code is wanted as well."""
+    """The password is correct, but a code of the second factor is also required."""
 
-    detail = "A code of the second factor is required; send it with the challenge."
-    proves_identity = True
+    detail = "A second-factor code is required; send it with the challenge."
 
 
 class WrongCode(DomainError):
-    """The code is none, was used before, or too many were tried: which of them is not told."""
+    """The code is incorrect or already used, or too many codes were tried.
 
-    detail = "The code is wrong, was used before, or too many wrong ones were tried."
+    The error does not reveal which.
+    """
+
+    detail = "The code is incorrect or already used, or too many were tried."
     keeps_changes = True
 
 
-class SecondFactorActive(DomainError):
-    """The account has a second factor; another one takes its place only after it is disabled."""
+class EmailUnverified(DomainError):
+    """The account's email address has not been verified."""
 
-    detail = "The second factor is active already; disable it to enrol another authenticator."
+    detail = "Verify the account's email address first; a link can be sent to it."
+
+
+class OwnerErased(DomainError):
+    """The account of the order's owner was erased, so no personal data may be added."""
+
+    detail = "The owner of this order has been erased; no personal data can be added."
+
+
+class SecondFactorActive(DomainError):
+    """The account has an active second factor, which must be disabled before enrolling another."""
+
+    detail = "The second factor is already active; disable it to set up another app."
 
 
 class SecondFactorInactive(DomainError):
-    """The account has no second factor, or none that was begun."""
+    """The account has no active second factor or, when confirming one, no pending enrolment."""
 
-    detail = "There is no second factor to do this with; enrol an authenticator first."
+    detail = "There is no second factor; set up an authenticator app first."
 
 
 class PasswordChangeRequired(DomainError):
-    """The password is right, and an administrator has asked for a new one."""
+    """The password is correct, but an administrator requires a new one."""
 
-    detail = "A new password has to be set first; ask for a link with a password reset."
-    proves_identity = True
+    detail = "A new password is required; request a password reset to set one."
 
 
 class TooManyKeys(DomainError):
-    """The account has as many API keys as it can have."""
+    """The account has the maximum number of API keys."""
 
-    detail = "The account has as many API keys as it can have; delete some first."
+    detail = "The account has reached its limit of API keys; delete some first."
 
 
 class InvalidLink(DomainError):
-    """The secret of a link is none, was used, or has expired: which of them is not told."""
+    """The link is unknown, already used or expired. The error does not reveal which."""
 
-    detail = "This link is not valid, was used before, or has expired; ask for a new one."
+    detail = "This link is invalid, already used or expired; request a new one."
 
 
 class NotPermitted(DomainError):
-    """The caller is known but may not do this."""
+    """The caller is authenticated but lacks permission."""
 
     detail = "You are not permitted to do this."
 
@@ -166,18 +189,18 @@ class LastAdministrator(DomainError):
 
 
 class VersionMismatch(DomainError):
-    """The row has changed since the caller last read it."""
+    """The row has none of the versions that the caller is willing to change."""
 
-    detail = "The resource has changed since you read it."
+    detail = "The resource's current version does not meet the request's conditions."
 
 
 class IllegalTransition(DomainError):
-    """The state that something is in does not allow the action."""
+    """The current state of the resource does not allow the action."""
 
     def __init__(self, state: str, action: str, allowed_actions: Sequence[str]) -> None:
         allowed = ", ".join(allowed_actions) or "none"
         super().__init__(
-            f"In the state {state} the action {action} is not allowed; allowed are: {allowed}.",
+            f"The state {state} does not allow the action {action}; it allows: {allowed}.",
             state=state,
             allowed_actions=tuple(allowed_actions),
         )
@@ -190,90 +213,111 @@ class IdempotencyInFlight(DomainError):
 
 
 class IdempotencyKeyReused(DomainError):
-    """The idempotency key was used for another request, whose answer is kept under it."""
+    """The idempotency key was already used for a different request."""
 
     detail = "This Idempotency-Key was used for another request; use a new key for this one."
 
 
 class SkuTaken(DomainError):
-    """Another product has this SKU; upper and lower case make no difference."""
+    """Another product has this SKU, ignoring case."""
 
-    detail = "A product with this SKU exists."
+    detail = "A product with this SKU already exists."
 
 
 class StockOutOfRange(DomainError):
-    """A change of stock would leave less than is reserved, or more than can be counted."""
+    """The stock would fall below the reserved units or exceed its maximum."""
 
-    detail = "The stock would be less than what is reserved, or larger than stock can be."
+    detail = "The stock would fall below what is reserved, or exceed the maximum."
 
 
 class OutOfStock(DomainError):
-    """There is not enough of some product; nothing at all was reserved."""
+    """A product has too few units available. Nothing was reserved."""
 
-    detail = "There is not enough in stock for this order; shortages says of what."
+    detail = "There is not enough stock for this order; see shortages."
+
+
+class PriceChanged(DomainError):
+    """The total of an order differs from what the buyer expects. Nothing was reserved."""
+
+    detail = "The total of the order differs from the expected total; see prices."
 
 
 class UnknownProduct(DomainError):
-    """A line names a product that does not exist, is not for sale, or is not in the order."""
+    """A line names a product that does not exist, is not on sale, or is not part of the order."""
 
-    detail = "A line names a product that cannot be chosen here."
+    detail = "A line names a product that is not available here."
 
 
 class MixedCurrencies(DomainError):
-    """The products of an order have prices in several currencies."""
+    """The products of an order are priced in different currencies."""
 
     detail = "All lines of an order must be priced in one currency."
 
 
 class InvalidLines(DomainError):
-    """The lines contradict each other."""
+    """A product appears on more than one line."""
 
-    detail = "A product may stand in one line only."
+    detail = "A product may appear on only one line."
 
 
 class InvalidQuantity(DomainError):
-    """A number of units that changes nothing."""
+    """The quantity of a stock change is zero."""
 
-    detail = "This quantity is not valid here."
+    detail = "The quantity is invalid."
 
 
 class InvalidAmount(DomainError):
-    """An amount of money that cannot be meant: none, too much, or of another currency."""
+    """An amount of money is zero, too large or in the wrong currency."""
 
-    detail = "This amount of money is not valid here."
+    detail = "The amount is invalid."
 
 
-class PaymentExceedsDue(DomainError):
-    """More is paid than the order still costs."""
+class BounceExceedsPayment(DomainError):
+    """The bounced amount exceeds what is left of the payment."""
 
-    detail = "The payment is larger than what is due."
+    detail = "The bounced amount exceeds what is left of the payment."
 
 
 class PaymentRecorded(DomainError):
-    """The order has this payment already."""
+    """The order already has a payment with this method and reference."""
 
-    detail = "A payment with this method and reference is recorded for the order."
+    detail = "A payment with this method and reference is already recorded for the order."
+
+
+class UnknownPayment(DomainError):
+    """The order has no payment with this method and reference."""
+
+    detail = "The order has no payment with this method and reference."
 
 
 class RefundExceedsPaid(DomainError):
-    """More is refunded than was paid and not refunded yet."""
+    """The refund exceeds the refundable amount, or nothing can be refunded."""
 
-    detail = "The refund is larger than what can be refunded."
+    detail = "The refund exceeds the amount that can be refunded."
 
 
 class QuantityExceeded(DomainError):
-    """More units are asked for than the order has left."""
+    """A quantity exceeds the units left in the order."""
 
-    detail = "More units are named than the order has left."
+    detail = "The quantity exceeds what is left in the order."
 
 
 class ImpossibleDivision(DomainError):
-    """The operands are numbers, but have no quotient."""
+    """The division has no result, because the divisor is zero."""
 
     detail = "Division by zero has no result."
 
 
 class DatabaseUnavailable(DomainError):
-    """The database is away, full, or too busy to answer in time. Nothing is known to be changed."""
+    """The database is unreachable, full, or too busy to respond in time.
 
-    detail = "The database cannot be reached at the moment. Try again shortly."
+    No change is confirmed to have been made.
+    """
+
+    detail = "The database is unavailable; try again shortly."
+
+    @property
+    def reason(self) -> str:
+        """The cause in one line, for operators and not for clients."""
+        cause = getattr(self.__cause__, "orig", None) or self.__cause__
+        return " ".join(str(cause).split()) if cause else self.detail

@@ -1,6 +1,6 @@
-"""The states of a thing, and which actions lead from one to another: a state machine as data."""
+"""State machines as data: states, actions and transitions."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -9,45 +9,51 @@ from models.errors import IllegalTransition
 S = TypeVar("S", bound=str)
 
 Transitions: TypeAlias = Mapping[str, Mapping[str, tuple[str, ...]]]
-"""For each state the actions that it allows, and for each of these the states it may lead to."""
+"""The actions allowed in each state, and the states that each action can lead to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """What may be done in each state, by those who ask and by the service itself (`automatic`).
+    """The transitions of a state machine, by client actions and `automatic` actions of the service.
 
-    An action may lead back to the state that it began in.
+    An action may lead back to its starting state.
     """
 
     actions: Transitions
     automatic: Transitions
 
     def allowed(self, state: str) -> tuple[str, ...]:
-        """Return the actions that somebody may take in a state, in the order of the contract."""
+        """Return the client actions allowed in a state, in the order of the contract."""
         return tuple(self.actions[state])
 
-    def check(self, state: str, action: str, *, automatic: bool = False) -> None:
-        """Insist that an action may be taken in a state; `automatic` ones only by the service.
+    def check(
+        self, state: str, action: str, *, automatic: bool = False, ruled_out: Container[str] = ()
+    ) -> None:
+        """Check that a state allows an action. With `automatic`, check the service's own actions.
+
+        `ruled_out` names actions that the state allows and the resource does not.
 
         Raises:
-            IllegalTransition: the state does not allow it.
+            IllegalTransition: The state does not allow the action, or it is ruled out.
         """
-        self._targets(state, action, automatic=automatic)
+        self._targets(state, action, automatic=automatic, ruled_out=ruled_out)
 
     def target(self, state: str, action: str, to: S, *, automatic: bool = False) -> S:
-        """Return the state that an action leads to, once it is sure that it may.
+        """Return the state `to` after checking that the action can lead to it.
 
         Raises:
-            IllegalTransition: the state does not allow the action.
-            ValueError: the action never leads there from this state, so whoever asks is wrong.
+            IllegalTransition: The state does not allow the action.
+            ValueError: The action never leads from `state` to `to`. This is a bug in the caller.
         """
         if to not in self._targets(state, action, automatic=automatic):
             raise ValueError(f"{action} does not lead from {state} to {to}")
         return to
 
-    def _targets(self, state: str, action: str, *, automatic: bool) -> tuple[str, ...]:
+    def _targets(
+        self, state: str, action: str, *, automatic: bool, ruled_out: Container[str] = ()
+    ) -> tuple[str, ...]:
         actions = self.automatic.get(state, {}) if automatic else self.actions[state]
-        try:
+        if action in actions and action not in ruled_out:
             return actions[action]
-        except KeyError:
-            raise IllegalTransition(state, action, self.allowed(state)) from None
+        allowed = [each for each in self.allowed(state) if each not in ruled_out]
+        raise IllegalTransition(state, action, allowed)

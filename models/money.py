@@ -1,4 +1,4 @@
-"""Money: whole minor units of a currency (ISO 4217), never a fraction of one."""
+"""Money: integer amounts in minor units of a currency (ISO 4217)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from typing import Final, NamedTuple
 import iso4217
 
 MAX_AMOUNT: Final = 2**53 - 1
-"""The largest amount: every client holds it exactly, also one whose numbers are doubles."""
+"""The largest amount, which clients can represent exactly even as a double."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Money:
-    """An amount in minor units of a currency: 1999 USD are 19.99 dollars, 1999 JPY 1999 yen."""
+    """An amount in minor units of a currency: 1999 USD is 19.99 dollars, 1999 JPY is 1999 yen."""
 
     amount: int
     currency: str
 
     def __init__(self, amount: int, currency: str) -> None:
-        # A page of orders has some two hundred of these, and the way in which a frozen class sets
-        # its attributes by itself would take half as long again.
+        # A page of orders creates about two hundred of these, and the default constructor of a
+        # frozen dataclass would take half as long again.
         _set_amount(self, amount)
         _set_currency(self, currency)
 
@@ -30,7 +30,7 @@ _set_currency: Final[Callable[[Money, str], None]] = Money.__dict__["currency"].
 
 
 class CurrencyInfo(NamedTuple):
-    """A currency; `minor_units` is how many decimal digits its minor unit stands for."""
+    """A currency. `minor_units` is the number of decimal digits of its minor unit."""
 
     code: str
     name: str
@@ -41,8 +41,9 @@ CURRENCIES: Final[Mapping[str, CurrencyInfo]] = MappingProxyType(
     {
         currency.code: CurrencyInfo(currency.code, currency.currency_name, currency.exponent)
         for currency in sorted(iso4217.Currency, key=lambda currency: currency.code)
-        # Metals, and what is for testing and bookkeeping, have no minor unit: no price is in them.
+        # Precious metals and the codes for testing and accounting have no minor unit, so they
+        # cannot be used for prices.
         if currency.exponent is not None
     }
 )
-"""The currencies that prices can be in, by their code."""
+"""The currencies available for prices, by code."""

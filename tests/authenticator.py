@@ -4,16 +4,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyotp
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from api.signing import KeyRing
-from models import second_factor
-from models.base import utcnow
-from models.database import Database
-from models.recovery_code import RecoveryCode
-from models.seal import Seal
-from models.second_factor import SecondFactor
-from models.user import User
+from api.credentials.signing import KeyRing
+from models.access import authenticator_app as second_factor
+from models.access.authenticator_app import SecondFactor
+from models.access.recovery_code import RecoveryCode
+from models.access.secret_box import SecretBox
+from models.identity.user import User
+from models.storage.base import utcnow
+from models.storage.database import Database
 
 
 @dataclass
@@ -36,18 +37,28 @@ class Authenticator:
 def enrol_app(
     database: Database, keys: KeyRing, user: User, *, confirmed: bool = True
 ) -> Authenticator:
-    """Give an account an authenticator, none of whose codes was used, in place of any other."""
-    seal = Seal(keys.derive("second-factors"))
+    """Give an account an authenticator, none of whose codes was used, in place of any other.
+
+    The account's address is verified, as it has to be.
+    """
+    seal = SecretBox(keys.derive("second-factors"))
 
     def work(session: Session) -> Authenticator:
         SecondFactor.forget(session, user.id)
-        app = Authenticator(SecondFactor.enrol(session, seal, user).secret)
+        verify_address(session, user)
+        owner = session.get_one(User, user.id)
+        app = Authenticator(SecondFactor.enrol(session, seal, owner).secret)
         if confirmed:
             session.get_one(SecondFactor, user.id).confirmed_at = utcnow()
             app.recovery_codes = RecoveryCode.replace(session, user.id)
         return app
 
     return database.transact(work, write=True)
+
+
+def verify_address(session: Session, user: User) -> None:
+    """Verify an account's address, without another version of the account."""
+    session.execute(update(User).where(User.id == user.id).values(email_verified=True))
 
 
 def _now() -> datetime:

@@ -38,6 +38,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[seen.FOLDER] = tempfile.mkdtemp(prefix="concord-seen-")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Start files whose tests have the longest time limits, so that none runs alone at the end."""
+    default = float(config.getini("timeout"))
+    longest: dict[Path, float] = {}
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        limit = own.args[0] if own else default
+        longest[item.path] = max(limit, longest.get(item.path, 0))
+    items.sort(key=lambda item: -longest[item.path])
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a whole run that saw an undeclared answer, or did not see a declared one."""
     if hasattr(session.config, "workerinput") or not _is_whole(session.config):

@@ -4,7 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,11 +13,14 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from alembic import command
+from alembic.config import Config
 from psycopg import sql
-from sqlalchemy import make_url
+from sqlalchemy import Delete, Update, make_url
 
-from models.database import Database
-from models.migrating import migrate
+from models.storage.batches import change_batch
+from models.storage.database import Database
+from models.storage.migrating import migrate
 
 SERVER = os.environ.get("TEST_POSTGRESQL_URL", "postgresql://127.0.0.1:5432/postgres")
 """A PostgreSQL server on which the tests may create databases."""
@@ -54,6 +57,12 @@ def make_database_url(kind: str, tmp_path: Path, *, migrated: bool = True) -> It
     _require_postgresql()
     with _migrated() if migrated else _empty() as name:
         yield _url(name)
+
+
+def change_all(database: Database, make: Callable[[], Delete | Update]) -> None:
+    """Do a background change at once, however many batches it takes."""
+    while change_batch(database, make):
+        pass
 
 
 @contextmanager
@@ -131,3 +140,12 @@ def _drop(name: str) -> None:
 def _execute(url: str, statement: LiteralString | sql.Composed) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)
+
+
+def migrate_to(database: Database, version: str) -> None:
+    """Apply the migrations up to a version of the schema."""
+    config = Config()
+    config.set_main_option("script_location", "models/migrations")
+    with database.maintenance(patience=5) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)

@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 APP = Path(__file__).parents[1] / "app.py"
+PROGRAM = (sys.executable, str(APP))
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -81,11 +82,20 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(tmp_path: Path, **environment: str) -> Iterator[LiveServer]:
+    """Serve with `python app.py` as `running_program` does."""
+    with running_program(PROGRAM, tmp_path, environment) as server:
+        yield server
+
+
+@contextmanager
+def running_program(
+    program: Sequence[str], tmp_path: Path, environment: Mapping[str, str]
+) -> Iterator[LiveServer]:
     """Serve from an empty folder with its own embedded database until the block ends.
 
-    `environment` holds the service's settings; nothing but paths and the locale is inherited, so
-    that the settings of the shell that runs the tests have no say. At the end the process gets
-    SIGTERM and must exit with 0 within STOP_SECONDS.
+    `program` runs the command line. `environment` holds the service's settings; nothing but paths
+    and the locale is inherited, so that the settings of the shell that runs the tests have no say.
+    At the end the process gets SIGTERM and must exit with 0 within STOP_SECONDS.
 
     Raises ServerDidNotStartError, and AssertionError when it does not stop properly.
     """
@@ -100,7 +110,7 @@ def running_server(tmp_path: Path, **environment: str) -> Iterator[LiveServer]:
     log = tmp_path / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and file.
-            [sys.executable, str(APP), "serve"],
+            [*program, "serve"],
             env=settings,
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,

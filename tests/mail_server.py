@@ -15,7 +15,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.live import HOST, free_port
 
-USER, PASSWORD = "concord@mail", "pass/w@rd: a"
+USER, PASSWORD = "concord@mail\u00fc", "pass/w\u00f6rd: a"
 
 
 @dataclass
@@ -34,16 +34,18 @@ class Inbox:
     refusals: list[str] = field(default_factory=list)
     senders: list[str] = field(default_factory=list)
     contents: list[str] = field(default_factory=list)
+    clients: list[str] = field(default_factory=list)
 
     async def handle_MAIL(  # noqa: N802 - as aiosmtpd calls it.
         self,
         _server: SMTP,
-        _session: Session,
+        session: Session,
         envelope: Envelope,
         address: str,
         options: list[str],
     ) -> str:
         """Take a sender, or say no."""
+        self.clients.append(str(session.host_name))
         if self.senders:
             return self.senders.pop(0)
         envelope.mail_from = address

@@ -14,7 +14,7 @@ SECONDS = 10.0
 _LINK = re.compile(r"^(\S+)/confirm#([a-z-]+)=([\w-]{43})$", re.MULTILINE)
 
 
-class Link(NamedTuple):
+class MailedLink(NamedTuple):
     """A link in a message."""
 
     url: str
@@ -54,12 +54,12 @@ def text_of(message: EmailMessage, form: str = "plain") -> str:
     return str(part.get_content())
 
 
-def link_in(message: EmailMessage) -> Link:
+def link_in(message: EmailMessage) -> MailedLink:
     """The link of a message; in HTML it is the same."""
     found = _LINK.search(text_of(message))
     assert found, text_of(message)
     assert f'href="{found[0]}"' in text_of(message, "html")
-    return Link(found[0], found[2], found[3])
+    return MailedLink(found[0], found[2], found[3])
 
 
 def secret_for(service: Service, to: str, kind: str, *, count: int = 1) -> str:

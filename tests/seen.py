@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from api.contract.document import load_document
-from api.metrics import Metrics
+from api.contract.compile.document import load_document
+from api.server.metrics import Metrics
 
 FOLDER = "CONCORD_SEEN_FOLDER"
 """The variable that names the folder; it is set by the process that starts the run."""

@@ -20,12 +20,13 @@ import argon2
 import httpx
 import uvicorn
 
-from api.http1.limits import ConnectionLimits, ProtocolConfig
-from api.http1.protocol import HttpProtocol
-from api.settings import Settings
-from app import Application, create_app
-from models.password import Passwords
-from models.user import User
+from api.server.application import Application
+from api.server.http1.limits import ConnectionLimits, ProtocolConfig
+from api.server.http1.protocol import HttpProtocol
+from api.server.settings import Settings
+from app import create_app
+from models.identity.password import Passwords
+from models.identity.user import User
 from tests.seen import note_seen
 
 PASSWORD = "seven green bicycles"
@@ -50,28 +51,28 @@ class Service:
         self.clients.append(client)
         return client
 
-    def user(self, **changes: str) -> Person:
+    def user(self, **changes: str) -> SignedInPerson:
         """A new user who has signed in."""
         return self._person(role="user", **changes)
 
-    def admin(self, **changes: str) -> Person:
+    def admin(self, **changes: str) -> SignedInPerson:
         """A new administrator who has signed in."""
         return self._person(role="admin", **changes)
 
-    def _person(self, *, role: str, **changes: str) -> Person:
+    def _person(self, *, role: str, **changes: str) -> SignedInPerson:
         number = next(_numbers)
         values = {"name": f"Person {number}", "email": f"person{number}@concord.example"}
         values |= {"password_hash": CHEAP.hash(PASSWORD, email="nobody@concord.example")} | changes
         create = User.create_administrator if role == "admin" else User.register
         user = self.app.database.transact(lambda session: create(session, **values), write=True)
         client = self.client()
-        person = Person(user.id, user.email, client)
+        person = SignedInPerson(user.id, user.email, client)
         person.sign_in()
         return person
 
 
 @dataclass
-class Person:
+class SignedInPerson:
     """Somebody with an account, and a client that acts for them."""
 
     id: int
@@ -122,7 +123,7 @@ def running(tmp_path: Path, database_url: str, **environment: str) -> Iterator[S
         app,
         HttpProtocol,
         limits=ConnectionLimits(),
-        public_url=settings.public_url,
+        problem_types=app.problems.types,
         draining=app.draining,
         graceful_seconds=5,
     )

@@ -1,17 +1,17 @@
-"""Everything that touches connexion: nothing else in Concord knows it.
+"""The only module that knows connexion.
 
-Connexion stays what it is good at: it reads the specification, resolves each `operationId` to a
-handler and registers the operation with Flask, which dispatches. Three of its pieces are replaced
-through its own extension points, because they rebuild per request what the contract fixes once:
+Connexion does what it is good at: it reads the specification, resolves each `operationId` to a
+handler, and registers the operation with Flask, which dispatches requests. Three of its parts are
+replaced through its own extension points, because they compute on every request what the contract
+fixes once:
 
 - the middleware stack (`middlewares=[...]`): Concord's engine is its only member;
-- `FlaskApi.make_operation`: a compiled `Call` instead of decorators made anew each time;
-- `FlaskASGIApp`, which crosses threads through a2wsgi: here Flask is called where the caller is.
+- `FlaskApi.make_operation`: a compiled `Call` replaces decorators that are built per request;
+- `FlaskASGIApp`, which changes threads through a2wsgi: Flask is called in the current thread.
 
-`tests/contract/test_binding.py` names what breaks when connexion changes any of them.
+`tests/contract/test_binding.py` fails if a connexion release changes any of these.
 """
 
-import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -20,7 +20,8 @@ from typing import Any, TypeAlias
 import flask
 
 with warnings.catch_warnings():
-    # Connexion imports starlette's test client, which warns of a client that nobody uses here.
+    # Connexion imports starlette's test client, which warns about an HTTP client that is not used
+    # here.
     warnings.filterwarnings("ignore", message="Using `httpx` with `starlette.testclient`")
     from connexion.apps.abstract import AbstractApp
     from connexion.apps.flask import FlaskApi, FlaskApp
@@ -37,22 +38,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.sansio.request import Request as SansIORequest
 
-from api.contract.calls import Handler
-from api.contract.errors import ContractViolation
-from api.contract.operations import Operation
-from api.contract.request import Answer, Request
-from api.contract.schemas import SchemaNode
+from api.contract.contract import Contract
+from api.contract.engine_errors import ContractViolation
+from api.contract.serve.calls import Handler
+from api.contract.serve.request import Answer, Request
 
 _BLUEPRINT = "contract"
 _SERVER = ("localhost", 80)
 _NO_HEADERS = EnvironHeaders({})
 
 CallFactory: TypeAlias = Callable[[str, Handler], Callable[[Request], Answer]]
-"""Makes an operation's compiled call from its id and its handler."""
+"""Creates an operation's compiled call from its id and handler."""
 
 
 class _NoSessions(SessionInterface):
-    """Flask's cookie sessions, switched off: identity comes with each request's token."""
+    """Flask's cookie sessions, disabled: each request authenticates with its own token."""
 
     def open_session(self, app: flask.Flask, request: flask.Request) -> NullSession:
         del app, request
@@ -60,7 +60,7 @@ class _NoSessions(SessionInterface):
 
 
 class _Request(flask.Request):
-    """What Flask needs to know of a request: handlers get everything else by name."""
+    """The parts of a request that Flask itself reads. Handlers receive all else as arguments."""
 
     blueprints: list[str] = [_BLUEPRINT]  # noqa: RUF012 - Flask's type.
 
@@ -76,7 +76,7 @@ class _Request(flask.Request):
             "REMOTE_ADDR": request.client_address,
             "wsgi.url_scheme": "http",
         }
-        # Flask's own constructor would read back from the environment what was written to it.
+        # Flask's own constructor would parse this environment again.
         SansIORequest.__init__(
             self,
             method=request.method,
@@ -93,13 +93,14 @@ class _Request(flask.Request):
 
 
 class _Answered(flask.Response):
-    """Flask's response, which adds no header to those that the contract declares."""
+    """A Flask response that adds no headers to the declared ones."""
 
     automatically_set_content_length = False
 
     def __init__(self, answer: Answer) -> None:
-        # What Flask's own constructor sets. That looks at the headers one by one; here they are
-        # pairs of text, and the engine looks at all values that are sent.
+        # These are the attributes that Flask's own constructor sets. Flask's constructor checks
+        # each header, which is not needed here: headers are pairs of strings, and the engine
+        # checks all values before it sends them.
         self.headers = Headers()
         self.headers._list = list(answer.headers)  # noqa: SLF001 - the only way past the checks.
         self.status = answer.status
@@ -109,7 +110,7 @@ class _Answered(flask.Response):
 
 
 class _MatchedContext(RequestContext):
-    """A request context whose route the engine has found already."""
+    """A request context for a route that the engine has already matched."""
 
     def __init__(self, app: "_ContractFlask", request: Request) -> None:
         if request.operation is None:
@@ -122,7 +123,7 @@ class _MatchedContext(RequestContext):
 
 
 class _ContractFlask(flask.Flask):
-    """Flask without a second search for the route."""
+    """A Flask application that does not route again."""
 
     session_interface: SessionInterface = _NoSessions()
 
@@ -132,17 +133,17 @@ class _ContractFlask(flask.Flask):
             PROPAGATE_EXCEPTIONS=True, TRAP_BAD_REQUEST_ERRORS=True, TRAP_HTTP_EXCEPTIONS=True
         )
         self.rules: dict[str, Any] = {}
-        # Whether a function is asynchronous does not change from one request to the next.
+        # A function does not become asynchronous between requests, so the result is cached.
         self._synchronous = lru_cache(1024)(super().ensure_sync)
 
     def create_url_adapter(self, request: flask.Request | None) -> None:
-        """Return no adapter: the engine has matched the path before Flask sees the request."""
+        """Return no adapter, because the engine has already matched the path."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return self._synchronous(func)
 
     def process_response(self, response: flask.Response) -> flask.Response:
-        # No session is ever saved, so that without functions to call there is nothing to do.
+        # Sessions are never saved, so without registered functions nothing is left to do.
         if self.after_request_funcs or request_ctx._after_request_functions:  # noqa: SLF001 - Flask's own way.
             return super().process_response(response)
         return response
@@ -153,7 +154,7 @@ class _ContractFlask(flask.Flask):
 
 
 class _ContractApi(FlaskApi):  # type: ignore[misc]  # connexion ships no types.
-    """Connexion's API of Flask, with compiled calls for operations."""
+    """Connexion's Flask API, with a compiled call for each operation."""
 
     def __init__(
         self, specification: Specification, *, make_call: CallFactory, **options: object
@@ -171,7 +172,7 @@ class _ContractApi(FlaskApi):  # type: ignore[misc]  # connexion ships no types.
 
 
 class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships no types.
-    """The innermost application: Flask, called in the thread that asks."""
+    """The innermost application: Flask, called in the current thread."""
 
     def __init__(self, import_name: str, make_call: CallFactory) -> None:
         self.app = _ContractFlask(import_name)
@@ -187,7 +188,7 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
         return api
 
     def dispatch(self, request: Request) -> Answer:
-        """Run a matched request through Flask in this thread."""
+        """Run a matched request through Flask in the current thread."""
         with _MatchedContext(self.app, request):
             response = self.app.full_dispatch_request()
         return Answer(
@@ -195,15 +196,16 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Satisfy connexion, which wants an ASGI application; the engine calls `dispatch`."""
+        """Raise: connexion requires an ASGI application, but the engine calls `dispatch`."""
         del scope, receive, send
         raise ContractViolation("Flask is reached through the engine only")
 
 
 class _CheckedSpecification(OpenAPISpecification):  # type: ignore[misc]  # connexion ships no types.
-    """A specification that `load_document` has checked already.
+    """A specification that `load_document` has already checked.
 
-    Connexion checks it against the same schema, which would be a fifth of the time to start.
+    Connexion would check it against the same schema again, which takes a fifth of the start-up
+    time.
     """
 
     @classmethod
@@ -212,10 +214,10 @@ class _CheckedSpecification(OpenAPISpecification):  # type: ignore[misc]  # conn
 
 
 class _ContractApp(FlaskApp):  # type: ignore[misc]  # connexion ships no types.
-    """Connexion's application around `ContractASGIApp`, its stack built at once.
+    """Connexion's application around `ContractASGIApp`, with its middleware built at start-up.
 
-    Stock connexion builds the stack at the first request, so that a broken contract serves 500
-    for ever from a server that says it has started.
+    Stock connexion builds the stack on the first request. With a broken contract, the server would
+    seem to start and then answer every request with 500.
     """
 
     def __init__(
@@ -226,7 +228,7 @@ class _ContractApp(FlaskApp):  # type: ignore[misc]  # connexion ships no types.
         self.app = inner.app
 
     def bind(self, specification: Specification, resolver: Resolver) -> None:
-        """Do what connexion's `add_api` does, which makes a specification of its own kind."""
+        """Register a specification as connexion's `add_api` does, without building another one."""
         options = self.middleware.options.replace(resolver=resolver)
         self.middleware.apis.append(API(specification, base_path=None, **options.__dict__))
 
@@ -237,37 +239,26 @@ class _ContractApp(FlaskApp):  # type: ignore[misc]  # connexion ships no types.
 
 
 def bind(
-    bundle: SchemaNode,
-    operations: Mapping[str, Operation],
+    contract: Contract,
     make_call: CallFactory,
     make_engine: Callable[[ContractASGIApp], ASGIApp],
 ) -> ASGIApp:
-    """Bind a bundled document to the handler modules and return the application.
-
-    Raises:
-        ContractViolation: an `operationId` has no handler of its name in its tag's module.
-    """
-    inner = ContractASGIApp("api", make_call)
+    """Bind a contract to its handlers and return the ASGI application."""
+    inner = ContractASGIApp(contract.package, make_call)
     app = _ContractApp(inner, make_engine)
-    app.bind(_CheckedSpecification(bundle), _TagResolver(operations))
+    app.bind(_CheckedSpecification(contract.document.bundle), _FoundHandlers(contract.handlers))
     app.build()
     application: ASGIApp = app
     return application
 
 
-class _TagResolver(Resolver):  # type: ignore[misc]  # connexion ships no types.
-    """Finds the handler of an operation: the function of its name in the module of its tag."""
+class _FoundHandlers(Resolver):  # type: ignore[misc]  # connexion ships no types.
+    """A resolver that looks up handlers that were found earlier."""
 
-    def __init__(self, operations: Mapping[str, Operation]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
         super().__init__()
-        self._operations = operations
+        self._handlers = handlers
 
     def resolve(self, operation: AbstractOperation) -> Resolution:
-        compiled = self._operations[operation.operation_id]
-        try:
-            module = importlib.import_module(f"api.{compiled.tag}")
-            handler = getattr(module, compiled.id)
-        except (ImportError, AttributeError) as error:
-            reason = f"no handler api.{compiled.tag}.{compiled.id}: {error}"
-            raise ContractViolation(reason) from error
-        return Resolution(handler, compiled.id)
+        name: str = operation.operation_id
+        return Resolution(self._handlers[name], name)

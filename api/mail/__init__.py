@@ -1,1 +1,1 @@
-"""Messages to people: how they are written, and how they are sent."""
+"""Email: composing and sending messages."""

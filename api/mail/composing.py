@@ -1,6 +1,7 @@
-"""A letter as a message that mail programs show: in text and in HTML, from templates."""
+"""Composing: turns a letter into a multipart email, in plain text and HTML, from templates."""
 
 import re
+import unicodedata
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
@@ -9,11 +10,13 @@ from urllib.parse import urlsplit
 from email_validator import validate_email
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from models.base import utcnow
-from models.message import Letter
+from models.messages.message import Letter
+from models.storage.base import utcnow
 
-# What a mail program would make a link of, in a place where only a name should be.
-_LINKLIKE = re.compile(r"[/:@<>]|\w\.\w")
+# A name that mail programs might turn into a link.
+_LINKLIKE = re.compile(r"[/:@<>\u2044\u2215]|[^\s.]\.[^\s.]")
+# Browsers read all of these as dots (UTS 46), and ignore joiners.
+_DOTS = str.maketrans("\u3002\uff0e\uff61\u2024", "....", "\u200c\u200d")
 _PATHS = {
     "verify_email": "verify-email",
     "change_email": "change-email",
@@ -22,15 +25,15 @@ _PATHS = {
 
 
 class Composer:
-    """Writes the messages of one service. It may be shared by threads."""
+    """Composes the service's messages. Thread-safe."""
 
     def __init__(self, public_url: str, sender: str) -> None:
-        """Links lead to `public_url`; `sender` is the address that messages are from."""
+        """Compose messages that link to `public_url` and are sent from the address `sender`."""
         self._public_url = public_url
         self._sender = sender
         self._host = sender.rpartition("@")[2]
         self._environment = Environment(
-            loader=PackageLoader("api", "templates/mail"),
+            loader=PackageLoader("api.pages", "templates/mail"),
             autoescape=select_autoescape(["html"]),
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -39,10 +42,10 @@ class Composer:
         )
 
     def compose(self, letter: Letter) -> EmailMessage:
-        """Write a message; it has the same `Message-ID` whenever it is written again."""
+        """Compose a message. The `Message-ID` is the same on every attempt."""
         values: dict[str, object] = {
             "host": urlsplit(self._public_url).netloc,
-            "name": None if _LINKLIKE.search(letter.name) else letter.name,
+            "name": None if _is_linklike(letter.name) else letter.name,
             "public_url": self._public_url,
             "purpose": letter.link and letter.link.purpose,
             "url": self._url(letter),
@@ -59,7 +62,7 @@ class Composer:
         message["Message-ID"] = f"<{letter.id}-{letter.kind}@{self._host}>"
         message["Auto-Submitted"] = "auto-generated"
         text, html = str(plain).strip() + "\n", page.render({**values, "subject": subject})
-        # Nothing is wrapped, so that a link stays one line also for whoever reads the file.
+        # Lines are not wrapped, so that a link stays on one line even in a message file.
         message.set_content(text, cte=_encoding(text))
         message.add_alternative(html, subtype="html", cte=_encoding(html))
         return message
@@ -67,12 +70,16 @@ class Composer:
     def _url(self, letter: Letter) -> str | None:
         if letter.link is None:
             return None
-        # What is behind the # stays in the browser: no server, proxy or log sees the secret.
+        # The fragment stays in the browser, so no server, proxy or log sees the secret.
         return f"{self._public_url}/confirm#{_PATHS[letter.link.purpose]}={letter.secret}"
 
 
+def _is_linklike(name: str) -> bool:
+    return bool(_LINKLIKE.search(unicodedata.normalize("NFKC", name).translate(_DOTS)))
+
+
 def _validity(letter: Letter) -> str | None:
-    """Say how long the link is good."""
+    """Return how long the link is valid, in words."""
     if letter.link is None:
         return None
     days, hours = letter.link.lifetime.days, letter.link.lifetime.seconds // 3600
@@ -81,7 +88,7 @@ def _validity(letter: Letter) -> str | None:
 
 
 def _as_sent(address: str) -> str:
-    """Write an address so that any server takes it, if its letters before the @ allow that."""
+    """Return an address in ASCII, if its local part allows that, so that any server accepts it."""
     if address.isascii():
         return address
     checked = validate_email(address, check_deliverability=False, test_environment=True)

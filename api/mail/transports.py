@@ -1,12 +1,14 @@
-"""How messages leave: by SMTP, or into a folder where people find them."""
+"""Transports for messages: SMTP, or files in a folder."""
 
 import os
+import re
 import smtplib
 import socket
 import ssl
 import tempfile
 import threading
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import default
@@ -16,46 +18,64 @@ from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 _STEP_SECONDS = 10.0
-"""For how long a server may be silent."""
+"""Seconds that a server may stay silent."""
 _DIALOGUE_SECONDS = 20.0
-"""How long it may take in all once it is connected, also one that says a letter a second."""
+"""Seconds for the whole dialogue after connecting, so that a trickling server cannot delay it."""
 _CLOSING = 421
-"""The answer of a server that ends the connection, whatever it was asked."""
+"""SMTP reply of a server that closes the connection, whatever the command was."""
 _PERMANENT = 500
 _TOO_LARGE = 552
+_ENHANCED = re.compile(rb"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")
+"""An enhanced status code (RFC 3463), with which many servers begin the text of a reply."""
+_POLICY = b"5.7."
+"""Enhanced codes of a refusal for reasons of security or policy. Such refusals usually end when
+somebody corrects a blocklist or a DNS record, so they say nothing about the recipient."""
 
 
 class UndeliverableError(Exception):
-    """The address does not take the message, and never will."""
+    """The recipient's server will never accept the message.
+
+    `str` is the reply code, such as `550 5.1.1`.
+    """
 
 
 class NotNowError(Exception):
-    """The server did not take this message, but may take it later, and others at once."""
+    """The server rejected this message for now; others can be sent immediately.
+
+    `str` is the reply code, such as `554 5.7.1`.
+    """
 
 
 class Transport(Protocol):
-    """Takes messages away."""
+    """Delivers messages."""
 
     def send(self, message: EmailMessage, /) -> None:
-        """Send a message, or raise.
+        """Send a message.
 
         Raises:
-            UndeliverableError: it is not to be tried again.
-            NotNowError: it is, and those after it need not wait for that.
+            UndeliverableError: the message must not be retried.
+            NotNowError: the message is to be retried, and others can be sent in the meantime.
+        """
+
+    def check(self) -> None:
+        """Try everything that comes before a message.
+
+        Raises:
+            OSError, smtplib.SMTPException: messages could not be delivered now.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Writes each message into a file of a folder that only this user can read.
+    """Writes each message to a file, in a folder that only the current user can read.
 
-    Files are named by `Message-ID`, which begins with the time at which the message was written.
+    Files are named by `Message-ID`, which starts with the time at which the message was created.
     """
 
     path: Path
 
     def send(self, message: EmailMessage, /) -> None:
-        """Write a message. Whoever looks sees all of it or nothing."""
+        """Write a message to its file, atomically."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, draft = tempfile.mkstemp(dir=self.path, prefix=".")
         with os.fdopen(descriptor, "wb") as file:
@@ -63,34 +83,56 @@ class Folder:
         name = str(message["Message-ID"]).partition("@")[0].removeprefix("<")
         Path(draft).replace(self.path / f"{name}.eml")
 
+    def check(self) -> None:
+        """Write a file, and remove it."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=self.path).close()
+
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
-    """Sends nothing: messages wait for a setting, for as long as they may wait at all."""
+    """The transport without a setting: messages stay queued until they are too old."""
 
     def send(self, _message: EmailMessage, /) -> None:
-        """Refuse, as a server that is away would."""
+        """Raise, as if the server were unreachable."""
+        raise ConnectionRefusedError
+
+    def check(self) -> None:
+        """Raise, as if the server were unreachable."""
         raise ConnectionRefusedError
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpServer:
-    """Hands each message to a server (RFC 5321, RFC 6409), over TLS where the server has it."""
+    """Sends messages through an SMTP server (RFC 5321, RFC 6409), over TLS if it supports it."""
 
     host: str
     port: int
     is_tls: bool
     user: str | None
     password: str | None = field(repr=False)
+    client_name: str
+    """The name of this service for EHLO: a domain or an address literal (RFC 5321, 4.1.1.1)."""
 
     def send(self, message: EmailMessage, /) -> None:
-        """Deliver a message.
+        """Send a message.
 
         Raises:
-            UndeliverableError: the server will not take it for this address, now or later.
-            NotNowError: the server would not take this message.
-            OSError, smtplib.SMTPException: it was not delivered, as far as anybody knows.
+            UndeliverableError: the server rejects the message for good.
+            NotNowError: the server rejects the message for now.
+            OSError, smtplib.SMTPException: the message was probably not delivered.
         """
+        with self._session() as smtp:
+            # Once accepted, the message is sent, even if closing the connection fails.
+            _hand_over(smtp, message)
+
+    def check(self) -> None:
+        """Connect, and sign in."""
+        with self._session() as smtp:
+            smtp.noop()
+
+    @contextmanager
+    def _session(self) -> Iterator[smtplib.SMTP]:
         context = ssl.create_default_context()
         with closing(self._connect(context)) as smtp:
             smtp.ehlo_or_helo_if_needed()
@@ -99,35 +141,60 @@ class SmtpServer:
                 smtp.ehlo()
             if self.user is not None:
                 self._sign_in(smtp)
-            # What is accepted then is out, whatever the server might say at parting.
-            _hand_over(smtp, message)
+            yield smtp
 
     def _connect(self, context: ssl.SSLContext) -> smtplib.SMTP:
+        name = self.client_name
         if self.is_tls:
-            return _BoundedTls(self.host, self.port, timeout=_STEP_SECONDS, context=context)
-        return _Bounded(self.host, self.port, timeout=_STEP_SECONDS)
+            return _BoundedTls(self.host, self.port, name, timeout=_STEP_SECONDS, context=context)
+        return _Bounded(self.host, self.port, name, timeout=_STEP_SECONDS)
 
     def _sign_in(self, smtp: smtplib.SMTP) -> None:
         if not isinstance(smtp.sock, ssl.SSLSocket) and not _is_loopback(self.host):
             raise smtplib.SMTPNotSupportedError("a password is not sent without TLS")
-        smtp.login(self.user or "", self.password or "")
+        smtp.login(_Utf8(self.user or ""), _Utf8(self.password or ""))
+
+
+class _Utf8(str):
+    """Text that is sent in UTF-8 where `smtplib` asks for ASCII."""
+
+    __slots__ = ()
+
+    def encode(self, _encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """Encode in UTF-8, whatever the encoding."""
+        return super().encode("utf-8", errors)
 
 
 class _Bounded(smtplib.SMTP):
-    """A connection that is cut off when the dialogue takes too long, whoever is speaking."""
+    """An SMTP connection that is cut off if the whole dialogue takes too long."""
 
     _timer: threading.Timer | None = None
 
     def getreply(self) -> tuple[int, bytes]:
-        """Read an answer; the first of them, the greeting, begins the dialogue."""
+        """Read a reply; the first one, the greeting, starts the timer."""
         if self._timer is None:
             self._timer = threading.Timer(_DIALOGUE_SECONDS, self._cut_off)
             self._timer.daemon = True
             self._timer.start()
         return super().getreply()
 
+    def auth(
+        self,
+        mechanism: str,
+        authobject: Callable[..., str | None],
+        *,
+        initial_response_ok: bool = True,
+    ) -> tuple[int, bytes]:
+        """Sign in with a name and password in UTF-8 (RFC 4616)."""
+
+        def respond(challenge: bytes | None = None) -> str | None:
+            response = authobject(challenge)
+            return None if response is None else _Utf8(response)
+
+        return super().auth(mechanism, respond, initial_response_ok=initial_response_ok)  # type: ignore[arg-type]  # None is a response, too.
+
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection and stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
         super().close()
@@ -135,23 +202,25 @@ class _Bounded(smtplib.SMTP):
     def _cut_off(self) -> None:
         if self.sock is not None:
             with suppress(OSError):
-                # This wakes whoever waits for the server, which closing would not do.
+                # Unlike closing, this wakes a thread that is waiting for the server.
                 self.sock.shutdown(socket.SHUT_RDWR)
 
 
 class _BoundedTls(_Bounded, smtplib.SMTP_SSL):
-    """The same over TLS from the start."""
+    """The same connection with TLS from the start."""
 
 
-def make_transport(mail_url: str | None) -> Transport:
-    """Make the transport that a setting names; `None` is none."""
+def make_transport(mail_url: str | None, client_name: str) -> Transport:
+    """Return the transport for a setting; SMTP servers know this service as `client_name`."""
     if mail_url is None:
         return Nowhere()
     url = urlsplit(mail_url)
-    return Folder(Path(mail_url.partition(":")[2])) if url.scheme == "file" else _server(url)
+    if url.scheme == "file":
+        return Folder(Path(mail_url.partition(":")[2]))
+    return _server(url, client_name)
 
 
-def _server(url: SplitResult) -> SmtpServer:
+def _server(url: SplitResult, client_name: str) -> SmtpServer:
     is_tls = url.scheme == "smtps"
     return SmtpServer(
         host=url.hostname or "",
@@ -159,32 +228,40 @@ def _server(url: SplitResult) -> SmtpServer:
         is_tls=is_tls,
         user=None if url.username is None else unquote(url.username),
         password=None if url.password is None else unquote(url.password),
+        client_name=client_name,
     )
 
 
 def _hand_over(smtp: smtplib.SMTP, message: EmailMessage) -> None:
-    """Send a message, and tell what is wrong with it from what is wrong with the server."""
+    """Send a message, and distinguish errors of the message from errors of the server."""
     try:
         smtp.send_message(message)
     except smtplib.SMTPNotSupportedError:
-        # The address has letters that the server does not know (RFC 6531).
-        raise UndeliverableError from None
+        # The server does not support the address's characters (RFC 6531).
+        raise UndeliverableError("SMTPUTF8 is not supported") from None
     except smtplib.SMTPRecipientsRefused as refused:
-        codes = [code for code, _ in refused.recipients.values()]
-        if min(codes) >= _PERMANENT:
-            raise UndeliverableError from None
-        if _CLOSING in codes:
+        # A message has one recipient.
+        ((code, text),) = refused.recipients.values()
+        if code == _CLOSING:
             raise
-        raise NotNowError from refused
+        if code >= _PERMANENT and not text.startswith(_POLICY):
+            raise UndeliverableError(_codes(code, text)) from None
+        raise NotNowError(_codes(code, text)) from refused
     except smtplib.SMTPSenderRefused as refused:
-        # All messages have one sender, so that only their size can be what differs.
+        # All messages have the same sender, so a refusal of this one can only be due to its size.
         if refused.smtp_code == _TOO_LARGE:
-            raise NotNowError from refused
+            raise NotNowError(_codes(refused.smtp_code, refused.smtp_error)) from refused
         raise
     except smtplib.SMTPDataError as refused:
         if refused.smtp_code == _CLOSING:
             raise
-        raise NotNowError from refused
+        raise NotNowError(_codes(refused.smtp_code, refused.smtp_error)) from refused
+
+
+def _codes(code: int, text: bytes | str) -> str:
+    """Return the code of a reply with its enhanced code, but without text that names a person."""
+    enhanced = _ENHANCED.match(text if isinstance(text, bytes) else text.encode())
+    return f"{code} {enhanced[0].decode()}" if enhanced else str(code)
 
 
 def _is_loopback(host: str) -> bool:

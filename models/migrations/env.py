@@ -1,11 +1,11 @@
-"""Alembic's entry: runs the migrations on the connection that `models.migrating` hands over."""
+"""Alembic's entry point: runs migrations on the connection of `models.storage.migrating`."""
 
 from alembic import context
 
 context.configure(
     connection=context.config.attributes["connection"],
-    # On PostgreSQL each migration commits on its own, so a long upgrade can be resumed. On SQLite
-    # all of them are inside the transaction that holds the write lock.
+    # On PostgreSQL, each migration is committed separately, so that a long upgrade can be resumed.
+    # On SQLite, all of them run in the transaction that holds the write lock.
     transaction_per_migration=True,
 )
 with context.begin_transaction():

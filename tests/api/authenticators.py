@@ -6,18 +6,19 @@ import httpx
 import pytest
 from sqlalchemy.orm import Session
 
-from models import second_factor
-from models.base import utcnow
-from models.one_time_token import OneTimeToken
-from models.user import User
-from tests.api.accounts import bearer, fresh_address, keys_of, make_account, token_for
+from models.access import authenticator_app as second_factor
+from models.identity.one_time_token import OneTimeToken
+from models.identity.user import User
+from models.storage.base import utcnow
+from tests.api.accounts import bearer, fresh_address, keys_of, token_for
 from tests.authenticator import Authenticator, enrol_app
+from tests.factories import make_account
 from tests.service import PASSWORD, Service
 
 SECOND_FACTOR = "/v1/profile/second-factor"
 
 
-class Clock:
+class SecondFactorClock:
     """The time that second factors go by: it stands still, in the middle of a step."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +43,7 @@ def enrol(client: httpx.Client, token: str, password: str = PASSWORD) -> httpx.R
 
 def begin(service: Service, client: httpx.Client) -> tuple[User, str, Authenticator]:
     """Make an account that signs in and enrols an app, as its owner does."""
-    user = make_account(service)
+    user = make_account(service, verified=True)
     token = token_for(service, user)
     answer = enrol(client, token)
     assert answer.status_code == 200, answer.text

@@ -8,21 +8,16 @@ from typing import TypeAlias
 
 import jwt
 
-from models.api_key import hash_api_key
-from models.one_time_token import OneTimeToken, Purpose
-from models.token import Token
-from models.user import User
-from tests.api.accounts import (
-    bearer,
-    edit_account,
-    grant_for,
-    key_for,
-    make_account,
-    read_account,
-    token_for,
-)
-from tests.api.forging import Forger
+from models.access.token_status import TokenStatuses
+from models.identity.api_key import hash_api_key
+from models.identity.one_time_token import OneTimeToken, Purpose
+from models.identity.user import User
+from tests.api.accounts import bearer, edit_account, grant_for, key_for, read_account, token_for
+from tests.api.token_forger import Forger
+from tests.factories import make_account
 from tests.service import Service
+
+TOKEN_STATUSES = TokenStatuses(strict_administrators=False)
 
 Headers: TypeAlias = dict[str, str]
 Caller: TypeAlias = Callable[[Service], tuple[User, Headers]]
@@ -33,10 +28,10 @@ def caller_of(service: Service, headers: Headers) -> User:
     """Whose token or key some headers carry."""
     credential = headers["Authorization"].removeprefix("Bearer ")
     if digest := hash_api_key(credential):
-        find = partial(Token.standing, credential=digest)
-        standing = service.app.database.transact(find, write=False)
-        assert standing is not None
-        return read_account(service, standing.user_id)
+        find = partial(TOKEN_STATUSES.read, credential=digest)
+        status = service.app.database.read(find)
+        assert status is not None
+        return read_account(service, status.user_id)
     claims = jwt.decode(credential, options={"verify_signature": False})
     return read_account(service, int(claims["sub"]))
 

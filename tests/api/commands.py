@@ -8,8 +8,9 @@ from typing import TypeAlias
 import pytest
 from click.testing import CliRunner, Result
 
-from api.settings import Settings
-from app import cli
+from api.server.commands import cli
+from api.server.settings import Settings
+from app import PROGRAM
 from tests.live import INHERITED
 
 PASSWORD = "grey owls count at night"
@@ -23,9 +24,10 @@ def make_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(folder)
     for name in [*Settings.model_fields, "admin_password"]:
         monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(f"{name.upper()}_FILE", raising=False)
 
     def run(*arguments: str, **environment: str) -> Result:
-        return CliRunner().invoke(cli, arguments, env=environment)
+        return CliRunner().invoke(cli, arguments, env=environment, obj=PROGRAM)
 
     return run
 

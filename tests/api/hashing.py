@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from models.password import Passwords
-from tests.api.accounts import fresh_address, fresh_email
+from models.identity.password import Passwords
+from tests.api.accounts import fresh_address
+from tests.factories import fresh_email
 
 _PATIENCE = 30.0
 
@@ -50,6 +51,24 @@ class Held:
         finally:
             with self._change:
                 self._inside -= 1
+
+
+@contextmanager
+def sign_ups_held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    """Hold every thread that hashes a new account's password until it is let go."""
+    held = Held()
+    hash_password = Passwords.hash
+
+    def hash_when_let_go(self: Passwords, password: str, *, email: str) -> str:
+        with held.pass_through():
+            return hash_password(self, password, email=email)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Passwords, "hash", hash_when_let_go)
+        try:
+            yield held
+        finally:
+            held.let_go()
 
 
 @contextmanager

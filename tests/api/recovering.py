@@ -5,10 +5,10 @@ from functools import partial
 
 import httpx
 
-from models.one_time_token import OneTimeToken, Purpose
-from models.user import User
+from models.identity.one_time_token import OneTimeToken, Purpose
+from models.identity.user import User
 from tests.api.accounts import fresh_address
-from tests.service import Service
+from tests.service import PASSWORD, Service
 
 NEW_PASSWORD = "eleven quiet harbours"
 
@@ -27,9 +27,9 @@ def link_for(
     return service.app.database.transact(issue, write=True)
 
 
-def confirm_email(client: httpx.Client, secret: str) -> httpx.Response:
+def confirm_email(client: httpx.Client, secret: str, password: str = PASSWORD) -> httpx.Response:
     """Use a link that is for an address."""
-    body = {"token": secret}
+    body = {"token": secret, "current_password": password}
     return client.post("/v1/auth/email-verification/confirm", json=body, headers=fresh_address())
 
 

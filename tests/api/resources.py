@@ -3,8 +3,8 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from api.contract.document import load_document
-from api.contract.schemas import SchemaNode, resolve
+from api.contract.compile.document import load_document
+from api.contract.compile.schemas import SchemaNode, resolve
 from tests.faults.wire import Answer, Delivery, exchange
 from tests.service import Service
 

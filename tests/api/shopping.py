@@ -5,8 +5,8 @@ import uuid
 
 import httpx
 
-from tests.api.accounts import bearer, make_account, token_for
-from tests.models.people import Person
+from tests.api.accounts import bearer, token_for
+from tests.factories import Person, make_account
 from tests.service import Service
 
 _numbers = itertools.count(1)

@@ -7,16 +7,11 @@ from datetime import datetime
 import httpx
 import pytest
 
-from models.user import Role, User
-from tests.api.accounts import (
-    bearer,
-    fresh_address,
-    make_account,
-    read_account,
-    token_for,
-)
+from models.identity.user import Role, User
+from tests.api.accounts import bearer, fresh_address, read_account, token_for
 from tests.api.answers import problem
 from tests.api.hashing import hashing_held
+from tests.factories import make_account
 from tests.service import PASSWORD, Service
 
 pytestmark = [pytest.mark.mission("M11"), pytest.mark.mission("M12"), pytest.mark.mission("M18")]
@@ -54,7 +49,7 @@ def test_an_owner_changes_name_and_password(
     assert not signs_in(client, user.email, PASSWORD)
 
 
-def test_what_is_left_out_stays(service: Service, client: httpx.Client) -> None:
+def test_omitted_members_stay_unchanged(service: Service, client: httpx.Client) -> None:
     user, path, own = account(service)
     before = client.get(path, headers=own).json()
     after = client.patch(path, json={"name": "Ada King"}, headers=own).json()
@@ -164,7 +159,7 @@ def test_a_change_that_breaks_a_rule_is_unprocessable(
 
 @pytest.mark.mission("M22")
 @pytest.mark.parametrize("path", [PROFILE, "/v1/users/{}"])
-def test_the_current_password_cannot_be_guessed_at_with_a_token(
+def test_the_current_password_cannot_be_guessed_with_a_token(
     service: Service, client: httpx.Client, path: str
 ) -> None:
     user, _, own = account(service)
@@ -182,7 +177,7 @@ def test_the_current_password_cannot_be_guessed_at_with_a_token(
 
 
 @pytest.mark.mission("M25")
-def test_a_password_that_is_being_checked_keeps_nobody_from_writing(
+def test_a_password_check_does_not_block_other_writers(
     service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, own = account(service)

@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from models.user import User
-from tests.api.accounts import bearer, edit_account, make_account, token_for
+from models.identity.user import User
+from tests.api.accounts import bearer, edit_account, token_for
 from tests.api.answers import problem
+from tests.factories import make_account
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M11")
@@ -94,7 +95,7 @@ def test_a_page_has_25_accounts_and_100_at_most(administrator: httpx.Client) -> 
         ("email=ada%40concord.example", ""),
     ],
 )
-def test_an_argument_that_does_not_fit_is_a_bad_request(
+def test_an_invalid_argument_is_a_bad_request(
     administrator: httpx.Client, query: str, parameter: str
 ) -> None:
     answer = administrator.get(f"{PATH}?{query}")
@@ -104,7 +105,7 @@ def test_an_argument_that_does_not_fit_is_a_bad_request(
 
 
 @pytest.mark.parametrize("limit", [1, 7, 25, 53, 100])
-def test_the_pages_together_hold_every_account_once_in_order(
+def test_the_pages_contain_every_account_once_in_order(
     service: Service, administrator: httpx.Client, limit: int
 ) -> None:
     expected = [user.id for user in stored(service)]
@@ -113,7 +114,7 @@ def test_the_pages_together_hold_every_account_once_in_order(
 
 @pytest.mark.parametrize("active", ["true", "false", None])
 @pytest.mark.parametrize("role", ["user", "admin", None])
-def test_filters_are_met_by_exactly_those_who_are_listed(
+def test_filters_select_exactly_the_matching_accounts(
     service: Service, administrator: httpx.Client, active: str | None, role: str | None
 ) -> None:
     given = {"active": active, "role": role}
@@ -141,7 +142,7 @@ def test_link_leads_to_the_next_page_with_the_same_filters(administrator: httpx.
     assert "link" not in administrator.get(PATH, params={"active": "false", "limit": 100}).headers
 
 
-def test_a_cursor_is_good_with_its_own_filters_only(administrator: httpx.Client) -> None:
+def test_a_cursor_is_valid_with_its_own_filters_only(administrator: httpx.Client) -> None:
     made_with = [{}, {"active": "true"}, {"active": "false"}, {"role": "user"}]
     cursors = [
         administrator.get(PATH, params={**filters, "limit": 2}).json()["next_cursor"]
@@ -155,7 +156,7 @@ def test_a_cursor_is_good_with_its_own_filters_only(administrator: httpx.Client)
                 assert answer.json()["errors"][0]["parameter"] == "cursor"
 
 
-def test_a_cursor_cannot_be_made_or_changed(administrator: httpx.Client) -> None:
+def test_a_cursor_cannot_be_forged_or_changed(administrator: httpx.Client) -> None:
     cursor = administrator.get(PATH).json()["next_cursor"]
     forged = [
         *("x", "25", "MjU", "MjU.", ".", "a.b", "a.b.c", "x" * 512),
@@ -198,7 +199,7 @@ def test_a_walk_neither_repeats_nor_skips_an_account_that_stays(
     assert set(before) - gone <= set(seen)
 
 
-def test_an_erased_account_is_in_no_list(service: Service, administrator: httpx.Client) -> None:
+def test_an_erased_account_is_not_listed(service: Service, administrator: httpx.Client) -> None:
     user = make_account(service)
     assert user.id in list(walk(administrator, limit=100))
     erase(service, user.id)

@@ -5,14 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from models.user import User
-from tests.api.accounts import (
-    bearer,
-    make_account,
-    read_account,
-    token_for,
-)
+from models.identity.user import User
+from tests.api.accounts import bearer, read_account, token_for
 from tests.api.answers import problem
+from tests.factories import make_account
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M11")
@@ -33,7 +29,7 @@ def rename_at_once(
 
 
 @pytest.mark.parametrize("path", ["/v1/profile", "/v1/users/{}"])
-def test_a_change_is_made_to_the_version_that_was_read_or_not_at_all(
+def test_a_change_applies_to_the_version_that_was_read(
     service: Service, client: httpx.Client, path: str
 ) -> None:
     user, _, own = account(service)
@@ -85,7 +81,7 @@ def test_if_match_is_compared_strongly(
 
 
 @pytest.mark.mission("M25")
-def test_of_changes_at_once_to_one_version_exactly_one_is_made(
+def test_one_of_concurrent_changes_to_one_version_succeeds(
     service: Service, client: httpx.Client
 ) -> None:
     user, path, own = account(service)
@@ -100,7 +96,7 @@ def test_of_changes_at_once_to_one_version_exactly_one_is_made(
 
 
 @pytest.mark.mission("M25")
-def test_changes_at_once_of_different_members_are_all_made(
+def test_concurrent_changes_of_different_members_all_succeed(
     service: Service, client: httpx.Client
 ) -> None:
     boss = bearer(token_for(service, make_account(service, role="admin")))
@@ -120,7 +116,7 @@ def test_changes_at_once_of_different_members_are_all_made(
 
 
 @pytest.mark.mission("M25")
-def test_unconditional_changes_at_once_are_all_made_one_after_the_other(
+def test_concurrent_unconditional_changes_all_succeed(
     service: Service, client: httpx.Client
 ) -> None:
     user, path, own = account(service)
@@ -134,7 +130,7 @@ def test_unconditional_changes_at_once_are_all_made_one_after_the_other(
     assert read_account(service, user.id).version == len(names) + 1
 
 
-def test_a_change_that_changes_nothing_makes_no_new_version(
+def test_a_change_without_effect_makes_no_new_version(
     service: Service, client: httpx.Client
 ) -> None:
     _, path, own = account(service)

@@ -3,16 +3,10 @@
 import httpx
 import pytest
 
-from models.user import User
-from tests.api.accounts import (
-    bearer,
-    fresh_address,
-    fresh_email,
-    make_account,
-    read_account,
-    token_for,
-)
+from models.identity.user import User
+from tests.api.accounts import bearer, fresh_address, read_account, token_for
 from tests.api.answers import problem
+from tests.factories import fresh_email, make_account
 from tests.service import PASSWORD, Service
 
 pytestmark = pytest.mark.mission("M11")
@@ -106,7 +100,7 @@ def test_the_profile_is_the_callers_own_account(service: Service, client: httpx.
 
 
 @pytest.mark.mission("M20")
-def test_an_id_is_never_given_again(service: Service, client: httpx.Client) -> None:
+def test_an_id_is_never_reused(service: Service, client: httpx.Client) -> None:
     boss = bearer(token_for(service, make_account(service, role="admin")))
     last = create(client).json()["id"]
     assert client.delete(f"{PATH}/{last}", headers=boss).status_code == 204

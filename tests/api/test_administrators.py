@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy.orm import Session
 
 from models.actor import Actor
-from models.user import User
-from tests.api.accounts import bearer, edit_account, make_account, read_account, token_for
+from models.identity.user import User
+from tests.api.accounts import bearer, edit_account, read_account, token_for
 from tests.api.answers import problem
 from tests.databases import KINDS, make_database_url
+from tests.factories import make_account
 from tests.service import Service, running
 
 pytestmark = pytest.mark.mission("M18")
@@ -74,7 +75,9 @@ def test_the_last_active_administrator_stays(service: Service, client: httpx.Cli
     assert renamed.status_code == 200
 
 
-def test_an_administrator_may_go_when_another_stays(service: Service, client: httpx.Client) -> None:
+def test_an_administrator_may_leave_if_another_stays(
+    service: Service, client: httpx.Client
+) -> None:
     _, staying = administrator(service)
     for ending in ENDINGS:
         going, own = administrator(service)
@@ -83,7 +86,7 @@ def test_an_administrator_may_go_when_another_stays(service: Service, client: ht
         assert end(client, going, ending, staying).is_success
 
 
-def test_of_two_administrators_who_remove_each_other_at_once_one_stays(
+def test_two_administrators_cannot_remove_each_other_concurrently(
     service: Service, client: httpx.Client
 ) -> None:
     for first, second in ((0, 1), (1, 2), (2, 0), (0, 0), (2, 2)):
@@ -102,7 +105,7 @@ def test_of_two_administrators_who_remove_each_other_at_once_one_stays(
         _retire(service, left[0])
 
 
-def test_administrators_who_all_leave_at_once_leave_one(
+def test_one_of_the_administrators_who_all_leave_at_once_stays(
     service: Service, client: httpx.Client
 ) -> None:
     everybody = [administrator(service) for _ in range(6)]
@@ -112,7 +115,7 @@ def test_administrators_who_all_leave_at_once_leave_one(
     assert sum(_runs_the_service(service, user) for user, _ in everybody) == 1
 
 
-def test_an_administrator_who_is_being_demoted_cannot_undo_it(
+def test_a_demotion_cannot_be_undone_by_a_concurrent_request(
     service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change that began before the demotion is still under way when it comes."""

@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.audit_event import Origin
-from models.permission import SCOPES_OF_ROLE, grantable
-from models.token import Token
-from tests.api.accounts import bearer, grant_for, key_for, make_account, token_for
+from models.identity.audit_event import RequestOrigin
+from models.identity.permission import SCOPES_OF_ROLE, grantable
+from models.identity.token import Token
+from tests.api.accounts import bearer, grant_for, key_for, token_for
 from tests.api.answers import comparable, problem
 from tests.api.resources import BUNDLE
-from tests.service import Service
+from tests.factories import fresh_email, make_account
+from tests.service import PASSWORD, Service
 
 pytestmark = pytest.mark.mission("M14")
 
@@ -58,7 +59,7 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(service: Service, client: httpx.
     assert made["key"].encode() not in row.key_hash
 
 
-def test_a_key_can_be_recognised_and_checked_without_asking(
+def test_a_key_is_recognised_and_checked_without_the_database(
     service: Service, client: httpx.Client
 ) -> None:
     made = create(client, bearer(token_for(service, make_account(service)))).json()
@@ -80,7 +81,7 @@ SPOILED: Mapping[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("spoil", SPOILED)
-def test_what_is_no_key_is_refused_as_any_token(
+def test_an_invalid_key_is_refused_like_any_invalid_token(
     service: Service, client: httpx.Client, spoil: str
 ) -> None:
     refused = client.get("/v1/profile", headers=bearer("not.a.token"))
@@ -90,7 +91,9 @@ def test_what_is_no_key_is_refused_as_any_token(
     assert comparable(answer) == comparable(refused)
 
 
-def test_nobody_gives_a_key_more_than_they_have(service: Service, client: httpx.Client) -> None:
+def test_nobody_gives_a_key_more_scopes_than_they_have(
+    service: Service, client: httpx.Client
+) -> None:
     user, boss = make_account(service), make_account(service, role="admin")
     for scope in sorted(grantable(SCOPES_OF_ROLE["admin"]) - set(SCOPES_OF_ROLE["user"])):
         assert create(client, bearer(token_for(service, user)), scopes=[scope]).status_code == 403
@@ -100,24 +103,32 @@ def test_nobody_gives_a_key_more_than_they_have(service: Service, client: httpx.
         assert answer.status_code == 422
 
 
-def test_a_key_makes_and_ends_no_tokens(service: Service, client: httpx.Client) -> None:
+def test_a_key_cannot_create_or_end_tokens(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     scopes = sorted(grantable(SCOPES_OF_ROLE["user"]))
     token, key = key_for(service, user, *scopes)
     assert create(client, bearer(key)).status_code == 403
     assert client.delete(f"{TOKENS}/{token.id}", headers=bearer(key)).status_code == 403
     assert client.post("/v1/auth/logout", headers=bearer(key)).status_code == 403
+    assert client.post(f"/v1/users/{user.id}/logout", headers=bearer(key)).status_code == 403
 
 
-def test_what_keys_can_be_given_is_what_the_contract_lists() -> None:
+def test_a_key_cannot_move_its_account_to_another_address(
+    service: Service, client: httpx.Client
+) -> None:
+    key = key_for(service, make_account(service), *grantable(SCOPES_OF_ROLE["user"]))[1]
+    body = {"email": fresh_email(), "current_password": PASSWORD}
+    answer = client.post("/v1/profile/email-change", json=body, headers=bearer(key))
+    assert (answer.status_code, problem(answer)) == (403, "not-permitted")
+
+
+def test_the_scopes_of_keys_are_those_in_the_contract() -> None:
     declared = BUNDLE["components"]["schemas"]["KeyScope"]["enum"]
     assert set(declared) == grantable(SCOPES_OF_ROLE["admin"])
     assert len(declared) == len(set(declared))
 
 
-def test_a_deleted_key_and_one_that_has_expired_let_nobody_in(
-    service: Service, client: httpx.Client
-) -> None:
+def test_deleted_and_expired_keys_are_refused(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     own = bearer(token_for(service, user))
     made = create(client, own, scopes=["profile:read", "profile:write"]).json()
@@ -133,7 +144,7 @@ def test_a_deleted_key_and_one_that_has_expired_let_nobody_in(
     assert client.get("/v1/profile", headers=expired).status_code == 401
 
 
-def test_a_key_expires_when_it_was_told_to(service: Service, client: httpx.Client) -> None:
+def test_a_key_expires_at_its_expiry_time(service: Service, client: httpx.Client) -> None:
     own = bearer(token_for(service, make_account(service)))
     for days, asked in ((90, {}), (7, {"expires_in_days": 7})):
         made = create(client, own, **asked).json()
@@ -157,7 +168,7 @@ def test_an_account_has_at_most_a_hundred_keys(service: Service, client: httpx.C
                 name=f"Key {number}",
                 scopes=["orders:read"],
                 lifetime=timedelta(days=1),
-                origin=Origin(),
+                origin=RequestOrigin(),
             )
 
     service.app.database.transact(fill, write=True)
@@ -166,7 +177,9 @@ def test_an_account_has_at_most_a_hundred_keys(service: Service, client: httpx.C
     assert problem(answer) == "too-many-keys"
 
 
-def test_the_list_has_ones_own_and_the_newest_first(service: Service, client: httpx.Client) -> None:
+def test_the_list_has_the_callers_own_keys_newest_first(
+    service: Service, client: httpx.Client
+) -> None:
     user, other = make_account(service), make_account(service)
     own = bearer(token_for(service, user))
     key_for(service, other, "orders:read")
@@ -184,7 +197,7 @@ def test_the_list_has_ones_own_and_the_newest_first(service: Service, client: ht
     assert [item["kind"] for item in sessions] == ["session"]
 
 
-def test_administrators_see_and_end_the_tokens_of_others(
+def test_administrators_list_and_end_tokens_of_others(
     service: Service, client: httpx.Client
 ) -> None:
     user, other = make_account(service), make_account(service)
@@ -200,7 +213,7 @@ def test_administrators_see_and_end_the_tokens_of_others(
     assert client.delete(f"{TOKENS}/{session_id}", headers=boss).status_code == 204
 
 
-def test_when_a_token_was_used_is_written_down(service: Service, client: httpx.Client) -> None:
+def test_the_last_use_of_a_token_is_recorded(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     token, key = key_for(service, user, "tokens:read")
     for _ in range(40):

@@ -8,17 +8,11 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from models.audit_event import AuditAction, AuditEvent, Origin, forget_erased, purge_events
-from tests.api.accounts import (
-    bearer,
-    edit_account,
-    fresh_address,
-    fresh_email,
-    make_account,
-    read_account,
-    token_for,
-)
+from models.identity.audit_event import AuditAction, AuditEvent, RequestOrigin
+from tests.api.accounts import bearer, edit_account, fresh_address, read_account, token_for
 from tests.api.resources import BUNDLE
+from tests.databases import change_all
+from tests.factories import fresh_email, make_account
 from tests.service import PASSWORD, Service
 
 pytestmark = [pytest.mark.mission("M14"), pytest.mark.mission("M18")]
@@ -37,12 +31,12 @@ def try_to_sign_in(client: httpx.Client, email: str, password: str, **headers: s
     client.post("/v1/auth/token", json=credentials, headers={**fresh_address(), **headers})
 
 
-def test_the_actions_are_those_of_the_contract() -> None:
+def test_the_actions_are_those_in_the_contract() -> None:
     declared = BUNDLE["components"]["schemas"]["AuditAction"]["enum"]
     assert declared == sorted(AuditAction.__args__)  # type: ignore[attr-defined]  # of a Literal.
 
 
-def test_an_event_says_who_what_whom_from_where_and_whether(
+def test_an_event_records_actor_action_target_origin_and_outcome(
     service: Service, client: httpx.Client
 ) -> None:
     user, boss = make_account(service), make_account(service, role="admin")
@@ -58,7 +52,7 @@ def test_an_event_says_who_what_whom_from_where_and_whether(
     assert datetime.now(UTC) - datetime.fromisoformat(event["created_at"]) < timedelta(minutes=1)
 
 
-def test_every_attempt_to_sign_in_is_written_down(service: Service, client: httpx.Client) -> None:
+def test_every_sign_in_attempt_is_recorded(service: Service, client: httpx.Client) -> None:
     user, boss = make_account(service), make_account(service, role="admin")
     own, admin = bearer(token_for(service, user)), bearer(token_for(service, boss))
     try_to_sign_in(client, user.email, "not this one")
@@ -70,7 +64,7 @@ def test_every_attempt_to_sign_in_is_written_down(service: Service, client: http
     assert (unknown["user_id"], unknown["actor_id"], unknown["succeeded"]) == (None, None, False)
 
 
-def test_people_read_what_was_done_to_them_and_administrators_everything(
+def test_users_read_events_about_themselves_and_administrators_all(
     service: Service, client: httpx.Client
 ) -> None:
     user, other = make_account(service), make_account(service)
@@ -84,9 +78,7 @@ def test_people_read_what_was_done_to_them_and_administrators_everything(
     assert read(client, admin, user_id=other.id)[0]["action"] == "session.end-all"
 
 
-def test_events_are_narrowed_by_time_and_come_in_pages(
-    service: Service, client: httpx.Client
-) -> None:
+def test_events_are_filtered_by_time_and_paged(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     own = bearer(token_for(service, user))
     for _ in range(5):
@@ -118,19 +110,17 @@ def test_events_cannot_be_changed_or_removed(client: httpx.Client) -> None:
     assert client.request("OPTIONS", f"{EVENTS}/1").status_code == 404
 
 
-def test_events_are_kept_for_as_long_as_the_settings_say(
-    service: Service, client: httpx.Client
-) -> None:
+def test_events_are_kept_for_the_configured_time(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     own = bearer(token_for(service, user))
     try_to_sign_in(client, user.email, PASSWORD)
-    purge_events(service.app.database, timedelta(hours=1))
+    change_all(service.app.database, partial(AuditEvent.purge, timedelta(hours=1)))
     assert len(read(client, own)) == 1
-    purge_events(service.app.database, timedelta(0))
+    change_all(service.app.database, partial(AuditEvent.purge, timedelta(0)))
     assert read(client, own) == []
 
 
-def test_a_wrong_current_password_is_written_down(service: Service, client: httpx.Client) -> None:
+def test_a_wrong_current_password_is_recorded(service: Service, client: httpx.Client) -> None:
     own = bearer(token_for(service, make_account(service)))
     change = {"password": "eleven quiet harbours", "current_password": "not this one"}
     answer = client.patch("/v1/profile", json=change, headers=own | fresh_address())
@@ -139,7 +129,7 @@ def test_a_wrong_current_password_is_written_down(service: Service, client: http
     assert (event["action"], event["succeeded"]) == ("password.change", False)
 
 
-def test_from_where_an_administrator_works_is_shown_to_administrators_only(
+def test_only_administrators_see_the_addresses_of_administrators(
     service: Service, client: httpx.Client
 ) -> None:
     user, boss = make_account(service), make_account(service, role="admin")
@@ -152,14 +142,17 @@ def test_from_where_an_administrator_works_is_shown_to_administrators_only(
     assert {event["address"] for event in read(client, admin, user_id=user.id)} == {"203.0.113.78"}
 
 
-def test_what_was_written_while_an_account_was_erased_is_emptied(service: Service) -> None:
+def test_events_written_during_an_erasure_are_emptied(service: Service) -> None:
     user = make_account(service)
     edit_account(service, user.id, lambda session, row: row.erase(session))
     record = partial(
-        AuditEvent.record, action="sign-in", origin=Origin("203.0.113.9", "id"), user_id=user.id
+        AuditEvent.record,
+        action="sign-in",
+        origin=RequestOrigin("203.0.113.9", "id"),
+        user_id=user.id,
     )
     service.app.database.transact(record, write=True)
-    forget_erased(service.app.database)
+    change_all(service.app.database, AuditEvent.forget_erased)
     query = select(AuditEvent.address, AuditEvent.request_id).where(AuditEvent.user_id == user.id)
     rows = service.app.database.transact(lambda session: session.execute(query).all(), write=False)
     assert [tuple(row) for row in rows] == [(None, None)]

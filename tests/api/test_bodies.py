@@ -1,13 +1,14 @@
-"""Bodies that are absent, not JSON or break their schema: named, and never repeated (M10)."""
+"""Bodies that are absent, of another type, not JSON or invalid: never repeated (M10)."""
 
 import json
 
 import httpx
 import pytest
 
-from tests.api.accounts import bearer, fresh_address, fresh_email, make_account, token_for
+from tests.api.accounts import bearer, fresh_address, token_for
 from tests.api.answers import problem
 from tests.api.uploads import upload
+from tests.factories import fresh_email, make_account
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M10")
@@ -47,26 +48,60 @@ def test_a_missing_body_is_unprocessable(client: httpx.Client, path: str) -> Non
     "text",
     [b"CANARY", b'{"CANARY"', b"{'name':1}", b'{"CANARY":1,"CANARY":2}', b"\xff", b" ", b"NaN"],
 )
-def test_what_is_not_strict_json_is_unprocessable(client: httpx.Client, text: bytes) -> None:
+def test_invalid_json_is_unprocessable(client: httpx.Client, text: bytes) -> None:
     assert faults(post(client, text)) == [("", "json")]
 
 
 @pytest.mark.parametrize(
-    "media_type",
+    ("media_type", "content"),
     [
-        *("text/plain", "application/x-www-form-urlencoded", "application/problem+json", "json"),
-        *("application/jsonCANARY", "application/json; charset=latin-1", "*/*", ""),
-        "multipart/form-data; boundary=CANARY",
+        ("application/x-www-form-urlencoded", b"name=CANARY"),
+        ("multipart/form-data; boundary=b", b"--b\r\nCANARY\r\n--b--\r\n"),
+        ("application/xml", b"<CANARY/>"),
+        ("application/octet-stream", b"\xffCANARY"),
+        *(
+            (media_type, person())
+            for media_type in (
+                *("", "text/plain", "text/plain; charset=utf-8", "application/problem+json"),
+                *("json", "*/*", "application/jsonCANARY", "application/json; charset=latin-1"),
+                *("multipart/form-data; boundary=CANARY", "text/plain, application/json"),
+            )
+        ),
     ],
 )
-def test_another_media_type_is_unprocessable(client: httpx.Client, media_type: str) -> None:
-    answer = post(client, person(), **{"Content-Type": media_type})
-    assert faults(answer) == [("", "media-type")]
+def test_another_media_type_is_unsupported(
+    client: httpx.Client, media_type: str, content: bytes
+) -> None:
+    answer = post(client, content, **{"Content-Type": media_type})
+    assert (answer.status_code, problem(answer)) == (415, "unsupported-media-type")
+    assert "CANARY" not in answer.text
 
 
-def test_a_body_without_a_media_type_is_unprocessable(client: httpx.Client) -> None:
+def test_json_without_a_media_type_is_unsupported(client: httpx.Client) -> None:
     answer = client.post(USERS, content=person(), headers=fresh_address())
-    assert faults(answer) == [("", "media-type")]
+    assert (answer.status_code, problem(answer)) == (415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize("fields", [{}, {"Content-Type": "text/plain; charset=utf-8"}])
+def test_text_that_is_not_json_is_unprocessable(
+    client: httpx.Client, fields: dict[str, str]
+) -> None:
+    answer = client.post(USERS, content=b"CANARY", headers={**fresh_address(), **fields})
+    assert faults(answer) == [("", "json")]
+
+
+@pytest.mark.parametrize("media_type", ["application/merge-patch+json", "application/vnd.x+JSON"])
+def test_patch_accepts_every_json_type(
+    service: Service, client: httpx.Client, media_type: str
+) -> None:
+    headers = {"Content-Type": media_type, **bearer(token_for(service, make_account(service)))}
+    answer = client.patch("/v1/profile", content=b'{"name": "Grace"}', headers=headers)
+    assert (answer.status_code, answer.json()["name"]) == (200, "Grace")
+    for wrong in ("+json", "application/+json", "a b/c+json", f"{media_type}x"):
+        answer = client.patch(
+            "/v1/profile", content=b'{"name": "Ada"}', headers={**headers, "Content-Type": wrong}
+        )
+        assert (answer.status_code, problem(answer)) == (415, "unsupported-media-type")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +109,7 @@ def test_a_body_without_a_media_type_is_unprocessable(client: httpx.Client) -> N
     ["application/json", "Application/JSON", 'application/json; charset="UTF-8"',
      "application/json;charset=utf-8"],
 )  # fmt: skip
-def test_the_name_of_a_media_type_has_no_case(client: httpx.Client, media_type: str) -> None:
+def test_media_types_are_case_insensitive(client: httpx.Client, media_type: str) -> None:
     assert post(client, person(), **{"Content-Type": media_type}).status_code == 201
 
 
@@ -106,7 +141,7 @@ def test_the_name_of_a_media_type_has_no_case(client: httpx.Client, media_type: 
         ),
     ],
 )
-def test_every_fault_is_listed_with_its_place(
+def test_every_violation_is_listed_with_its_place(
     client: httpx.Client, body: bytes, expected: set[tuple[str, str]], missing: list[str] | None
 ) -> None:
     answer = post(client, body)
@@ -117,14 +152,14 @@ def test_every_fault_is_listed_with_its_place(
     assert (sorted(named) if named else named) == (sorted(missing) if missing else missing)
 
 
-def test_a_bad_change_is_unprocessable_too(service: Service, client: httpx.Client) -> None:
+def test_an_invalid_change_is_unprocessable(service: Service, client: httpx.Client) -> None:
     token = bearer(token_for(service, make_account(service)))
     for body, code in ((b"{}", "minProperties"), (b"", "required"), (b'{"name":1}', "type")):
         answer = client.patch("/v1/profile", content=body, headers={**JSON_TYPE, **token})
         assert [found for _, found in faults(answer)] == [code]
 
 
-def test_a_chunked_body_is_as_good_as_any(client: httpx.Client, service: Service) -> None:
+def test_a_chunked_body_is_accepted(client: httpx.Client, service: Service) -> None:
     whole = person()
     pieces = iter([whole[:3], whole[3:10], whole[10:]])
     answer = client.post(USERS, content=pieces, headers={**JSON_TYPE, **fresh_address()})
@@ -135,12 +170,12 @@ def test_a_chunked_body_is_as_good_as_any(client: httpx.Client, service: Service
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "identity, gzip", "CANARY", "GZIP"])
-def test_an_encoded_body_is_of_an_unsupported_type(client: httpx.Client, coding: str) -> None:
+def test_an_encoded_body_is_unsupported(client: httpx.Client, coding: str) -> None:
     answer = post(client, person(), **{"Content-Encoding": coding})
     assert (answer.status_code, problem(answer)) == (415, "unsupported-content-encoding")
     assert "CANARY" not in answer.text
 
 
 @pytest.mark.parametrize("coding", ["identity", "Identity"])
-def test_identity_is_no_encoding(client: httpx.Client, coding: str) -> None:
+def test_the_identity_encoding_is_accepted(client: httpx.Client, coding: str) -> None:
     assert post(client, person(), **{"Content-Encoding": coding}).status_code == 201

@@ -2,22 +2,27 @@
 
 import gc
 import json
+import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 import httpx
 import pytest
 
-from tests.api.accounts import fresh_email
+from api.contract.compile.request_bodies import Body
+from api.contract.serve.bodies import read_json
+from api.contract.strict_json import JSON
 from tests.api.uploads import upload
 from tests.databases import make_database_url
+from tests.factories import fresh_email
 from tests.service import Service, running
 
 pytestmark = pytest.mark.mission("M10")
 
 USERS = "/v1/users"
 MEGABYTE = 1024 * 1024
+SMALL = 16 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +51,53 @@ def person(**members: object) -> bytes:
     return json.dumps({"name": "Ada", "email": fresh_email(), **members}).encode()
 
 
-def test_sixteen_mebibytes_are_the_limit_unless_set(fresh_service: Service) -> None:
-    assert fresh_service.app.settings.max_body_bytes == 16 * MEGABYTE
-    within = b" " * (16 * MEGABYTE - 300) + person()
+def test_a_small_operation_accepts_16_kibibytes(fresh_service: Service) -> None:
+    within = person().rjust(SMALL)
     answer = httpx.post(
         fresh_service.url + USERS, content=within, headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 201
-    head = f"POST {USERS} HTTP/1.1\nContent-Length: {16 * MEGABYTE + 1}"
+    head = f"POST {USERS} HTTP/1.1\nContent-Length: {SMALL + 1}"
     with upload(fresh_service, head) as sending:
-        assert sending.answer().status == 413
+        answer_to_more = sending.answer()
+        assert answer_to_more.status == 413
+        assert f"{SMALL} bytes" in json.loads(answer_to_more.read())["detail"]
+
+
+def test_the_largest_product_is_accepted_in_its_longest_spelling(fresh_service: Service) -> None:
+    wide = "\U0001f600"
+    product = {
+        "sku": f"S{fresh_email().partition('@')[0][:20]}".upper(),
+        "name": wide * 200,
+        "description": wide * 5000,
+        "price": {"amount": 1999, "currency": "USD"},
+        "metadata": {f"name{number:036}": wide * 500 for number in range(50)},
+    }
+    text = json.dumps(product, indent=16)
+    assert len(text) > 300_000
+    answer = fresh_service.admin().client.post(
+        "/v1/products", content=text, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.parametrize(("size", "is_in_a_thread"), [(8 * 1024, False), (8 * 1024 + 1, True)])
+def test_a_large_body_is_parsed_in_a_thread(
+    fresh_service: Service, monkeypatch: pytest.MonkeyPatch, size: int, *, is_in_a_thread: bool
+) -> None:
+    names: list[str] = []
+
+    def read(body: Body, fields: Mapping[str, str], text: bytes) -> JSON:
+        names.append(threading.current_thread().name)
+        return read_json(body, fields, text)
+
+    monkeypatch.setattr("api.contract.serve.middleware.read_json", read)
+    body = person().rjust(size)
+    answer = httpx.post(
+        fresh_service.url + USERS, content=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 201
+    assert [name.startswith("requests") for name in names] == [is_in_a_thread]
 
 
 @pytest.mark.parametrize("size", [1025, 10**6, 10**30])
@@ -70,7 +112,7 @@ def test_a_declared_length_over_the_cap_is_refused_before_the_body(
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_body_within_the_cap_is_asked_for(small: Service) -> None:
+def test_a_body_within_the_cap_gets_100_continue(small: Service) -> None:
     body = person()
     head = f"POST {USERS} HTTP/1.1\nContent-Type: application/json\nExpect: 100-continue"
     with upload(small, f"{head}\nContent-Length: {len(body)}") as sending:
@@ -79,7 +121,7 @@ def test_a_body_within_the_cap_is_asked_for(small: Service) -> None:
         assert sending.answer().status == 201
 
 
-def test_a_chunked_body_is_refused_as_soon_as_it_is_over_the_cap(small: Service) -> None:
+def test_a_chunked_body_is_refused_once_it_exceeds_the_cap(small: Service) -> None:
     with upload(small, f"POST {USERS} HTTP/1.1\nTransfer-Encoding: chunked") as sending:
         for _ in range(2):
             sending.send_chunk(b" " * 512)
@@ -92,7 +134,7 @@ def test_a_chunked_body_is_refused_as_soon_as_it_is_over_the_cap(small: Service)
         assert "1024 bytes" in members["detail"]
 
 
-def test_a_body_without_end_takes_no_more_memory_than_the_cap(small: Service) -> None:
+def test_an_endless_body_uses_no_more_memory_than_the_cap(small: Service) -> None:
     gc.collect()
     tracemalloc.start()
     try:
@@ -109,7 +151,7 @@ def test_a_body_without_end_takes_no_more_memory_than_the_cap(small: Service) ->
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
-def test_a_body_that_comes_too_slowly_is_timed_out(hasty: Service, framing: str) -> None:
+def test_a_slow_body_times_out(hasty: Service, framing: str) -> None:
     with upload(hasty, f"POST {USERS} HTTP/1.1\n{framing}\nContent-Type: application/json") as slow:
         slow.send(b"1\r\n{\r\n" if "chunked" in framing else b"{")
         answer = slow.answer()
@@ -117,7 +159,7 @@ def test_a_body_that_comes_too_slowly_is_timed_out(hasty: Service, framing: str)
         assert json.loads(answer.read())["type"].endswith("/request-timeout")
 
 
-def test_bytes_that_trickle_do_not_move_the_deadline(hasty: Service) -> None:
+def test_trickling_bytes_do_not_extend_the_deadline(hasty: Service) -> None:
     with upload(hasty, f"POST {USERS} HTTP/1.1\nContent-Length: 1000") as slow:
         slow.peer.settimeout(0.1)
         received = b""
@@ -130,7 +172,7 @@ def test_bytes_that_trickle_do_not_move_the_deadline(hasty: Service) -> None:
         assert received.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_client_that_breaks_off_in_the_body_changes_nothing(small: Service) -> None:
+def test_a_disconnect_during_the_body_changes_nothing(small: Service) -> None:
     email = fresh_email()
     body = json.dumps({"name": "Ada", "email": email}).encode()
     head = f"POST {USERS} HTTP/1.1\nContent-Type: application/json\nContent-Length: {len(body)}"

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 import app as application
-from api import serving
+from api.server import serving
 from tests.api.commands import ADMIN, PASSWORD, Run, failure, inherited, make_run
 from tests.live import APP, running_server
 
 pytestmark = pytest.mark.mission("M19")
 
-COMMANDS = ("serve", "migrate", "create-admin", "rotate-key", "seed-demo", "openapi")
+COMMANDS = ("serve", "check", "migrate", "create-admin", "rotate-key", "seed-demo", "openapi")
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_help_lists_every_command(run: Run) -> None:
         ("openapi", "--format", "xml"),
     ],
 )
-def test_a_command_that_is_used_wrongly_exits_with_2(run: Run, arguments: tuple[str, ...]) -> None:
+def test_incorrect_usage_exits_with_2(run: Run, arguments: tuple[str, ...]) -> None:
     result = run(*arguments, ADMIN_PASSWORD=PASSWORD)
     assert result.exit_code == 2
     assert "Usage: " in result.stderr
@@ -61,7 +62,7 @@ def test_a_command_that_is_used_wrongly_exits_with_2(run: Run, arguments: tuple[
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "create-admin", "seed-demo"])
-def test_wrong_settings_are_all_named_before_anything_listens(
+def test_all_invalid_settings_are_named_before_listening(
     run: Run, listened: list[object], command: str
 ) -> None:
     arguments = ADMIN if command == "create-admin" else (command,)
@@ -72,7 +73,7 @@ def test_wrong_settings_are_all_named_before_anything_listens(
     assert listened == []
 
 
-def test_production_says_what_it_lacks(run: Run, listened: list[object]) -> None:
+def test_production_names_missing_settings(run: Run, listened: list[object]) -> None:
     lines = failure(run("serve", APP_ENV="production"))
     assert {line.partition(" ")[0] for line in lines} == {"DATABASE_URL", "SIGNING_KEY_FILE"}
     assert listened == []
@@ -82,7 +83,7 @@ def test_production_says_what_it_lacks(run: Run, listened: list[object]) -> None
     ("content", "reason"),
     [(None, "cannot be read"), ("no key at all", "no unencrypted PEM private key")],
 )
-def test_a_key_that_is_none_stops_the_start(
+def test_an_invalid_key_stops_the_start(
     run: Run, listened: list[object], content: str | None, reason: str
 ) -> None:
     if content is not None:
@@ -95,43 +96,54 @@ def test_a_key_that_is_none_stops_the_start(
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "other", "named"),
+    ("edit", "named"),
     [
         (
-            "paths/divide.yaml",
-            "operationId: divide",
-            "operationId: multiply",
+            ("paths/divide/divide.yaml", "operationId: divide", "operationId: multiply"),
             "api.divide.multiply",
         ),
-        ("paths/divide.yaml", "get:", "get: get:", "paths/divide.yaml: line 3"),
-        ("openapi.yaml", "openapi: 3.0.3", "openapi: 3.0.3\nmore: 1", "openapi.yaml"),
-        ("components/schemas/Role.yaml", "[user, admin]", "user", "components/schemas/Role.yaml"),
-        ("components/schemas/PersonName.yaml", "maxLength: 100", "maxLength: x", "PersonName"),
-        ("components/schemas/Cursor.yaml", "pattern: '^[", "pattern: '^(?=a)[", "(?=a)"),
+        (("paths/divide/divide.yaml", "get:", "get: get:"), "paths/divide/divide.yaml: line 1"),
+        (("openapi.yaml", "openapi: 3.0.3", "openapi: 3.0.3\nmore: 1"), "openapi.yaml"),
+        (
+            ("paths/users/users.yaml", "[admin:access, users:list]", "[users:list]"),
+            "paths/users/users.yaml: /get/security/0/bearer: requires users:list",
+        ),
+        (
+            ("paths/profile/profile.yaml", "profile:read", "profile:see"),
+            "paths/profile/profile.yaml: /get/security/0/bearer: requires the scope profile:see",
+        ),
+        (("components/schemas/Role.yaml", "[user, admin]", "user"), "components/schemas/Role.yaml"),
+        (("components/schemas/PersonName.yaml", "maxLength: 100", "maxLength: x"), "PersonName"),
+        (("components/schemas/Cursor.yaml", "pattern: '^[", "pattern: '^(?=a)["), "(?=a)"),
+        (
+            ("openapi.yaml", "name: health", "name: wealth"),
+            "paths/health/health.yaml: /get/tags/0: the tag",
+        ),
     ],
 )
-def test_a_broken_contract_stops_the_start_and_names_the_place(
+@pytest.mark.parametrize("command", ["serve", "openapi"])
+def test_a_broken_contract_is_one_line_with_its_place(
     run: Run,
     listened: list[object],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    file: str,
-    text: str,
-    other: str,
+    command: str,
+    edit: tuple[str, str, str],
     named: str,
 ) -> None:
+    file, text, other = edit
     folder = tmp_path / "openapi"
     shutil.copytree(application.CONTRACT, folder)
     content = (folder / file).read_text()
     assert text in content
     (folder / file).write_text(content.replace(text, other, 1))
     monkeypatch.setattr(application, "CONTRACT", folder)
-    [line] = failure(run("serve"))
+    [line] = failure(run(command))
     assert named in line
     assert listened == []
 
 
-def test_a_port_that_is_taken_is_named() -> None:
+def test_an_address_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         finished = subprocess.run(  # noqa: S603 - our own interpreter and file.
             [sys.executable, str(APP), "serve"],
@@ -149,15 +161,17 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 @pytest.mark.mission("M27")
 @pytest.mark.parametrize("form", ["json", "yaml"])
-def test_openapi_prints_what_is_served(run: Run, client: httpx.Client, form: str) -> None:
-    result = run("openapi", "--format", form)
+def test_openapi_prints_the_served_document(run: Run, client: httpx.Client, form: str) -> None:
+    result = run("openapi", "--format", form, PUBLIC_URL="http://concord.example")
     assert result.exit_code == 0
     assert result.stdout_bytes == client.get(f"/openapi.{form}").content
+    urls = [server["url"] for server in yaml.safe_load(result.stdout)["servers"]]
+    assert urls == ["http://concord.example", "/"]
 
 
 @pytest.mark.mission("M20")
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_serve_makes_its_own_database_serves_and_ends_well(tmp_path: Path, workers: str) -> None:
+def test_serve_creates_its_database_serves_and_exits_cleanly(tmp_path: Path, workers: str) -> None:
     with running_server(tmp_path, WORKERS=workers, METRICS_PORT="0") as server:
         with httpx.Client(base_url=server.url) as client:
             assert client.get("/health/ready").json()["status"] == "ready"

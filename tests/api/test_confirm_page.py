@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.api.browsing import Visit, chromium, visiting
 from tests.live import LiveServer, running_server
-from tests.mailbox import Link, link_in, messages, wait_for
+from tests.mailbox import MailedLink, link_in, messages, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.mission("M24")]
 
@@ -44,7 +44,7 @@ def email_of(visit: Visit, number: int) -> str:
     return f"reader-{visit.scheme}-{number}@concord.example"
 
 
-def welcomed(server: LiveServer, mail: Path, email: str, **members: str) -> Link:
+def welcomed(server: LiveServer, mail: Path, email: str, **members: str) -> MailedLink:
     """The link in the message that welcomes a new account."""
     body = {"name": "Ada Lovelace", "email": email, **members}
     httpx.post(f"{server.url}/v1/users", json=body).raise_for_status()
@@ -56,10 +56,16 @@ def sign_in(server: LiveServer, email: str, password: str) -> int:
     return httpx.post(f"{server.url}/v1/auth/token", json=credentials).status_code
 
 
-def follow(visit: Visit, link: Link) -> None:
+def follow(visit: Visit, link: MailedLink) -> None:
     """Open a link, as from the mail program: the page is a new one."""
     visit.open("about:blank")
     visit.open(link.url)
+
+
+def confirm_with(visit: Visit, password: str) -> None:
+    """Enter the account's password, and confirm."""
+    visit.page.get_by_label("Password", exact=True).fill(password)
+    visit.page.get_by_role("button", name="Confirm").click()
 
 
 def forgive_refusals(visit: Visit, status: int) -> None:
@@ -68,7 +74,7 @@ def forgive_refusals(visit: Visit, status: int) -> None:
     visit.faults.clear()
 
 
-def test_an_address_is_confirmed_by_a_click_and_not_by_opening_the_link(
+def test_opening_the_link_alone_does_not_confirm_an_address(
     visit: Visit, server: LiveServer, mail: Path, tmp_path: Path
 ) -> None:
     link = welcomed(server, mail, email_of(visit, 1), password=PASSWORD)
@@ -78,13 +84,19 @@ def test_an_address_is_confirmed_by_a_click_and_not_by_opening_the_link(
     # Whoever looks at the history of the browser does not find the secret.
     assert visit.page.url == f"{visit.home}/confirm"
     visit.picture("confirm-email", tmp_path)
-    visit.page.get_by_role("button", name="Confirm").click()
     outcome = visit.page.get_by_role("status")
+    # Whoever did not open the account does not know its password, and sets one.
+    confirm_with(visit, "not the password")
+    expect(outcome).to_have_text("The current password is incorrect.")
+    expect(visit.page.get_by_role("link", name="Reset your password")).to_be_visible()
+    forgive_refusals(visit, 403)
+    confirm_with(visit, PASSWORD)
     expect(outcome).to_have_text("Thank you. Your email address is confirmed.")
     expect(visit.page.get_by_role("button")).to_be_hidden()
+    expect(visit.page.get_by_role("link", name="Reset your password")).to_be_hidden()
     follow(visit, link)
-    visit.page.get_by_role("button", name="Confirm").click()
-    expect(outcome).to_contain_text("This link is not valid, was used before, or has expired")
+    confirm_with(visit, PASSWORD)
+    expect(outcome).to_contain_text("This link is invalid, already used or expired")
     expect(outcome).to_be_focused()
     visit.picture("confirm-used", tmp_path)
     forgive_refusals(visit, 422)
@@ -96,33 +108,33 @@ def test_a_password_is_set(visit: Visit, server: LiveServer, mail: Path, tmp_pat
     follow(visit, link)
     outcome = visit.page.get_by_role("status")
     for first, second, said in (
-        ("password123", "password124", re.compile("not the same")),
+        ("password123", "password124", re.compile("do not match")),
         ("password123", "password123", re.compile("password", re.IGNORECASE)),
     ):
         visit.page.get_by_label("New password").fill(first)
-        visit.page.get_by_label("The same again").fill(second)
+        visit.page.get_by_label("Repeat the password").fill(second)
         visit.page.get_by_role("button").click()
         expect(outcome).to_have_text(said)
     visit.picture("confirm-password", tmp_path)
     forgive_refusals(visit, 422)
     visit.page.get_by_label("New password").fill(PASSWORD)
-    visit.page.get_by_label("The same again").fill(PASSWORD)
+    visit.page.get_by_label("Repeat the password").fill(PASSWORD)
     visit.page.keyboard.press("Enter")
     expect(outcome).to_have_text("The password is set. You can sign in with it now.")
     assert sign_in(server, email, PASSWORD) == 200
 
     follow(visit, link)
     visit.page.get_by_label("New password").fill(PASSWORD)
-    visit.page.get_by_label("The same again").fill(PASSWORD)
+    visit.page.get_by_label("Repeat the password").fill(PASSWORD)
     visit.page.get_by_role("button").click()
-    expect(outcome).to_contain_text("This link is not valid")
+    expect(outcome).to_contain_text("This link is invalid")
     forgive_refusals(visit, 422)
-    visit.page.get_by_role("link", name="Ask for a new password").click()
+    visit.page.get_by_role("link", name="Reset your password").click()
     expect(visit.page.get_by_label("Email address")).to_be_visible()
     expect(outcome).to_be_empty()
 
 
-def test_a_new_password_is_asked_for(
+def test_a_new_password_is_requested(
     visit: Visit, server: LiveServer, mail: Path, tmp_path: Path
 ) -> None:
     email = email_of(visit, 3)
@@ -131,8 +143,9 @@ def test_a_new_password_is_asked_for(
         visit.open("/confirm#forgot-password")
         visit.page.reload()
         visit.page.get_by_label("Email address").fill(address)
-        visit.page.get_by_role("button", name="Send the message").click()
+        visit.page.get_by_role("button", name="Send message").click()
         expect(visit.page.get_by_role("status")).to_contain_text("a message is on its way")
+        expect(visit.page.get_by_role("link", name="Reset your password")).to_be_hidden()
         if number:
             wait_for(mail, email, "set_password")
     visit.picture("confirm-forgotten", tmp_path)

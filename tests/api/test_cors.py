@@ -44,7 +44,7 @@ def varies(headers: httpx.Headers) -> set[str]:
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/profile", "/none", "/v1/divide"])
-def test_by_default_no_origin_is_allowed_anything(client: httpx.Client, path: str) -> None:
+def test_no_origin_is_allowed_by_default(client: httpx.Client, path: str) -> None:
     answer = client.get(path, headers={"Origin": ORIGIN})
     assert granted(answer.headers) == {}
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET"}
@@ -63,7 +63,7 @@ def test_by_default_no_origin_is_allowed_anything(client: httpx.Client, path: st
         ("POST", "/v1/users"),
     ],
 )
-def test_an_allowed_origin_may_read_every_answer_errors_too(
+def test_an_allowed_origin_may_read_every_response_and_error(
     shared: httpx.Client, origin: str, method: str, path: str
 ) -> None:
     headers = shared.request(method, path, headers={"Origin": origin}).headers
@@ -79,8 +79,16 @@ def test_scripts_may_read_the_headers_that_the_contract_declares(shared: httpx.C
     assert exposed >= {"etag", "location", "link", "ratelimit", "retry-after", "x-request-id"}
 
 
+def test_one_vary_header_lists_all_request_headers(shared: httpx.Client) -> None:
+    varying = {"/health": "Origin", "/problems": "Accept, Origin", "/none": "Origin"}
+    for path, names in {**varying, "/v1/products": "Authorization, Origin"}.items():
+        for headers in ({}, {"Origin": ORIGIN}, {"Origin": "https://evil.example"}):
+            answer = shared.get(path, headers=headers)
+            assert answer.headers.get_list("vary") == [names]
+
+
 @pytest.mark.parametrize("origin", STRANGERS)
-def test_a_stranger_is_allowed_nothing(shared: httpx.Client, origin: str) -> None:
+def test_an_unknown_origin_is_allowed_nothing(shared: httpx.Client, origin: str) -> None:
     answer = shared.get("/health", headers={"Origin": origin})
     assert (answer.status_code, granted(answer.headers)) == (200, {})
     # A cache must not hand this answer to one who is allowed.
@@ -89,13 +97,13 @@ def test_a_stranger_is_allowed_nothing(shared: httpx.Client, origin: str) -> Non
     assert granted(shared.options("/v1/profile", headers=asked).headers) == {}
 
 
-def test_an_answer_to_nobody_in_particular_tells_caches_as_well(shared: httpx.Client) -> None:
+def test_responses_without_an_origin_also_vary_by_origin(shared: httpx.Client) -> None:
     assert "origin" in varies(shared.get("/health").headers)
     assert {"accept", "origin"} <= varies(shared.get("/problems").headers)
 
 
 @pytest.mark.parametrize("path", ALLOW)
-def test_a_preflight_learns_the_methods_that_the_path_has(shared: httpx.Client, path: str) -> None:
+def test_a_preflight_lists_the_methods_of_the_path(shared: httpx.Client, path: str) -> None:
     headers = preflight(shared, path)
     assert headers["access-control-allow-origin"] == ORIGIN
     assert headers["access-control-allow-methods"] == headers["allow"] == ALLOW[path]
@@ -103,7 +111,7 @@ def test_a_preflight_learns_the_methods_that_the_path_has(shared: httpx.Client, 
     assert "access-control-allow-credentials" not in headers
 
 
-def test_a_preflight_learns_the_headers_that_the_operations_read(shared: httpx.Client) -> None:
+def test_a_preflight_lists_the_headers_that_operations_read(shared: httpx.Client) -> None:
     wanted = {"Access-Control-Request-Headers": "authorization,content-type,x-anything"}
     headers = preflight(shared, "/v1/profile", **wanted)
     allowed = {name.strip().lower() for name in headers["access-control-allow-headers"].split(",")}
@@ -112,7 +120,7 @@ def test_a_preflight_learns_the_headers_that_the_operations_read(shared: httpx.C
     assert "*" not in allowed
 
 
-def test_options_that_is_no_preflight_is_granted_nothing_more(shared: httpx.Client) -> None:
+def test_options_without_a_preflight_gets_no_cors_headers(shared: httpx.Client) -> None:
     headers = shared.options("/v1/profile", headers={"Origin": ORIGIN}).headers
     assert "access-control-allow-methods" not in headers
 

@@ -8,15 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url, text
 from sqlalchemy.orm import Session
 
-from models.base import utcnow
-from models.database import Database
-from models.seal import Seal
-from models.second_factor import SecondFactor
-from models.user import User
+from models.access.authenticator_app import SecondFactor
+from models.access.secret_box import SecretBox
+from models.identity.password import Passwords
+from models.identity.user import User
+from models.storage.base import utcnow
+from models.storage.database import Database
+from models.storage.schema_version import newest_version
 from tests.api.commands import ADMIN, PASSWORD, Run, failure, inherited, make_run
-from tests.databases import KINDS, make_database_url
+from tests.databases import KINDS, SERVER, make_database_url
 from tests.live import APP
 
 pytestmark = pytest.mark.mission("M20")
@@ -28,7 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_migrate_makes_a_database_ready_and_does_nothing_the_second_time(
+def test_migrate_prepares_a_database_and_can_be_repeated(
     run: Run, tmp_path: Path, kind: str
 ) -> None:
     with make_database_url(kind, tmp_path, migrated=False) as url:
@@ -44,20 +47,18 @@ def test_migrate_makes_a_database_ready_and_does_nothing_the_second_time(
 @pytest.mark.parametrize(
     "url", ["postgresql://nobody:hunter2@127.0.0.1:1/none", "sqlite:////proc/none/a.db"]
 )
-def test_a_database_that_is_away_is_said_in_one_line(
-    run: Run, command: tuple[str, ...], url: str
-) -> None:
+def test_an_unreachable_database_is_one_line(run: Run, command: tuple[str, ...], url: str) -> None:
     [line] = failure(run(*command, DATABASE_URL=url, ADMIN_PASSWORD=PASSWORD))
     assert "hunter2" not in line
 
 
-def test_a_file_that_is_no_database_is_said_in_one_line(run: Run) -> None:
+def test_a_file_that_is_not_a_database_is_one_line(run: Run) -> None:
     Path("a.db").write_text("This is a letter. " * 100)
     [line] = failure(run("migrate", DATABASE_URL="sqlite:///a.db"))
     assert "database" in line
 
 
-def test_create_admin_makes_an_administrator_who_can_sign_in(run: Run) -> None:
+def test_create_admin_creates_an_administrator_who_can_sign_in(run: Run) -> None:
     result = run(*ADMIN, DATABASE_URL="sqlite:///a.db", ADMIN_PASSWORD=PASSWORD)
     assert (result.exit_code, result.stdout) == (0, "Administrator 1 created.\n")
     database = Database("sqlite:///a.db")
@@ -82,7 +83,7 @@ def test_create_admin_makes_an_administrator_who_can_sign_in(run: Run) -> None:
         ({"ADMIN_PASSWORD": ""}, "ADMIN_PASSWORD"),
     ],
 )
-def test_create_admin_says_in_one_line_what_is_wrong(
+def test_create_admin_reports_mistakes_in_one_line(
     run: Run, changes: dict[str, str], reason: str
 ) -> None:
     environment = {"DATABASE_URL": "sqlite:///a.db", "ADMIN_PASSWORD": PASSWORD}
@@ -94,12 +95,24 @@ def test_create_admin_says_in_one_line_what_is_wrong(
     assert reason in line
 
 
-def test_without_a_terminal_and_a_password_create_admin_asks_for_the_variable(run: Run) -> None:
+def test_create_admin_without_a_terminal_asks_for_the_variable(run: Run) -> None:
     [line] = failure(run(*ADMIN, DATABASE_URL="sqlite:///a.db"))
     assert "ADMIN_PASSWORD" in line
 
 
-def test_in_a_terminal_the_password_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
+def test_the_password_of_an_administrator_may_be_in_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    settings = {"DATABASE_URL": "sqlite:///a.db", "ADMIN_PASSWORD_FILE": "password"}
+    assert run(*ADMIN, **settings).exit_code == 0
+    database = Database("sqlite:///a.db")
+    user = database.transact(lambda session: session.get_one(User, 1), write=False)
+    database.dispose()
+    assert Passwords().verify(user.password_hash, PASSWORD)
+    [line] = failure(run(*ADMIN, **settings | {"ADMIN_PASSWORD_FILE": "none"}))
+    assert line.startswith("ADMIN_PASSWORD_FILE cannot be read")
+
+
+def test_a_terminal_asks_for_the_password_twice_and_hides_it(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and file.
         [sys.executable, str(APP), *ADMIN],
@@ -127,7 +140,7 @@ def test_in_a_terminal_the_password_is_asked_for_twice_and_not_shown(tmp_path: P
     assert b"Administrator 1 created." in shown
 
 
-def test_the_demo_is_the_same_every_time_and_is_added_once(run: Run) -> None:
+def test_the_demo_is_reproducible_and_added_once(run: Run) -> None:
     printed = [
         run("seed-demo", "--count", "12", DATABASE_URL=url).stdout.splitlines()
         for url in ("sqlite:///a.db", "sqlite:///a.db", "sqlite:///b.db")
@@ -147,25 +160,54 @@ def test_the_demo_is_the_same_every_time_and_is_added_once(run: Run) -> None:
 
 
 @pytest.mark.postgresql
-def test_serve_says_that_a_database_has_not_been_migrated(tmp_path: Path, run: Run) -> None:
+def test_serve_reports_a_database_that_needs_migration(tmp_path: Path, run: Run) -> None:
     with make_database_url("postgresql", tmp_path, migrated=False) as url:
         [line] = failure(run("serve", DATABASE_URL=url))
-    assert "python app.py migrate" in line
+    assert line.endswith("run the command migrate")
 
 
-def test_the_demo_is_not_for_production(tmp_path: Path, run: Run) -> None:
+@pytest.mark.postgresql
+@pytest.mark.parametrize("name", ["migrate", "serve", "seed-demo"])
+def test_the_cause_of_an_unusable_database_is_named(tmp_path: Path, run: Run, name: str) -> None:
+    with make_database_url("postgresql", tmp_path) as url:
+        database = Database(url)
+        statement = text("UPDATE alembic_version SET version_num = :version")
+        database.transact(lambda session: session.execute(statement, {"version": "banana"}))
+        [line] = failure(run(name, DATABASE_URL=url))
+        assert "'banana', which is not a version of Concord" in line
+        newest = {"version": newest_version()}
+        database.transact(lambda session: session.execute(statement, newest))
+        database.dispose()
+
+
+@pytest.mark.postgresql
+def test_migrate_names_the_cause_that_the_server_reports(run: Run) -> None:
+    server = make_url(SERVER)
+    cases = {
+        # Either the password is wrong or, where the server trusts everybody, the role unknown.
+        server.set(username="nobody", password="hunter2"): '"nobody"',
+        server.set(database="no such database"): '"no such database" does not exist',
+        server.update_query_dict({"sslmode": "banana"}): 'invalid sslmode value: "banana"',
+    }
+    for url, cause in cases.items():
+        [line] = failure(run("migrate", DATABASE_URL=url.render_as_string(hide_password=False)))
+        assert cause in line
+        assert "hunter2" not in line
+
+
+def test_production_refuses_the_demo(tmp_path: Path, run: Run) -> None:
     url = f"sqlite:///{tmp_path / 'concord.db'}"
     [line] = failure(run("seed-demo", APP_ENV="production", DATABASE_URL=url))
     assert "not for production" in line
 
 
-def test_reset_second_factor_lets_somebody_in_who_lost_it(run: Run) -> None:
+def test_reset_second_factor_lets_its_owner_sign_in_again(run: Run) -> None:
     run(*ADMIN, DATABASE_URL="sqlite:///a.db", ADMIN_PASSWORD=PASSWORD)
     database = Database("sqlite:///a.db")
 
     def enrol(session: Session) -> None:
         user = session.get_one(User, 1)
-        SecondFactor.enrol(session, Seal(b"k" * 32), user)
+        SecondFactor.enrol(session, SecretBox(b"k" * 32), user)
         session.get_one(SecondFactor, 1).confirmed_at = utcnow()
 
     def state(session: Session) -> tuple[bool, int]:

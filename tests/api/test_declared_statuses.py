@@ -12,14 +12,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.contract.document import load_document
-from models.user import User
-from tests.api.accounts import fresh_address, make_account, token_for
-from tests.api.calling import Operation, operations
-from tests.api.forging import Forger, ed25519
+from api.contract.compile.document import load_document
+from models.identity.user import User
+from tests.api.accounts import fresh_address, token_for
+from tests.api.sample_calls import SampleCall, operations
 from tests.api.things import things_for
+from tests.api.token_forger import Forger, ed25519
 from tests.api.uploads import upload
 from tests.databases import make_database_url
+from tests.factories import make_account
 from tests.seen import declared_pairs
 from tests.service import Service, running
 
@@ -30,11 +31,6 @@ OPERATIONS = {operation.id: operation for operation in operations()}
 BODY_TIMEOUT = 0.5
 MAX_BODY = 2048
 KEY = "\n        Idempotency-Key: a-key"
-NOTHING: dict[str, object] = {
-    **dict.fromkeys(("user_id", "product_id", "entry_id"), 10**9),
-    **dict.fromkeys(("order_id", "token_id"), "0190163d-8694-739b-aea5-966c26f8ad91"),
-}
-"""What no thing is named."""
 LIMITS = {
     declared["operationId"]: declared["x-rate-limit"][0]
     for item in load_document(Path("openapi")).bundle["paths"].values()
@@ -43,7 +39,7 @@ LIMITS = {
 }
 
 
-def that_declare(status: int) -> list[Operation]:
+def that_declare(status: int) -> list[SampleCall]:
     return [OPERATIONS[name] for name, each in sorted(DECLARED) if each == str(status)]
 
 
@@ -67,7 +63,7 @@ def admin(strict: Service) -> User:
 
 def send(
     service: Service,
-    operation: Operation,
+    operation: SampleCall,
     user: User,
     places: dict[str, object] | None = None,
     /,
@@ -83,8 +79,8 @@ def send(
 
 
 @every(400)
-def test_a_query_that_is_not_declared_is_refused(
-    strict: Service, admin: User, operation: Operation
+def test_an_undeclared_query_parameter_is_refused(
+    strict: Service, admin: User, operation: SampleCall
 ) -> None:
     known = {"Authorization": f"Bearer {token_for(strict, admin)}", **fresh_address()}
     url = strict.url + operation.url(things_for(strict, operation, admin).places)
@@ -95,22 +91,26 @@ def test_a_query_that_is_not_declared_is_refused(
 @pytest.mark.parametrize(
     "operation", [each for each in that_declare(404) if "{" in each.path], ids=lambda each: each.id
 )
-def test_what_is_not_there_is_not_found(strict: Service, admin: User, operation: Operation) -> None:
-    answer = send(strict, operation, admin, NOTHING)
+def test_a_missing_resource_is_not_found(
+    strict: Service, admin: User, operation: SampleCall
+) -> None:
+    answer = send(strict, operation, admin, {**operation.absent})
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs/nothing.css", "/problems/nothing"], ids=["get_docs_asset", "get_problem"]
+    "path",
+    ["/docs/nothing.css", "/docs/guides/nothing", "/problems/nothing"],
+    ids=["get_docs_asset", "get_guide", "get_problem"],
 )
-def test_a_document_that_is_not_there_is_not_found(strict: Service, path: str) -> None:
+def test_a_missing_document_is_not_found(strict: Service, path: str) -> None:
     answer = httpx.get(strict.url + path, headers=fresh_address())
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
 @every(304)
-def test_what_a_client_has_already_is_not_sent_again(
-    strict: Service, admin: User, operation: Operation
+def test_an_unchanged_resource_is_not_sent_again(
+    strict: Service, admin: User, operation: SampleCall
 ) -> None:
     places = things_for(strict, operation, admin).places
     first = send(strict, operation, admin, places)
@@ -118,10 +118,25 @@ def test_what_a_client_has_already_is_not_sent_again(
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
 
 
+@every(412)
+def test_a_failed_precondition_prevents_the_operation(
+    strict: Service, admin: User, operation: SampleCall
+) -> None:
+    conditions = [{"If-Match": '"999"'}, {"If-Match": 'W/"1"'}]
+    if operation.method != "GET":
+        conditions.append({"If-None-Match": "*"})
+    places = things_for(strict, operation, admin).places
+    for condition in conditions:
+        answer = send(strict, operation, admin, places, **condition)
+        assert (answer.status_code, answer.json()["code"]) == (412, "version-mismatch")
+
+
 @pytest.mark.parametrize(
     "operation", [each for each in OPERATIONS.values() if each.takes_key], ids=lambda each: each.id
 )
-def test_a_key_is_for_one_request(strict: Service, admin: User, operation: Operation) -> None:
+def test_an_idempotency_key_is_for_one_request(
+    strict: Service, admin: User, operation: SampleCall
+) -> None:
     key = {"Idempotency-Key": uuid.uuid4().hex}
     first = send(strict, operation, admin, **key)
     other = send(strict, operation, admin, **key)
@@ -130,8 +145,8 @@ def test_a_key_is_for_one_request(strict: Service, admin: User, operation: Opera
 
 
 @every(406)
-def test_an_answer_that_nobody_accepts_is_not_sent(
-    strict: Service, admin: User, operation: Operation
+def test_an_unacceptable_response_is_not_sent(
+    strict: Service, admin: User, operation: SampleCall
 ) -> None:
     answer = send(strict, operation, admin, Accept="application/x-nothing")
     assert answer.status_code == 406
@@ -141,8 +156,8 @@ def test_an_answer_that_nobody_accepts_is_not_sent(
 @pytest.mark.parametrize(
     "operation", [each for each in that_declare(403) if each.scopes], ids=lambda each: each.id
 )
-def test_a_token_without_the_scope_is_not_enough(
-    strict: Service, admin: User, operation: Operation
+def test_a_token_without_the_scope_is_refused(
+    strict: Service, admin: User, operation: SampleCall
 ) -> None:
     forger = Forger(strict, admin)
     token = ed25519(forger.key.private, forger.header(), forger.claims(scope="other:scope"))
@@ -152,22 +167,24 @@ def test_a_token_without_the_scope_is_not_enough(
 
 
 @every(415)
-def test_a_compressed_body_is_not_read(strict: Service, admin: User, operation: Operation) -> None:
-    answer = send(strict, operation, admin, **{"Content-Encoding": "gzip"})
-    assert answer.status_code == 415
+def test_a_compressed_body_or_xml_is_unsupported(
+    strict: Service, admin: User, operation: SampleCall
+) -> None:
+    for name, value in (("Content-Encoding", "gzip"), ("Content-Type", "application/xml")):
+        assert send(strict, operation, admin, **{name: value}).status_code == 415
 
 
 @every(413)
-def test_a_body_over_the_limit_is_not_received(
-    strict: Service, admin: User, operation: Operation
+def test_a_body_over_the_limit_is_refused(
+    strict: Service, admin: User, operation: SampleCall
 ) -> None:
     with upload(strict, head_of(strict, operation, admin, MAX_BODY + 1)) as request:
         assert request.answer().status == 413
 
 
 @every(408)
-def test_a_body_that_does_not_come_is_not_waited_for(
-    strict: Service, admin: User, operation: Operation
+def test_a_body_that_never_arrives_times_out(
+    strict: Service, admin: User, operation: SampleCall
 ) -> None:
     with upload(strict, head_of(strict, operation, admin, 10)) as request:
         request.send(b"{")
@@ -175,7 +192,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(
 
 
 @every(429)
-def test_a_limit_that_is_used_up_refuses(strict: Service, operation: Operation) -> None:
+def test_an_exceeded_limit_refuses_requests(strict: Service, operation: SampleCall) -> None:
     limit = LIMITS[operation.id]["limit"]
     user = make_account(strict, role="admin")
     known = {"Authorization": f"Bearer {token_for(strict, user)}", **fresh_address()}
@@ -191,7 +208,7 @@ def test_a_limit_that_is_used_up_refuses(strict: Service, operation: Operation) 
     assert statuses[-1] == 429
 
 
-def head_of(service: Service, operation: Operation, user: User, length: int) -> str:
+def head_of(service: Service, operation: SampleCall, user: User, length: int) -> str:
     path = operation.url(things_for(service, operation, user).places)
     return f"""
         {operation.method} {path} HTTP/1.1

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import jinja2
 import pytest
 
-from api.contract.document import load_document
-from api.documents import Assets, get_docs_asset
+from api.contract.compile.document import load_document
+from api.documents import GUIDES, Assets, get_docs_asset
+from api.pages.guides import Guide, read_guides, render
 from app import CONTRACT
 from models.errors import NotFound
 
-TEMPLATES = files("api") / "templates"
+GUIDE_PAGES = read_guides(CONTRACT.parent / "docs", GUIDES)
+TEMPLATES = files("api.pages") / "templates"
 PROBLEM = SimpleNamespace(
     slug="not-found",
     type="https://concord.example/problems/not-found",
@@ -26,6 +28,7 @@ PROBLEM = SimpleNamespace(
 PAGES = {
     "get_confirm.html": None,
     "get_docs.html": None,
+    "get_guide.html": GUIDE_PAGES["orders"],
     "get_problem.html": PROBLEM,
     "list_problems.html": {"items": [PROBLEM]},
 }
@@ -52,8 +55,8 @@ class Elements(HTMLParser):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_m27_a_page_loads_files_of_this_service_only(name: str) -> None:
-    assets = Assets()
+def test_m27_a_page_loads_only_files_of_this_service(name: str) -> None:
+    assets = Assets({"order-states.svg": b"<svg/>"})
     for tag, attributes in Elements(page(name)).found:
         loaded = attributes.get("src") or (attributes.get("href") if tag == "link" else None)
         if loaded:
@@ -61,7 +64,7 @@ def test_m27_a_page_loads_files_of_this_service_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_m27_a_page_has_nothing_inline_that_the_policy_would_stop(name: str) -> None:
+def test_m27_a_page_has_nothing_inline_that_its_policy_forbids(name: str) -> None:
     elements = Elements(page(name)).found
     assert not [tag for tag, attributes in elements if tag == "script" and "src" not in attributes]
     assert not [tag for tag, _ in elements if tag in {"style", "base", "iframe", "object"}]
@@ -70,15 +73,16 @@ def test_m27_a_page_has_nothing_inline_that_the_policy_would_stop(name: str) -> 
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_form_is_sent_by_the_script_and_never_by_the_browser(name: str) -> None:
+def test_a_form_is_sent_by_the_script_not_by_the_browser(name: str) -> None:
     for tag, attributes in Elements(page(name)).found:
         # Should the script not run, nothing that was typed is sent, least of all in an address.
-        assert tag != "form" or attributes == {"method": "post"}
+        assert tag != "form" or attributes["method"] == "post"
+        assert "action" not in attributes
         assert tag not in {"input", "button"} or "name" not in attributes
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_says_its_language_title_and_width(name: str) -> None:
+def test_a_page_declares_its_language_title_and_width(name: str) -> None:
     html = page(name)
     assert html.startswith("<!doctype html>\n")
     assert '<html lang="en">' in html
@@ -86,20 +90,47 @@ def test_a_page_says_its_language_title_and_width(name: str) -> None:
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
 
 
-def test_m8_the_page_of_a_problem_says_everything_about_it() -> None:
+def test_m8_the_page_of_a_problem_describes_it_completely() -> None:
     html = page("get_problem.html")
     for text in (PROBLEM.title, "404", PROBLEM.type, PROBLEM.meaning, PROBLEM.what_to_do):
         assert text in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
 
-def test_m8_the_list_of_problems_leads_to_each() -> None:
+def test_m8_the_list_of_problems_links_to_each() -> None:
     assert '<a href="/problems/not-found">Not found</a>' in page("list_problems.html")
 
 
-def test_the_policy_allows_this_service_and_nothing_else() -> None:
+@pytest.mark.parametrize("guide", GUIDE_PAGES.values(), ids=GUIDE_PAGES)
+def test_m27_every_link_in_a_guide_stays_within_the_service(guide: Guide) -> None:
+    elements = Elements(guide.html).found
+    assert not [attributes for _, attributes in elements if "style" in attributes]
+    targets = [attributes["href"] or "" for tag, attributes in elements if tag == "a"]
+    inside = [each for each in targets if not each.startswith(("http", "#"))]
+    for name, _, anchor in (each.partition("#") for each in inside):
+        assert name in GUIDE_PAGES
+        assert not anchor or f'id="{anchor}"' in GUIDE_PAGES[name].html
+
+
+def test_m27_links_in_the_contract_lead_to_guides() -> None:
+    bundle = load_document(CONTRACT).bundle
+    texts = "\n".join(part["description"] for part in [bundle["info"], *bundle["tags"]])
+    linked = re.findall(r"\(/docs/guides/([^)]+)\)", texts)
+    assert len(linked) > len(GUIDES)
+    for target in linked:
+        name, _, anchor = target.partition("#")
+        assert not anchor or f'id="{anchor}"' in GUIDE_PAGES[name].html
+
+
+def test_a_guide_is_rendered_with_anchors_tables_and_diagrams() -> None:
+    html = render("# One `two`\n\n[a](b-c.md#d)\n\n| x |\n|---|\n| y |\n\n```mermaid\nz\n```\n")
+    for part in ('<h1 id="one-two">', 'href="b-c#d"', "<td>y</td>", 'src="/docs/order-states.svg"'):
+        assert part in html
+
+
+def test_the_policy_allows_only_this_service() -> None:
     declared = load_document(CONTRACT).bundle["components"]["headers"]["Content-Security-Policy"]
-    [policy] = declared["schema"]["enum"]
+    policy = declared["schema"]["default"]
     directives = dict(part.split(" ", 1) for part in policy.split("; "))
     assert directives["default-src"] == "'none'"
     assert directives["img-src"] == "'self' data:"
@@ -118,23 +149,23 @@ def test_a_file_has_its_media_type() -> None:
     assert assets.get("favicon-32x32.png").media_type == "image/png"
 
 
-def test_m27_a_drawing_is_served_beside_the_files() -> None:
+def test_m27_a_diagram_is_served_beside_the_files() -> None:
     drawing = get_docs_asset(Assets({"order-states.svg": b"<svg/>"}), "order-states.svg")
     assert (drawing.media_type, drawing.body) == ("image/svg+xml; charset=utf-8", b"<svg/>")
 
 
 @pytest.mark.parametrize("name", ["missing.css", "../documents.py", "get_docs.html", ""])
-def test_only_files_that_the_pages_load_are_there(name: str) -> None:
+def test_only_files_that_the_pages_load_are_served(name: str) -> None:
     with pytest.raises(NotFound):
         get_docs_asset(Assets(), name)
 
 
-def test_a_field_for_a_password_hides_it_and_takes_all_of_it() -> None:
+def test_a_password_field_hides_and_accepts_all_characters() -> None:
     page = (TEMPLATES / "get_confirm.html").read_text()
     fields = re.findall(r"<input [^>]*password[^>]*>", page)
-    assert len(fields) == 2
+    assert len(fields) == 3
     for field in fields:
         # Password managers look for this, and a browser would cut what is longer without a word.
-        assert 'type="password" autocomplete="new-password"' in field
+        assert re.search('type="password" autocomplete="(new|current)-password"', field)
         assert "maxlength" not in field
         assert "onpaste" not in field

@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.accounts import bearer, make_account, token_for
+from tests.api.accounts import bearer, token_for
 from tests.databases import make_database_url
+from tests.factories import make_account
 from tests.service import PASSWORD, Service, running
 
 pytestmark = pytest.mark.mission("M2")
@@ -63,7 +64,15 @@ print(*sys.modules)
 """
 
 # What serving has no use for: what other commands load, and tools that are for tests.
-UNUSED = {"alembic", "mako", "models.demo", "psycopg", "schemathesis", "tqdm", "zxcvbn"}
+UNUSED = {
+    "alembic",
+    "mako",
+    "models.demo.demo_accounts",
+    "psycopg",
+    "schemathesis",
+    "tqdm",
+    "zxcvbn",
+}
 
 WEB = ("flask", "connexion", "starlette", "werkzeug", "uvicorn", "httptools", "api", "app")
 
@@ -89,14 +98,14 @@ def test_nothing_is_opened_or_connected_at_import(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_serving_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+def test_serving_loads_nothing_unused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     loaded = python(tmp_path, MADE, str(ROOT), APP_ENV="test", DATABASE_URL=url).split()
     assert UNUSED.intersection(loaded) == set()
 
 
 @pytest.mark.mission("M3")
-def test_models_run_without_anything_of_the_web(tmp_path: Path) -> None:
+def test_models_run_without_web_libraries(tmp_path: Path) -> None:
     code = f"{WATCHED_IMPORT}\nprint(*sorted(set(sys.modules) & {set(WEB)}))"
     assert python(tmp_path, code, str(ROOT), "models").split() == []
 
@@ -162,7 +171,7 @@ def test_two_applications_in_one_process_share_nothing(two: tuple[Service, Servi
         assert 'operation="create_token",status="429"' not in second.app.metrics.text()
 
 
-def test_an_application_that_is_closed_leaves_the_others_running(tmp_path: Path) -> None:
+def test_closing_an_application_leaves_others_running(tmp_path: Path) -> None:
     with make_database_url("sqlite", tmp_path) as url, running(tmp_path, url) as staying:
         headers = bearer(token_for(staying, make_account(staying)))
         with running(tmp_path, url) as going:

@@ -7,10 +7,11 @@ import argon2
 import httpx
 import pytest
 
-from models.password import OWASP
-from models.user import User
-from tests.api.accounts import edit_account, fresh_address, fresh_email, make_account
+from models.identity.password import OWASP
+from models.identity.user import User
+from tests.api.accounts import edit_account, fresh_address
 from tests.api.answers import comparable, problem
+from tests.factories import fresh_email, make_account
 from tests.service import PASSWORD, Service
 
 pytestmark = pytest.mark.mission("M13")
@@ -56,7 +57,7 @@ FAILING: Mapping[str, Failing] = {
 
 
 @pytest.mark.parametrize("reason", FAILING)
-def test_a_failed_sign_in_does_not_tell_why(
+def test_a_failed_sign_in_does_not_reveal_the_reason(
     service: Service, client: httpx.Client, reason: str
 ) -> None:
     unknown = sign_in(client, *FAILING["unknown email"](service))
@@ -68,7 +69,7 @@ def test_a_failed_sign_in_does_not_tell_why(
 
 
 @pytest.mark.parametrize("reason", FAILING)
-def test_a_failed_sign_in_costs_one_hash_of_the_usual_price(
+def test_a_failed_sign_in_costs_one_hash(
     service: Service, client: httpx.Client, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     email, password = FAILING[reason](service)

@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.order import Order
-from models.product import Product
+from models.catalogue.product import Product
+from models.orders.order import Order
+from tests.api.accounts import bearer, key_for, token_for
 from tests.api.answers import problem
 from tests.api.shopping import SHIPMENT, Shopper, lines, money, payment
-from tests.models.shop import make_order, make_product
+from tests.factories import make_account, make_order, make_product
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M16")
@@ -43,7 +44,7 @@ def key() -> str:
     return uuid.uuid4().hex
 
 
-def test_the_same_request_again_has_the_same_answer_and_no_effect(
+def test_a_repeated_request_gets_the_same_response_once_executed(
     service: Service, user: Shopper, product: Product
 ) -> None:
     used = key()
@@ -58,7 +59,7 @@ def test_the_same_request_again_has_the_same_answer_and_no_effect(
     assert orders_of(service, user) == 1
 
 
-def test_the_answer_is_the_first_one_whatever_happened_since(
+def test_the_stored_response_is_returned_despite_later_changes(
     user: Shopper, product: Product
 ) -> None:
     used = key()
@@ -67,7 +68,7 @@ def test_the_answer_is_the_first_one_whatever_happened_since(
     assert user.post("/v1/orders", lines((product.id, 1)), key=used).content == first.content
 
 
-def test_how_a_request_is_spelled_makes_no_difference(
+def test_equivalent_spellings_of_a_request_are_equal(
     user: Shopper, product: Product, client: httpx.Client
 ) -> None:
     used = key()
@@ -84,7 +85,7 @@ def test_how_a_request_is_spelled_makes_no_difference(
     assert again.headers[REPLAYED] == "true"
 
 
-def test_another_request_with_the_key_is_refused(
+def test_a_different_request_with_the_key_is_refused(
     service: Service, user: Shopper, product: Product
 ) -> None:
     used = key()
@@ -100,7 +101,7 @@ def test_another_request_with_the_key_is_refused(
     assert orders_of(service, user) == 1
 
 
-def test_a_key_is_its_callers_own(
+def test_a_key_belongs_to_its_caller(
     service: Service, client: httpx.Client, user: Shopper, product: Product
 ) -> None:
     used, other = key(), Shopper(service, client)
@@ -111,7 +112,47 @@ def test_a_key_is_its_callers_own(
     assert REPLAYED not in second.headers
 
 
-def test_a_refusal_is_not_remembered(service: Service, user: Shopper, client: httpx.Client) -> None:
+def test_a_stored_response_is_not_given_to_a_narrower_key(
+    service: Service, user: Shopper, client: httpx.Client, product: Product
+) -> None:
+    administrator = make_account(service, role="admin")
+    order = user.post("/v1/orders", lines((product.id, 1))).json()
+    session = bearer(token_for(service, administrator))
+    narrow = bearer(key_for(service, administrator, "orders:write")[1])
+    wide = bearer(key_for(service, administrator, "orders:write", "admin:access")[1])
+    request = client.build_request("POST", f"/v1/orders/{order['id']}/cancel")
+    request.headers["Idempotency-Key"] = key()
+
+    def send(headers: dict[str, str]) -> httpx.Response:
+        request.headers.update(headers)
+        return client.send(request)
+
+    assert send(session).status_code == 200
+    refused = send(narrow)
+    # The order looks as one that does not exist, whatever the key was used for.
+    assert (refused.status_code, problem(refused)) == (404, "not-found")
+    assert (send(wide).status_code, problem(send(wide))) == (422, "idempotency-key-reused")
+    assert send(session).headers[REPLAYED] == "true"
+
+
+def test_a_stored_response_needs_the_same_scopes(
+    service: Service, client: httpx.Client, product: Product
+) -> None:
+    account, used = make_account(service), key()
+    session = bearer(token_for(service, account))
+    narrow = bearer(key_for(service, account, "orders:write")[1])
+    again = bearer(token_for(service, account))
+    answers = [
+        client.post(
+            "/v1/orders", json=lines((product.id, 1)), headers={**headers, "Idempotency-Key": used}
+        )
+        for headers in (session, narrow, again)
+    ]
+    assert [answer.status_code for answer in answers] == [201, 422, 201]
+    assert answers[2].headers[REPLAYED] == "true"
+
+
+def test_a_refusal_is_not_stored(service: Service, user: Shopper, client: httpx.Client) -> None:
     product = make_product(service.app.database, stock=0)
     admin = Shopper(service, client, admin=True)
     used = key()
@@ -133,7 +174,7 @@ def test_a_refusal_is_not_remembered(service: Service, user: Shopper, client: ht
         ("paid", "refund", {"amount": money(500)}),
     ],
 )
-def test_an_action_is_taken_once(
+def test_an_action_is_executed_once(
     service: Service, client: httpx.Client, status: str, action: str, body: object
 ) -> None:
     admin = Shopper(service, client, admin=True)
@@ -157,7 +198,7 @@ def test_stock_is_adjusted_once(service: Service, client: httpx.Client, product:
     assert admin.get(url).json()["stock"]["on_hand"] == 105
 
 
-def test_a_repetition_while_the_first_is_running_is_refused(
+def test_a_repetition_during_the_first_request_is_refused(
     service: Service, user: Shopper, product: Product
 ) -> None:
     used = key()
@@ -174,6 +215,7 @@ def test_a_repetition_while_the_first_is_running_is_refused(
             thread.start()
         refused = answers.get(timeout=4)
         assert (refused.status_code, problem(refused)) == (409, "idempotency-in-flight")
+        assert refused.headers["retry-after"] == "1"
         return threads
 
     for thread in service.app.database.transact(hold, write=True):
@@ -184,7 +226,7 @@ def test_a_repetition_while_the_first_is_running_is_refused(
 
 
 @pytest.mark.parametrize("value", ["", "a b", "x" * 256, "caf\u00e9", "a\tb"])
-def test_a_key_that_is_none_is_refused(client: httpx.Client, user: Shopper, value: str) -> None:
+def test_an_invalid_key_is_refused(client: httpx.Client, user: Shopper, value: str) -> None:
     sent = [*user.headers.items(), ("Idempotency-Key", value)]
     headers = [(name.encode(), text.encode("latin-1")) for name, text in sent]
     refused = client.post("/v1/orders", json=lines((1, 1)), headers=headers)
@@ -192,7 +234,7 @@ def test_a_key_that_is_none_is_refused(client: httpx.Client, user: Shopper, valu
     assert [each["parameter"] for each in refused.json()["errors"]] == ["Idempotency-Key"]
 
 
-def test_a_key_must_be_given(client: httpx.Client, user: Shopper) -> None:
+def test_a_key_is_required(client: httpx.Client, user: Shopper) -> None:
     missing = client.post("/v1/orders", json=lines((1, 1)), headers=user.headers)
     assert (missing.status_code, problem(missing)) == (400, "invalid-parameters")
     assert missing.json()["errors"][0]["code"] == "required"

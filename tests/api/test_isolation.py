@@ -9,17 +9,9 @@ from typing import TypeAlias
 import httpx
 import pytest
 
-from models.product import Product
-from tests.api.accounts import (
-    bearer,
-    fresh_address,
-    fresh_email,
-    make_account,
-    read_account,
-    token_for,
-)
-from tests.models.people import Person
-from tests.models.shop import make_order, make_product
+from models.catalogue.product import Product
+from tests.api.accounts import bearer, fresh_address, read_account, token_for
+from tests.factories import Person, fresh_email, make_account, make_order, make_product
 from tests.service import PASSWORD, Service
 
 pytestmark = [pytest.mark.mission("M3"), pytest.mark.mission("M25")]
@@ -149,9 +141,7 @@ DEEDS: tuple[Deed, ...] = (
 )
 
 
-def test_many_people_at_once_see_only_what_is_theirs(
-    service: Service, client: httpx.Client
-) -> None:
+def test_concurrent_users_see_only_their_own_data(service: Service, client: httpx.Client) -> None:
     chance = random.Random(25)  # noqa: S311 - the same requests each time, not a secret.
     product = make_product(service.app.database, stock=REQUESTS)
     people = [Somebody(service, client, product) for _ in range(PEOPLE)]
@@ -168,7 +158,7 @@ def test_many_people_at_once_see_only_what_is_theirs(
         assert row.name == "Alice Adams" or row.name.startswith(f"{person.user.id} ")
 
 
-def test_a_request_that_fails_leaves_nothing_for_the_next_on_its_thread(
+def test_a_failed_request_leaves_nothing_on_its_thread(
     service: Service, client: httpx.Client
 ) -> None:
     """One connection, and in the service mostly one thread: what a failure left would be met."""
@@ -185,7 +175,7 @@ def test_a_request_that_fails_leaves_nothing_for_the_next_on_its_thread(
         person.reads_their_profile()
 
 
-def test_requests_without_an_id_get_one_each(client: httpx.Client) -> None:
+def test_each_request_without_an_id_gets_its_own(client: httpx.Client) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
         answers = list(pool.map(lambda _: client.get("/health"), range(100)))
     assert len({answer.headers["x-request-id"] for answer in answers}) == 100

@@ -8,9 +8,10 @@ import httpx
 import jwt
 import pytest
 
-from api.key_rotation import rotate_keys
-from tests.api.accounts import fresh_address, fresh_email
+from api.credentials.key_rotation import rotate_keys
+from tests.api.accounts import fresh_address
 from tests.databases import make_database_url
+from tests.factories import fresh_email
 from tests.live import running_server
 from tests.service import PASSWORD, Service, running
 
@@ -31,7 +32,7 @@ def verified(key_set: object, token: str) -> dict[str, object]:
     return claims
 
 
-def test_others_can_verify_a_token(service: Service) -> None:
+def test_other_services_can_verify_a_token(service: Service) -> None:
     person = service.user()
     answer = service.client().get(JWKS)
     assert answer.status_code == 200
@@ -43,12 +44,12 @@ def test_others_can_verify_a_token(service: Service) -> None:
         verified(answer.json(), forged)
 
 
-def test_the_keys_show_nothing_that_is_secret(service: Service) -> None:
+def test_the_key_set_contains_no_secret(service: Service) -> None:
     [key] = service.client().get(JWKS).json()["keys"]
     assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}
 
 
-def test_the_keys_have_a_tag_that_changes_with_them(fresh_service: Service) -> None:
+def test_the_etag_of_the_key_set_changes_with_it(fresh_service: Service) -> None:
     client = fresh_service.client()
     tag = client.get(JWKS).headers["etag"]
     assert client.get(JWKS, headers={"If-None-Match": tag}).status_code == 304
@@ -57,7 +58,7 @@ def test_the_keys_have_a_tag_that_changes_with_them(fresh_service: Service) -> N
     assert client.get(JWKS, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_a_token_of_a_key_that_has_gone_is_refused(fresh_service: Service) -> None:
+def test_a_token_of_a_removed_key_is_refused(fresh_service: Service) -> None:
     person = fresh_service.user()
     file = fresh_service.app.settings.signing_key_file
     rotate_keys(file, compromised=True)
@@ -68,7 +69,7 @@ def test_a_token_of_a_key_that_has_gone_is_refused(fresh_service: Service) -> No
     assert person.client.get("/v1/profile").status_code == 200
 
 
-def test_what_was_handed_out_before_a_rotation_is_good_after_a_restart(tmp_path: Path) -> None:
+def test_tokens_from_before_a_rotation_survive_a_restart(tmp_path: Path) -> None:
     with make_database_url("sqlite", tmp_path) as url:
         with running(tmp_path, url) as service:
             admin = service.admin()
@@ -122,7 +123,7 @@ def kid(token: str) -> str:
 
 
 @pytest.mark.timeout(180)
-def test_two_processes_rotate_under_load_and_nobody_is_signed_out(tmp_path: Path) -> None:
+def test_rotation_under_load_signs_nobody_out(tmp_path: Path) -> None:
     settings = {
         "APP_ENV": "test",
         "WORKERS": "2",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from api.key_file import MAX_KEYS, VERIFYING_SECONDS, SigningKeyError
-from api.key_rotation import rotate_keys
-from api.security import TOKEN_LIFETIME
-from api.signing import KeyRing
+from api.credentials.access_tokens import TOKEN_LIFETIME
+from api.credentials.key_file import MAX_KEYS, VERIFYING_SECONDS, SigningKeyError
+from api.credentials.key_rotation import rotate_keys
+from api.credentials.signing import KeyRing
 from tests.api.clocks import Clock
 from tests.api.commands import Run, failure, make_run
 
@@ -37,7 +37,11 @@ def file(tmp_path: Path) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of everything that has to do with keys."""
     clock = Clock()
-    for module in ("api.key_file", "api.key_rotation", "api.signing"):
+    for module in (
+        "api.credentials.key_file",
+        "api.credentials.key_rotation",
+        "api.credentials.signing",
+    ):
         monkeypatch.setattr(f"{module}.time", clock)
     return clock
 
@@ -59,7 +63,7 @@ def test_the_new_key_signs_and_the_old_one_verifies(file: Path) -> None:
     assert after.derive("cursors") == before.derive("cursors")
 
 
-def test_who_runs_already_signs_with_the_new_key_within_a_second(file: Path, clock: Clock) -> None:
+def test_running_processes_sign_with_the_new_key_within_a_second(file: Path, clock: Clock) -> None:
     ring = KeyRing.load(file, create=False)
     old = ring.signing.id
     new = rotate_keys(file)
@@ -69,7 +73,7 @@ def test_who_runs_already_signs_with_the_new_key_within_a_second(file: Path, clo
     assert kids(ring) == [new, old]
 
 
-def test_a_key_that_is_not_known_is_looked_for_at_once(file: Path) -> None:
+def test_an_unknown_key_is_looked_up_at_once(file: Path) -> None:
     ring = KeyRing.load(file, create=False)
     for _ in range(3):
         new = rotate_keys(file)
@@ -77,9 +81,7 @@ def test_a_key_that_is_not_known_is_looked_for_at_once(file: Path) -> None:
     assert ring.find("nobody") is None
 
 
-def test_a_retired_key_verifies_as_long_as_what_it_signed_can_hold(
-    file: Path, clock: Clock
-) -> None:
+def test_a_retired_key_verifies_until_its_last_token_expires(file: Path, clock: Clock) -> None:
     assert VERIFYING_SECONDS >= TOKEN_LIFETIME + 30
     ring = KeyRing.load(file, create=False)
     old, secret = ring.signing.id, ring.derive("cursors")
@@ -93,7 +95,7 @@ def test_a_retired_key_verifies_as_long_as_what_it_signed_can_hold(
     assert ring.derive("cursors") == secret
 
 
-def test_keys_that_verify_nothing_leave_the_file_but_for_the_root(file: Path, clock: Clock) -> None:
+def test_unused_keys_leave_the_file_except_the_last_one(file: Path, clock: Clock) -> None:
     ring = KeyRing.load(file, create=False)
     secret = ring.derive("cursors")
     second, third = rotate_keys(file), rotate_keys(file)
@@ -106,7 +108,7 @@ def test_keys_that_verify_nothing_leave_the_file_but_for_the_root(file: Path, cl
     assert KeyRing.load(file, create=False).derive("cursors") == secret
 
 
-def test_there_is_room_again_when_keys_have_left(file: Path, clock: Clock) -> None:
+def test_removed_keys_make_room_for_new_ones(file: Path, clock: Clock) -> None:
     for _ in range(MAX_KEYS - 1):
         rotate_keys(file)
     before = file.read_bytes()
@@ -118,7 +120,7 @@ def test_there_is_room_again_when_keys_have_left(file: Path, clock: Clock) -> No
     assert file.read_bytes().count(b"-----BEGIN ") == 3
 
 
-def test_a_key_can_be_known_before_it_signs(file: Path, clock: Clock) -> None:
+def test_a_key_can_be_published_before_it_signs(file: Path, clock: Clock) -> None:
     ring = KeyRing.load(file, create=False)
     old = ring.signing.id
     new = rotate_keys(file, delay=600)
@@ -131,13 +133,13 @@ def test_a_key_can_be_known_before_it_signs(file: Path, clock: Clock) -> None:
     assert ring.find(old) is not None
 
 
-def test_what_waits_for_its_time_is_overtaken(file: Path) -> None:
+def test_a_waiting_key_can_be_overtaken(file: Path) -> None:
     rotate_keys(file, delay=600)
     new = rotate_keys(file)
     assert KeyRing.load(file, create=False).signing.id == new
 
 
-def test_keys_that_are_compromised_verify_nothing(file: Path, clock: Clock) -> None:
+def test_compromised_keys_verify_nothing(file: Path, clock: Clock) -> None:
     ring = KeyRing.load(file, create=False)
     secret = ring.derive("cursors")
     rotate_keys(file)
@@ -149,7 +151,7 @@ def test_keys_that_are_compromised_verify_nothing(file: Path, clock: Clock) -> N
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o400])
-def test_who_could_read_the_file_still_can_and_others_cannot(file: Path, mode: int) -> None:
+def test_rotation_keeps_the_permissions_of_the_file(file: Path, mode: int) -> None:
     file.chmod(mode)
     before = os.umask(0)
     try:
@@ -161,13 +163,13 @@ def test_who_could_read_the_file_still_can_and_others_cannot(file: Path, mode: i
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody")
-def test_the_file_stays_with_its_owner_when_root_rotates(file: Path) -> None:
+def test_rotation_by_root_keeps_the_owner_of_the_file(file: Path) -> None:
     os.chown(file, 4321, 1234)
     rotate_keys(file)
     assert (file.stat().st_uid, file.stat().st_gid) == (4321, 1234)
 
 
-def test_the_file_can_be_a_link(file: Path) -> None:
+def test_the_file_can_be_a_symbolic_link(file: Path) -> None:
     link = file.parent / "link.pem"
     link.symlink_to(file)
     new = rotate_keys(link)
@@ -176,7 +178,7 @@ def test_the_file_can_be_a_link(file: Path) -> None:
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
-def test_what_somebody_wrote_into_the_file_stays(file: Path, newline: bytes) -> None:
+def test_foreign_content_of_the_file_is_kept(file: Path, newline: bytes) -> None:
     note = b"The key of 2026." + newline
     old = KeyRing.load(file, create=False).signing.id
     file.write_bytes(note + file.read_bytes().replace(b"\n", newline))
@@ -186,7 +188,7 @@ def test_what_somebody_wrote_into_the_file_stays(file: Path, newline: bytes) -> 
     assert kids(KeyRing.load(file, create=False))[-1] == old
 
 
-def test_keys_put_together_by_hand_rotate_as_well(file: Path) -> None:
+def test_a_manually_assembled_file_can_be_rotated(file: Path) -> None:
     old = KeyRing.load(file, create=False).signing.id
     other = file.parent / "other.pem"
     by_hand = KeyRing.load(other, create=True).signing.id
@@ -214,7 +216,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_file_that_broke_changes_nothing_and_is_said_once(
+def test_a_broken_file_changes_nothing_and_is_reported_once(
     file: Path, clock: Clock, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     ring = KeyRing.load(file, create=False)
@@ -226,7 +228,7 @@ def test_a_file_that_broke_changes_nothing_and_is_said_once(
         assert ring.signing.id == old
         assert ring.find(new) is None
     [line] = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-    assert line.startswith("the signing keys stay as they are: SIGNING_KEY_FILE ")
+    assert line.startswith("signing keys not reloaded: SIGNING_KEY_FILE ")
     assert not any(
         secret in line for secret in re.findall(r"(?m)^[A-Za-z0-9+/=]{8,}$", good.decode())
     )
@@ -244,7 +246,7 @@ def _rotate_all(file: Path, barrier: Barrier) -> list[str]:
     return made
 
 
-def test_rotations_at_the_same_time_lose_no_key(file: Path) -> None:
+def test_concurrent_rotations_lose_no_key(file: Path) -> None:
     ring = KeyRing.load(file, create=False)
     root = ring.signing.id
     context = multiprocessing.get_context("spawn")
@@ -263,7 +265,7 @@ def test_rotations_at_the_same_time_lose_no_key(file: Path) -> None:
     assert [each.name for each in file.parent.iterdir()] == [file.name]
 
 
-def test_a_rotation_that_fails_leaves_nothing_behind(
+def test_a_failed_rotation_leaves_nothing_behind(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = file.read_bytes()
@@ -271,7 +273,7 @@ def test_a_rotation_that_fails_leaves_nothing_behind(
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("api.key_rotation.os.fsync", fail)
+    monkeypatch.setattr("api.credentials.key_rotation.os.fsync", fail)
     with pytest.raises(SigningKeyError, match="cannot be replaced: No space left on device"):
         rotate_keys(file)
     assert [each.name for each in file.parent.iterdir()] == [file.name]
@@ -293,7 +295,7 @@ def test_the_command_rotates_and_names_the_new_key(
     assert "PRIVATE" not in result.output
 
 
-def test_the_command_can_wait_or_distrust_and_not_both(run: Run, file: Path) -> None:
+def test_the_command_accepts_only_one_of_wait_and_distrust(run: Run, file: Path) -> None:
     settings = {"SIGNING_KEY_FILE": str(file)}
     old = KeyRing.load(file, create=False).signing.id
     assert run("rotate-key", "--delay", "600", **settings).exit_code == 0
@@ -304,9 +306,9 @@ def test_the_command_can_wait_or_distrust_and_not_both(run: Run, file: Path) -> 
     assert "--delay" in line
 
 
-def test_there_must_be_a_key_to_rotate(run: Run, tmp_path: Path) -> None:
+def test_rotation_requires_an_existing_key(run: Run, tmp_path: Path) -> None:
     [line] = failure(run("rotate-key", SIGNING_KEY_FILE=str(tmp_path / "missing.pem")))
     assert line == "SIGNING_KEY_FILE cannot be read: No such file or directory"
     (tmp_path / "letter.pem").write_text("hunter2")
     [line] = failure(run("rotate-key", SIGNING_KEY_FILE=str(tmp_path / "letter.pem")))
-    assert line == "SIGNING_KEY_FILE holds no unencrypted PEM private key"
+    assert line == "SIGNING_KEY_FILE contains no unencrypted PEM private key"

@@ -1,12 +1,14 @@
 """Links are built from the contract and from what trusted proxies say of the way here (M5)."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.api.accounts import bearer, fresh_email, make_account, token_for
+from tests.api.accounts import bearer, token_for
 from tests.databases import make_database_url
+from tests.factories import fresh_email, make_account
 from tests.service import Service, running
 
 pytestmark = pytest.mark.mission("M5")
@@ -31,6 +33,17 @@ def untrusting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
+@pytest.fixture(scope="module")
+def behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a service that believes what its proxy says of the host."""
+    folder = tmp_path_factory.mktemp("behind-proxy")
+    with (
+        make_database_url("sqlite", folder) as url,
+        running(folder, url, TRUST_FORWARDED_HOST="true") as service,
+    ):
+        yield service.client()
+
+
 def location(client: httpx.Client, **fields: str) -> str:
     """Where a new account is said to be, without its number."""
     headers = {name.replace("_", "-"): value for name, value in fields.items()}
@@ -41,7 +54,7 @@ def location(client: httpx.Client, **fields: str) -> str:
     return link
 
 
-def test_location_leads_to_what_was_made(service: Service, client: httpx.Client) -> None:
+def test_location_leads_to_the_created_resource(service: Service, client: httpx.Client) -> None:
     made = client.post("/v1/users", json={"name": "Ada", "email": fresh_email()})
     path = made.headers["location"].removeprefix(PUBLIC)
     admin = bearer(token_for(service, make_account(service, role="admin")))
@@ -49,50 +62,59 @@ def test_location_leads_to_what_was_made(service: Service, client: httpx.Client)
     assert (found.status_code, found.json()) == (200, made.json())
 
 
-def test_without_a_word_of_the_proxy_links_begin_with_the_public_url(client: httpx.Client) -> None:
+def test_without_a_proxy_links_begin_with_the_public_url(client: httpx.Client) -> None:
     assert location(client) == f"{PUBLIC}/v1/users"
     assert location(client, Host="evil.example") == f"{PUBLIC}/v1/users"
 
 
-def test_links_begin_as_the_client_of_the_proxy_asked(client: httpx.Client) -> None:
+def test_links_ignore_the_reported_host_by_default(service: Service, client: httpx.Client) -> None:
+    for fields in ({}, {"Forwarded": "for=198.51.100.7;host=evil.example;proto=https"}):
+        assert location(client, **LIES, **fields) == f"{PUBLIC}/v1/users"
+        assert client.get("/", headers=LIES | fields).headers["location"] == f"{PUBLIC}/docs"
+    admin = bearer(token_for(service, make_account(service, role="admin")))
+    page = client.get("/v1/users?limit=1", headers={**admin, **LIES})
+    assert page.links["next"]["url"].startswith(f"{PUBLIC}/v1/users?limit=1&cursor=")
+
+
+def test_links_use_the_reported_host_if_it_is_trusted(behind_proxy: httpx.Client) -> None:
     sender = {"X_Forwarded_For": "198.51.100.7"}
     host = {"X_Forwarded_Host": "a.example:8443", "X_Forwarded_Proto": "https"}
-    assert location(client, **sender, **host) == "https://a.example:8443/v1/users"
+    assert location(behind_proxy, **sender, **host) == "https://a.example:8443/v1/users"
+    answer = behind_proxy.get("/", headers={"X-Forwarded-Host": "a.example"})
+    assert answer.headers["location"] == "http://a.example/docs"
 
 
-def test_the_standard_header_says_the_same(service: Service) -> None:
-    with httpx.Client(base_url=service.url) as client:
+def test_the_forwarded_header_is_read_if_configured(tmp_path: Path) -> None:
+    settings = {"FORWARDED_HEADER": "Forwarded", "TRUST_FORWARDED_HOST": "true"}
+    with (
+        make_database_url("sqlite", tmp_path) as url,
+        running(tmp_path, url, **settings) as service,
+        httpx.Client(base_url=service.url, headers=LIES) as client,
+    ):
         field = "for=198.51.100.7;host=a.example;proto=https"
         assert location(client, Forwarded=field) == "https://a.example/v1/users"
+        assert location(client) == f"{PUBLIC}/v1/users"
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example/x", "a@evil.example", "evil .example", "evil.example:x", "a" * 300, "\\"]
 )
-def test_a_host_that_is_none_is_not_repeated(client: httpx.Client, host: str) -> None:
-    assert location(client, X_Forwarded_Host=host) == f"{PUBLIC}/v1/users"
+def test_an_invalid_host_is_not_repeated(behind_proxy: httpx.Client, host: str) -> None:
+    assert location(behind_proxy, X_Forwarded_Host=host) == f"{PUBLIC}/v1/users"
 
 
-def test_headers_that_disagree_are_not_believed(client: httpx.Client) -> None:
-    fields = {"X_Forwarded_For": "198.51.100.7", "X_Forwarded_Host": "evil.example"}
-    standard = "for=198.51.100.7;host=a.example"
-    assert location(client, **fields, Forwarded=standard) == f"{PUBLIC}/v1/users"
+@pytest.mark.mission("M22")
+def test_a_client_cannot_hide_its_address_with_another_header(client: httpx.Client) -> None:
+    sender = {"X-Forwarded-For": "198.51.100.77"}
+    lies: tuple[dict[str, str], ...]
+    lies = ({}, {"Forwarded": "for=6.6.6.6"}, {"Forwarded": "for=6.6.6.7;host=x, for=1.1.1.1"})
+    counts = [
+        client.get("/v1/divide?a=1&b=1", headers=sender | lie).headers["ratelimit"] for lie in lies
+    ]
+    assert [count.split(";")[1] for count in counts] == ["r=599", "r=598", "r=597"]
 
 
-def test_the_link_to_the_next_page_begins_alike(service: Service, client: httpx.Client) -> None:
-    make_account(service)
-    admin = bearer(token_for(service, make_account(service, role="admin")))
-    asked = {"X-Forwarded-Host": "a.example", "X-Forwarded-Proto": "https"}
-    answer = client.get("/v1/users?limit=1", headers={**admin, **asked})
-    assert answer.links["next"]["url"].startswith("https://a.example/v1/users?limit=1&cursor=")
-
-
-def test_the_root_leads_on_alike(client: httpx.Client) -> None:
-    answer = client.get("/", headers={"X-Forwarded-Host": "a.example"})
-    assert answer.headers["location"] == "http://a.example/docs"
-
-
-def test_nothing_is_believed_of_whom_nobody_trusts(untrusting: Service) -> None:
+def test_headers_of_untrusted_peers_are_ignored(untrusting: Service) -> None:
     with httpx.Client(base_url=untrusting.url, headers=LIES) as client:
         assert location(client) == f"{PUBLIC}/v1/users"
         assert location(client, Forwarded="for=1.1.1.1;host=evil.example") == f"{PUBLIC}/v1/users"
@@ -100,7 +122,7 @@ def test_nothing_is_believed_of_whom_nobody_trusts(untrusting: Service) -> None:
 
 
 @pytest.mark.mission("M22")
-def test_an_address_that_the_client_made_up_is_not_counted_for(untrusting: Service) -> None:
+def test_an_invented_address_is_not_counted(untrusting: Service) -> None:
     with httpx.Client(base_url=untrusting.url) as client:
         left = [
             client.get(
@@ -113,7 +135,7 @@ def test_an_address_that_the_client_made_up_is_not_counted_for(untrusting: Servi
 
 
 @pytest.mark.mission("M22")
-def test_behind_a_proxy_the_rightmost_stranger_is_counted(service: Service) -> None:
+def test_the_rightmost_untrusted_address_is_counted(service: Service) -> None:
     with httpx.Client(base_url=service.url) as client:
         left = [
             client.get("/v1/divide?a=1&b=1", headers={"X-Forwarded-For": senders}).headers

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from api.logs import REDACTED, Logger, StandardLogs, make_logger
-from api.settings import Settings
+from api.server.logs import REDACTED, Logger, StandardLogs, make_logger
+from api.server.settings import Settings
 
 HOSTILE = "a\r\nb\x1b[31m\x00\x7f\x85\u2028\u202e\ud800\U000e0001"
 
@@ -49,7 +49,7 @@ def test_development_logs_for_people() -> None:
     )
 
 
-def test_trust42_no_value_can_end_a_line_or_move_a_cursor(settings: Settings) -> None:
+def test_trust42_no_value_can_end_a_line_or_move_the_cursor(settings: Settings) -> None:
     logger, output = logger_and_output(settings)
     logger.info(HOSTILE, value=HOSTILE, nested={"list": [HOSTILE]}, other=ValueError(HOSTILE))
     text = output.getvalue()
@@ -60,7 +60,7 @@ def test_trust42_no_value_can_end_a_line_or_move_a_cursor(settings: Settings) ->
         assert json.loads(text)["value"] == HOSTILE
 
 
-def test_a_log_takes_any_value(settings: Settings) -> None:
+def test_a_log_accepts_any_value(settings: Settings) -> None:
     logger, output = logger_and_output(settings)
     logger.info("odd", integer=2**70, bytes=b"\xff", keys={1: 2}, object=settings, set={1})
     assert output.getvalue().count("\n") == 1
@@ -72,7 +72,7 @@ def fail(message: str) -> None:
     raise RuntimeError(message)
 
 
-def test_a_traceback_in_production_is_a_member_of_its_event() -> None:
+def test_a_production_traceback_is_a_member_of_its_event() -> None:
     logger, output = logger_and_output(production())
     try:
         fail("boom")
@@ -109,7 +109,7 @@ def test_trust42_secrets_are_redacted_by_name(settings: Settings, name: str) -> 
     assert "a@example.com" in output.getvalue()
 
 
-def test_context_that_was_bound_is_in_every_event() -> None:
+def test_bound_context_is_in_every_event() -> None:
     logger, output = logger_and_output(production())
     bound = logger.bind(request_id="r1")
     bound.info("one")
@@ -119,7 +119,7 @@ def test_context_that_was_bound_is_in_every_event() -> None:
     assert "request_id" not in two
 
 
-def test_m2_two_applications_log_at_levels_of_their_own() -> None:
+def test_m2_two_applications_have_their_own_log_levels() -> None:
     quiet, quiet_output = logger_and_output(Settings(log_level="error"))
     loud, loud_output = logger_and_output(Settings(log_level="debug"))
     for logger in (quiet, loud):
@@ -128,7 +128,7 @@ def test_m2_two_applications_log_at_levels_of_their_own() -> None:
     assert "detail" in loud_output.getvalue()
 
 
-def test_what_libraries_log_takes_the_same_way() -> None:
+def test_library_logs_use_the_same_format() -> None:
     logger, output = logger_and_output(production())
     library = logging.Logger("some.library")  # noqa: LOG001 - the table of loggers of the process stays as it is.
     library.addHandler(StandardLogs(logger))

@@ -50,19 +50,22 @@ def represented(client: httpx.Client, accept: str, path: str = "/problems") -> s
         ("application/json;charset=utf-8", JSON),
         ("text/html;level=1", HTML),
         ("image/png", "none"),
-        ("application/problem+json", "none"),
+        ("application/problem+json", JSON),
+        ("application/problem+json;q=0", "none"),
+        ("application/problem+json, image/png", "none"),
+        ("application/problem+json, text/html", HTML),
         ("application/xml", "none"),
         ("*/*;q=0", "none"),
         ("application/json;q=0, text/html;q=0.0", "none"),
     ],
 )
-def test_the_representation_is_the_one_that_is_wanted_most(
+def test_the_preferred_representation_is_sent(
     client: httpx.Client, accept: str, media_type: str
 ) -> None:
     assert represented(client, accept) == media_type
 
 
-def test_without_accept_anything_is_good(client: httpx.Client) -> None:
+def test_without_accept_any_media_type_is_sent(client: httpx.Client) -> None:
     request = client.build_request("GET", "/problems")
     del request.headers["accept"]
     assert client.send(request).headers["content-type"] == JSON
@@ -77,7 +80,7 @@ def test_without_accept_anything_is_good(client: httpx.Client) -> None:
         *("," * 5000, "a/b," * 3000, ";q=" * 5000, "*/*;q=0." + "9" * 5000, "a/json;" * 900),
     ],
 )
-def test_a_malformed_accept_is_answered_quickly_and_not_repeated(
+def test_a_malformed_accept_is_refused_quickly_and_not_repeated(
     client: httpx.Client, accept: str
 ) -> None:
     began = time.monotonic()
@@ -90,7 +93,7 @@ def test_a_malformed_accept_is_answered_quickly_and_not_repeated(
 @pytest.mark.parametrize(
     "path", ["/health", "/v1/divide?a=1&b=2", "/docs", "/openapi.json", "/docs/swagger-ui.css"]
 )
-def test_what_an_operation_does_not_have_is_not_acceptable(client: httpx.Client, path: str) -> None:
+def test_an_unavailable_media_type_is_not_acceptable(client: httpx.Client, path: str) -> None:
     answer = client.get(path, headers={"Accept": "image/webp"})
     assert (answer.status_code, problem(answer)) == (406, "not-acceptable")
     assert "available as " in answer.json()["detail"]
@@ -102,7 +105,7 @@ def test_a_problem_is_sent_whatever_the_client_accepts(client: httpx.Client, pat
     assert (answer.status_code, problem(answer)) == (405, "method-not-allowed")
 
 
-def test_a_change_is_not_made_when_its_answer_would_not_be_accepted(client: httpx.Client) -> None:
+def test_an_unacceptable_response_prevents_the_change(client: httpx.Client) -> None:
     person = {"name": "Ada", "email": "negotiation@concord.example"}
     refused = client.post("/v1/users", json=person, headers={"Accept": "text/html"})
     assert refused.status_code == 406
@@ -110,7 +113,7 @@ def test_a_change_is_not_made_when_its_answer_would_not_be_accepted(client: http
 
 
 @pytest.mark.parametrize("accept", [JSON, HTML])
-def test_caches_are_told_what_the_answer_depends_on(client: httpx.Client, accept: str) -> None:
+def test_vary_names_what_the_response_depends_on(client: httpx.Client, accept: str) -> None:
     for path in ("/problems", "/problems/not-found"):
         answer = client.get(path, headers={"Accept": accept})
         assert "accept" in answer.headers["vary"].lower()

@@ -1,13 +1,10 @@
 """What an operator sees and relies on: private files, causes in the log, clocks that differ."""
 
-import json
 import os
-import select
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -15,19 +12,19 @@ from typing import NoReturn
 import pytest
 from sqlalchemy import Connection
 
-from api.contract.errors import InvalidToken
-from api.security import Tokens
-from api.signing import KeyRing
+from api.contract.engine_errors import InvalidToken
+from api.credentials.access_tokens import Tokens
+from api.credentials.signing import KeyRing
+from models.access.session import NewSession
 from models.actor import Actor
-from models.base import utcnow
 from models.errors import NotFound
-from models.identifiers import new_id
-from models.session import Grant
-from models.token import Token
-from tests.api.accounts import fresh_address, fresh_email
+from models.identity.token import Token
+from models.storage.base import utcnow
+from models.storage.identifiers import new_id
+from tests.api.accounts import fresh_address
 from tests.api.clocks import Clock
-from tests.api.uploads import upload
 from tests.databases import make_database_url
+from tests.factories import fresh_email
 from tests.live import APP
 from tests.service import running
 
@@ -35,7 +32,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.mark.mission("M20")
-def test_what_the_service_keeps_is_its_owners_alone(tmp_path: Path) -> None:
+def test_files_of_the_service_are_private_to_its_owner(tmp_path: Path) -> None:
     subprocess.run(  # noqa: S603 - our own interpreter and file.
         [sys.executable, str(APP), "create-admin", "--email", fresh_email(), "--name", "Ada"],
         env={"PATH": os.environ["PATH"], "ADMIN_PASSWORD": "seven green bicycles"},
@@ -51,7 +48,7 @@ def test_what_the_service_keeps_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.mission("M8")
-def test_the_log_says_what_a_503_hides_from_the_client(
+def test_the_log_names_the_cause_of_a_503(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "letter.db"
@@ -67,42 +64,16 @@ def test_the_log_says_what_a_503_hides_from_the_client(
     assert answer.headers["x-request-id"] in line
 
 
-@pytest.mark.mission("M6")
-def test_bodies_on_their_way_share_a_budget(tmp_path: Path) -> None:
-    head = "POST /v1/users HTTP/1.1\nContent-Type: application/json\nContent-Length: 1024"
-    with (
-        make_database_url("sqlite", tmp_path) as url,
-        running(tmp_path, url, MAX_BODY_BYTES="1024") as service,
-    ):
-        with ExitStack() as stack:
-            uploads = [stack.enter_context(upload(service, head)) for _ in range(9)]
-            for each in uploads:
-                each.send(b" " * 1000)
-            # The nine would take more than eight bodies of the largest size: one is answered at
-            # once, and the others when they are complete.
-            [refused], _, _ = select.select([each.peer for each in uploads], [], [], 10)
-            for each in uploads:
-                if each.peer is refused:
-                    assert each.answer().status == 503
-                else:
-                    each.send(b" " * 24)
-                    assert each.answer().status == 422
-        made = service.client().post(
-            "/v1/users", content=json.dumps({"name": "Ada", "email": fresh_email()}), headers=JSON
-        )
-        assert made.status_code == 201
-
-
 @pytest.mark.mission("M13")
-def test_a_token_holds_where_the_clock_is_a_little_behind_and_no_longer_than_it_says(
+def test_tokens_tolerate_a_small_clock_skew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = KeyRing.load(tmp_path / "key.pem", create=True)
     tokens, clock = Tokens(keys, "http://concord.example"), Clock()
     session = Token(id=new_id(), user_id=1, scopes=["users:read"])
     session.expires_at = utcnow() + timedelta(days=1)
-    grant = Grant(session, "refresh token")
-    monkeypatch.setattr("api.security.time", clock)
+    grant = NewSession(session, "refresh token")
+    monkeypatch.setattr("api.credentials.access_tokens.time", clock)
     clock.ahead = 20
     assert tokens.verify(tokens.issue(grant).access_token).user_id == 1
     clock.ahead = 60
@@ -118,7 +89,7 @@ def test_a_token_holds_where_the_clock_is_a_little_behind_and_no_longer_than_it_
 
 
 @pytest.mark.mission("M17")
-def test_a_probe_is_answered_while_every_thread_is_busy(
+def test_probes_are_answered_while_every_thread_is_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()

@@ -5,27 +5,28 @@ from collections.abc import Mapping
 import httpx
 import pytest
 
-from tests.api.accounts import bearer, fresh_address, make_account, token_for
+from tests.api.accounts import bearer, fresh_address, token_for
 from tests.api.answers import problem
-from tests.api.forging import Forger
+from tests.api.token_forger import Forger
+from tests.factories import make_account
 from tests.service import Service
 
 PATH = "/v1/products"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_nobody_needs_a_token(client: httpx.Client, method: str) -> None:
+def test_a_token_is_optional(client: httpx.Client, method: str) -> None:
     assert client.request(method, PATH, headers=fresh_address()).status_code == 200
 
 
-def test_whoever_has_a_token_is_known_by_it(service: Service, client: httpx.Client) -> None:
+def test_a_caller_with_a_token_is_identified(service: Service, client: httpx.Client) -> None:
     token = token_for(service, make_account(service, role="admin"))
     answer = client.get(PATH, headers=bearer(token) | fresh_address())
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("field", ["", "Bearer", "Bearer x", "Basic QTpC", "x"])
-def test_a_field_that_holds_no_token_is_refused(client: httpx.Client, field: str) -> None:
+def test_an_invalid_authorization_header_is_refused(client: httpx.Client, field: str) -> None:
     answer = client.get(PATH, headers={"Authorization": field, **fresh_address()})
     assert (answer.status_code, problem(answer)) == (401, "not-authenticated")
     assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -38,7 +39,7 @@ def test_a_token_without_the_scope_is_refused(service: Service, client: httpx.Cl
     assert (answer.status_code, problem(answer)) == (403, "not-permitted")
 
 
-def test_the_limit_of_an_address_counts_those_with_and_without_a_token(
+def test_an_address_limit_counts_requests_with_and_without_token(
     service: Service, client: httpx.Client
 ) -> None:
     address: Mapping[str, str] = fresh_address()

@@ -5,9 +5,10 @@ import re
 import httpx
 import pytest
 
-from tests.api.accounts import bearer, make_account, token_for
+from tests.api.accounts import bearer, token_for
 from tests.api.answers import problem
 from tests.api.resources import get_raw
+from tests.factories import make_account
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M6")
@@ -35,13 +36,13 @@ def errors(answer: httpx.Response) -> list[tuple[str, str, str]]:
     return [(error["in"], error["parameter"], error["code"]) for error in listed]
 
 
-def test_a_parameter_that_is_left_out_has_its_default(admin: httpx.Client) -> None:
+def test_an_omitted_parameter_has_its_default(admin: httpx.Client) -> None:
     assert len(admin.get("/v1/users").json()["items"]) == 25
     assert len(admin.get("/v1/users?limit=100").json()["items"]) >= 30
 
 
 @pytest.mark.parametrize("limit", [1, 2, 26, 30])
-def test_a_limit_within_its_bounds_is_kept(admin: httpx.Client, limit: int) -> None:
+def test_a_limit_within_its_bounds_is_used(admin: httpx.Client, limit: int) -> None:
     assert len(admin.get("/v1/users", params={"limit": limit}).json()["items"]) == limit
 
 
@@ -59,9 +60,7 @@ def test_a_limit_within_its_bounds_is_kept(admin: httpx.Client, limit: int) -> N
         ("1%0A", "encoding"),
     ],
 )
-def test_a_limit_out_of_its_bounds_or_no_integer_is_named(
-    admin: httpx.Client, text: str, code: str
-) -> None:
+def test_an_invalid_limit_is_named(admin: httpx.Client, text: str, code: str) -> None:
     assert errors(admin.get(f"/v1/users?limit={text}")) == [("query", "limit", code)]
 
 
@@ -95,7 +94,7 @@ def test_a_limit_out_of_its_bounds_or_no_integer_is_named(
         ("role=%ED%A0%80", ("query", "", "encoding")),
     ],
 )
-def test_what_is_wrong_with_a_query_is_named_and_not_repeated(
+def test_query_violations_are_named_and_not_repeated(
     service: Service, admin: httpx.Client, query: str, fault: tuple[str, str, str]
 ) -> None:
     answer = admin.get(f"/v1/users?{query}")
@@ -106,7 +105,7 @@ def test_what_is_wrong_with_a_query_is_named_and_not_repeated(
     assert get_raw(service, f"/v1/users?{query}", authorization).status == 400
 
 
-def test_everything_that_is_wrong_is_listed_at_once(admin: httpx.Client) -> None:
+def test_all_violations_are_listed_at_once(admin: httpx.Client) -> None:
     query = "limit=0&active=x&role=x&more=1&more=2"
     assert sorted(errors(admin.get(f"/v1/users?{query}"))) == [
         ("query", "", "unknown"),
@@ -117,7 +116,7 @@ def test_everything_that_is_wrong_is_listed_at_once(admin: httpx.Client) -> None
 
 
 @pytest.mark.parametrize("query", ["&&limit=1&", "limit=%31", "l%69mit=1", "limit=1&role=user"])
-def test_other_spellings_of_a_good_query_are_good(admin: httpx.Client, query: str) -> None:
+def test_equivalent_spellings_of_a_query_are_accepted(admin: httpx.Client, query: str) -> None:
     assert len(admin.get(f"/v1/users?{query}").json()["items"]) == 1
 
 
@@ -128,7 +127,7 @@ def test_other_spellings_of_a_good_query_are_good(admin: httpx.Client, query: st
         *(("POST", path) for path in ("/v1/users", "/v1/auth/token")),
     ],
 )
-def test_an_operation_without_query_parameters_takes_none(
+def test_an_operation_without_query_parameters_accepts_none(
     client: httpx.Client, method: str, path: str
 ) -> None:
     answer = client.request(method, f"{path}?canary=1")
@@ -139,7 +138,7 @@ def test_an_operation_without_query_parameters_takes_none(
 @pytest.mark.parametrize(
     "text", ["a", "0198c1a2-7b3c-7def-8123-456789abcdef", "A.b_c-9", "x" * 128]
 )
-def test_the_id_of_a_request_comes_back(client: httpx.Client, text: str) -> None:
+def test_a_request_id_is_echoed(client: httpx.Client, text: str) -> None:
     for path in ("/health", "/none", "/v1/divide", "/v1/profile"):
         answer = client.get(path, headers={"X-Request-ID": text})
         assert answer.headers[REQUEST_ID] == text
@@ -147,7 +146,7 @@ def test_the_id_of_a_request_comes_back(client: httpx.Client, text: str) -> None
             assert answer.json()["instance"] == text
 
 
-def test_a_request_without_an_id_gets_one_of_its_own(client: httpx.Client) -> None:
+def test_a_request_without_an_id_gets_one(client: httpx.Client) -> None:
     ids = {client.get("/health").headers[REQUEST_ID] for _ in range(20)}
     assert len(ids) == 20
     assert all(re.fullmatch("[0-9a-f]{32}", text) for text in ids)
@@ -156,7 +155,7 @@ def test_a_request_without_an_id_gets_one_of_its_own(client: httpx.Client) -> No
 @pytest.mark.parametrize(
     "text", ["", "a b", "CANARY\u00e9", "a/CANARY", "<CANARY>", "x" * 129, "~"]
 )
-def test_an_id_that_does_not_fit_is_refused_and_replaced(client: httpx.Client, text: str) -> None:
+def test_an_invalid_request_id_is_refused_and_replaced(client: httpx.Client, text: str) -> None:
     answer = client.get("/health", headers=[(b"X-Request-ID", text.encode("latin-1"))])
     [(place, name, code)] = errors(answer)
     assert (place, name) == ("header", "X-Request-ID")
@@ -166,7 +165,7 @@ def test_an_id_that_does_not_fit_is_refused_and_replaced(client: httpx.Client, t
 
 
 @pytest.mark.parametrize("name", ["X-Request-ID", "Authorization", "Content-Type", "Origin"])
-def test_a_header_that_may_be_given_once_is_refused_twice(client: httpx.Client, name: str) -> None:
+def test_a_single_valued_header_cannot_be_repeated(client: httpx.Client, name: str) -> None:
     answer = client.get("/health", headers=[(name, "CANARY"), (name.lower(), "CANARY")])
     assert (answer.status_code, problem(answer)) == (400, "malformed-request")
     assert name == "X-Request-ID" or "CANARY" not in answer.text
@@ -175,26 +174,26 @@ def test_a_header_that_may_be_given_once_is_refused_twice(client: httpx.Client, 
 @pytest.mark.parametrize(
     "name", ["Accept", "If-None-Match", "Cookie", "Via", "tracestate", "X-Unheard-Of"]
 )
-def test_a_header_that_is_a_list_may_come_in_pieces(client: httpx.Client, name: str) -> None:
+def test_a_list_header_may_be_split(client: httpx.Client, name: str) -> None:
     pieces = {"Accept": ("text/html", "application/json"), "If-None-Match": ('"a"', '"b"')}
     one, other = pieces.get(name, ("a=1", "b=2"))
     assert client.get("/openapi.json", headers=[(name, one), (name, other)]).status_code == 200
 
 
 @pytest.mark.parametrize("text", ["abc", '"a', "", '"a" "b"', '*, "a"'])
-def test_a_declared_header_that_does_not_fit_is_named(client: httpx.Client, text: str) -> None:
+def test_an_invalid_declared_header_is_named(client: httpx.Client, text: str) -> None:
     answer = client.get("/openapi.json", headers={"If-None-Match": text})
     assert {fault[:2] for fault in errors(answer)} == {("header", "If-None-Match")}
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_the_scheme_of_authorization_has_no_case(service: Service, scheme: str) -> None:
+def test_the_authorization_scheme_is_case_insensitive(service: Service, scheme: str) -> None:
     user = make_account(service)
     headers = {"Authorization": f"{scheme} {token_for(service, user)}"}
     answer = service.client().get("/v1/profile", headers=headers)
     assert answer.json()["id"] == user.id
 
 
-def test_headers_that_the_contract_does_not_know_make_no_difference(client: httpx.Client) -> None:
+def test_undeclared_headers_are_ignored(client: httpx.Client) -> None:
     odd = {"X-Limit": "1", "Limit": "0", "X-HTTP-Method-Override": "DELETE", "X-Original-URL": "/"}
     assert client.get("/health", headers=odd).json() == {"status": "ok"}

@@ -4,18 +4,12 @@ What is expected is computed from the contract's `security`, the scopes of the t
 owns an account. No operation is named here, so that a new one is tested as soon as it is declared.
 """
 
+import re
+
 import httpx
 import pytest
 
-from tests.api.accounts import (
-    bearer,
-    edit_account,
-    fresh_address,
-    fresh_email,
-    make_account,
-    read_account,
-    token_for,
-)
+from tests.api.accounts import bearer, edit_account, fresh_address, key_for, read_account, token_for
 from tests.api.answers import comparable, problem
 from tests.api.callers import (
     ADMINISTRATOR,
@@ -28,14 +22,18 @@ from tests.api.callers import (
     USER,
     caller_of,
 )
-from tests.api.calling import Operation, operations
+from tests.api.sample_calls import SampleCall, operations
 from tests.api.things import state_of_order, things_for
+from tests.factories import fresh_email, make_account
 from tests.service import PASSWORD, Service
 
 pytestmark = pytest.mark.mission("M18")
 
 OPERATIONS = operations()
 OWNED = [operation for operation in OPERATIONS if operation.is_owned]
+SECURED = [operation for operation in OPERATIONS if operation.scopes]
+BY_ID = {operation.id: operation for operation in OPERATIONS}
+LISTING = [each for each in OPERATIONS if each.shown and BY_ID[each.shown].is_owned]
 READING = [operation for operation in OPERATIONS if operation.method == "GET"]
 
 USER_SCOPES = frozenset(
@@ -50,12 +48,12 @@ SCOPES = {
     OTHER_USER: USER_SCOPES,
     KEY: frozenset(KEY_SCOPES),
     ADMINISTRATOR: USER_SCOPES
-    | {"users:list", "products:write", "stock:read", "stock:write", "orders:manage"}
+    | {"users:list", "products:write", "stock:read", "stock:write", "orders:manage", "events:read"}
     | {"admin:access"},
 }
 
 
-def expected(operation: Operation, caller: str) -> int:
+def expected(operation: SampleCall, caller: str) -> int:
     """What the contract and the ownership of accounts make of it."""
     if operation.scopes is None or (operation.is_open and caller == NOBODY):
         return operation.success
@@ -70,8 +68,8 @@ def expected(operation: Operation, caller: str) -> int:
 
 @pytest.mark.parametrize("caller", [*REFUSED, *ADMITTED])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
-def test_an_operation_serves_those_whom_the_contract_admits(
-    service: Service, client: httpx.Client, operation: Operation, caller: str
+def test_an_operation_admits_the_callers_declared_in_the_contract(
+    service: Service, client: httpx.Client, operation: SampleCall, caller: str
 ) -> None:
     account, headers = {**REFUSED, **ADMITTED}[caller](service)
     # Signing in needs an address that has a password, whatever else takes one needs a free one.
@@ -109,9 +107,25 @@ def test_a_refused_change_or_deletion_changes_nothing(
     assert (after.version, after.name) == (before.version, before.name)
 
 
+@pytest.mark.parametrize("operation", LISTING, ids=lambda operation: operation.id)
+def test_a_list_shows_nothing_of_another_account(
+    service: Service, client: httpx.Client, operation: SampleCall
+) -> None:
+    owner, headers = ADMITTED[OTHER_USER](service)
+    shown = BY_ID[str(operation.shown)]
+    (name,) = re.findall(r"{(\w+)}", shown.path)
+    thing = things_for(service, shown, owner).places[name]
+    answer = client.get(operation.path, headers=headers | fresh_address())
+    if operation.scopes is not None and operation.scopes <= SCOPES[OTHER_USER]:
+        assert answer.status_code == 200
+        assert str(thing) not in [str(item["id"]) for item in answer.json()["items"]]
+    else:
+        assert answer.status_code == 403
+
+
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 @pytest.mark.parametrize("missing", ["never used", "erased", "the largest", "zero", "not a number"])
-def test_another_ones_account_looks_as_one_that_does_not_exist(
+def test_another_users_account_looks_missing(
     service: Service, client: httpx.Client, method: str, missing: str
 ) -> None:
     caller = bearer(token_for(service, make_account(service)))
@@ -140,8 +154,8 @@ def test_another_ones_account_looks_as_one_that_does_not_exist(
 
 
 @pytest.mark.parametrize("operation", READING, ids=lambda operation: operation.id)
-def test_head_admits_those_whom_get_admits(
-    service: Service, client: httpx.Client, operation: Operation
+def test_head_admits_the_same_callers_as_get(
+    service: Service, client: httpx.Client, operation: SampleCall
 ) -> None:
     for caller in (NOBODY, "disabled account", USER, OTHER_USER, ADMINISTRATOR):
         account, headers = {**REFUSED, **ADMITTED}[caller](service)
@@ -152,7 +166,52 @@ def test_head_admits_those_whom_get_admits(
         assert head.content == b""
 
 
-def test_every_operation_that_needs_a_token_names_one_scope_of_some_role() -> None:
+def test_every_required_scope_belongs_to_some_role() -> None:
     for operation in OPERATIONS:
         assert operation.scopes is None or operation.scopes <= SCOPES[ADMINISTRATOR]
-        assert operation.scopes is None or len(operation.scopes) == 1
+
+
+def test_administrator_operations_require_admin_access() -> None:
+    reserved = SCOPES[ADMINISTRATOR] - USER_SCOPES
+    for operation in OPERATIONS:
+        required = (operation.scopes or frozenset()) & reserved
+        assert not required or "admin:access" in required
+
+
+@pytest.mark.parametrize(
+    ("operation", "lacking"),
+    [
+        pytest.param(operation, scope, id=f"{operation.id} without {scope}")
+        for operation in OPERATIONS
+        for scope in sorted(operation.scopes or ())
+    ],
+)
+def test_a_key_that_lacks_one_required_scope_is_refused(
+    service: Service, client: httpx.Client, operation: SampleCall, lacking: str
+) -> None:
+    owner, administrator = make_account(service), make_account(service, role="admin")
+    key = key_for(service, administrator, *(SCOPES[ADMINISTRATOR] - {lacking}))[1]
+    things = things_for(service, operation, owner, administrator)
+    answer = operation.call(
+        client, bearer(key) | fresh_address(), places=things.places, members=things.members
+    )
+    assert (answer.status_code, problem(answer)) == (403, "not-permitted")
+    assert answer.json()["detail"].endswith(f": {lacking}.")
+    challenge = answer.headers["www-authenticate"]
+    assert challenge.startswith('Bearer error="insufficient_scope", scope="')
+    assert frozenset(challenge.split('"')[3].split()) == operation.scopes
+
+
+@pytest.mark.parametrize("operation", SECURED, ids=lambda operation: operation.id)
+def test_a_key_with_the_required_scopes_passes_the_scope_check(
+    service: Service, client: httpx.Client, operation: SampleCall
+) -> None:
+    administrator = make_account(service, role="admin")
+    key = key_for(service, administrator, *(operation.scopes or ()))[1]
+    things = things_for(service, operation, administrator)
+    answer = operation.call(
+        client, bearer(key) | fresh_address(), places=things.places, members=things.members
+    )
+    # Some operations refuse every key, or give it nothing: that is no matter of their scopes.
+    assert answer.status_code in (operation.success, 403), answer.text
+    assert "www-authenticate" not in answer.headers

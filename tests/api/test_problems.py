@@ -8,20 +8,25 @@ from typing import NoReturn
 import httpx
 import pytest
 
-from api.contract import errors as request_errors
-from api.contract.content import Content
-from api.problem_types import KINDS
-from api.problems import Problems
+from api.contract import engine_errors as request_errors
+from api.contract.compile.document import load_document
+from api.contract.ports import Content
+from api.server.http1 import refusals
+from api.server.http1.refusals import Refusal
+from api.server.problem_documents import Problems
 from models import errors as domain_errors
-from models.user import User
-from tests.api.accounts import bearer, make_account, token_for
+from models.identity.user import User
+from tests.api.accounts import bearer, token_for
 from tests.api.answers import problem
 from tests.databases import make_database_url
+from tests.factories import make_account
 from tests.service import Service, running
 
 pytestmark = pytest.mark.mission("M8")
 
-SLUGS = [kind.slug for kind in KINDS]
+DOCUMENT = load_document(Path(__file__).parents[2] / "openapi")
+KINDS = DOCUMENT.problems
+SLUGS = list(KINDS)
 JSON_TYPE = {"Content-Type": "application/json"}
 MEMBERS = {"type", "title", "status", "detail", "instance"}
 
@@ -31,7 +36,7 @@ class BreakageError(RuntimeError):
 
 
 def break_down(*_arguments: object, **_more: object) -> NoReturn:
-    raise BreakageError("CANARY at models.user line 1")
+    raise BreakageError("CANARY at models.identity.user line 1")
 
 
 @pytest.fixture
@@ -77,14 +82,14 @@ def test_every_error_is_a_problem(service: Service, client: httpx.Client, status
     assert set(members) >= MEMBERS
     assert members["status"] == status
     assert members["type"] == f"http://concord.example/problems/{slug}"
-    assert members["title"] == next(kind.title for kind in KINDS if kind.slug == slug)
+    assert members["title"] == KINDS[slug].title
     assert members["detail"]
     assert answer.headers["cache-control"] == "no-store"
     assert client.get(f"/problems/{slug}").json()["status"] == status
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_the_type_of_a_problem_is_a_page_about_it(client: httpx.Client, slug: str) -> None:
+def test_the_type_of_a_problem_leads_to_its_page(client: httpx.Client, slug: str) -> None:
     path = f"/problems/{slug}"
     told = client.get(path).json()
     assert (told["slug"], told["type"]) == (slug, f"http://concord.example{path}")
@@ -115,8 +120,17 @@ def named_errors() -> Iterator[type[Exception]]:
 
 
 @pytest.mark.mission("M9")
-def test_every_named_error_has_its_place_in_the_table() -> None:
-    problems = Problems("http://concord.example")
+def test_every_kind_of_problem_is_sent() -> None:
+    problems = Problems("http://concord.example", KINDS)
+    errors = (error.__new__(error) for error in named_errors())
+    by_errors = {problems.kind_of(error) for error in errors} | {problems.kind_of(ValueError())}
+    by_server = {each.slug for each in vars(refusals).values() if isinstance(each, Refusal)}
+    assert by_errors | by_server == set(KINDS)
+
+
+@pytest.mark.mission("M9")
+def test_every_named_error_is_in_the_table() -> None:
+    problems = Problems("http://concord.example", KINDS)
     # The two roots are never raised; who has gone is not answered.
     unmapped = {"RequestError", "DomainError", "ClientGone"}
     found = {error.__name__ for error in named_errors() if problems.is_bug(error.__new__(error))}
@@ -124,7 +138,7 @@ def test_every_named_error_has_its_place_in_the_table() -> None:
 
 
 @pytest.mark.mission("M9")
-def test_an_error_of_the_business_carries_its_detail_and_its_members(
+def test_a_domain_error_has_its_detail_and_members(
     service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_arguments: object) -> NoReturn:
@@ -143,7 +157,7 @@ def test_an_error_of_the_business_carries_its_detail_and_its_members(
     ("method", "path"),
     [("GET", "/v1/users/1"), ("HEAD", "/v1/users/1"), ("PATCH", "/v1/profile")],
 )
-def test_a_bug_is_a_bare_problem(
+def test_a_bug_is_a_problem_without_details(
     service: Service, client: httpx.Client, method: str, path: str
 ) -> None:
     body = {"name": "CANARY"} if method == "PATCH" else None
@@ -179,11 +193,11 @@ def test_a_bug_is_logged_once_with_its_traceback_and_request_id(
     if environment == "production":
         event = json.loads(line)
         assert event["request_id"] == "the-request"
-        assert event["exception"].endswith("BreakageError: CANARY at models.user line 1")
+        assert event["exception"].endswith("BreakageError: CANARY at models.identity.user line 1")
 
 
 @pytest.mark.usefixtures("broken")
-def test_a_bug_leaves_the_connection_and_the_service_as_they_were(
+def test_a_bug_affects_neither_connection_nor_service(
     service: Service, client: httpx.Client
 ) -> None:
     headers = person(service)
@@ -193,7 +207,7 @@ def test_a_bug_leaves_the_connection_and_the_service_as_they_were(
     assert client.get("/v1/users", headers=headers).status_code == 403
 
 
-def test_a_bug_where_no_thread_is_taken_is_a_bare_problem_too(
+def test_a_bug_outside_a_thread_is_a_problem_without_details(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def get_health() -> None:
@@ -206,7 +220,7 @@ def test_a_bug_where_no_thread_is_taken_is_a_bare_problem_too(
         assert "CANARY" not in answer.text
 
 
-def test_an_answer_that_cannot_be_sent_is_a_bug_like_any_other(
+def test_an_unserialisable_response_is_a_bug(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # No header can hold this character (RFC 9110, section 5.5), and nothing else looks at it.

@@ -1,5 +1,6 @@
 """The catalogue over HTTP: who sees what of it, and who changes it (M16, M5, M7, M9, M18)."""
 
+import random
 import uuid
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 
 from tests.api.answers import problem
 from tests.api.shopping import Shopper, lines, money
-from tests.models.shop import make_product
+from tests.factories import make_product
 from tests.service import Service
 
 pytestmark = [pytest.mark.mission("M16"), pytest.mark.mission("M18")]
@@ -35,7 +36,7 @@ def create(admin: Shopper, **changes: object) -> dict[str, object]:
 
 
 @pytest.mark.mission("M5")
-def test_a_product_is_made_as_it_is_given_and_said_where(admin: Shopper) -> None:
+def test_a_created_product_has_the_given_values_and_a_location(admin: Shopper) -> None:
     body = new_product(
         description="Holds tea.\nAnd coffee.", active=False, metadata={"colour": "green"}
     )
@@ -53,12 +54,12 @@ def test_a_product_is_made_as_it_is_given_and_said_where(admin: Shopper) -> None
     assert admin.get(f"/v1/products/{product['id']}").json() == product
 
 
-def test_what_is_left_out_has_its_defaults(admin: Shopper) -> None:
+def test_omitted_members_have_their_defaults(admin: Shopper) -> None:
     product = create(admin)
     assert (product["description"], product["active"], product["metadata"]) == ("", True, {})
 
 
-def test_a_sku_is_one_products_in_whatever_case(admin: Shopper) -> None:
+def test_a_sku_is_unique_in_any_case(admin: Shopper) -> None:
     create(admin, sku="Mug-One")
     taken = admin.post("/v1/products", new_product(sku="MUG-ONE"))
     assert (taken.status_code, problem(taken)) == (409, "sku-taken")
@@ -70,7 +71,7 @@ def test_a_sku_is_one_products_in_whatever_case(admin: Shopper) -> None:
     assert admin.patch(f"/v1/products/{other['id']}", {"sku": "mug-one"}).status_code == 200
 
 
-def test_only_what_is_given_is_changed(admin: Shopper) -> None:
+def test_only_given_members_change(admin: Shopper) -> None:
     product = create(admin, metadata={"colour": "green"}, description="Old.")
     url = f"/v1/products/{product['id']}"
     changed = admin.patch(url, {"price": money(5, "JPY"), "metadata": {"size": "L"}})
@@ -84,7 +85,7 @@ def test_only_what_is_given_is_changed(admin: Shopper) -> None:
 
 
 @pytest.mark.mission("M23")
-def test_a_change_is_made_to_the_version_that_was_read_or_not_at_all(admin: Shopper) -> None:
+def test_a_change_applies_to_the_version_that_was_read(admin: Shopper) -> None:
     url = f"/v1/products/{create(admin)['id']}"
     tag = admin.get(url).headers["etag"]
     assert admin.get(url, **{"If-None-Match": tag}).status_code == 304
@@ -96,7 +97,7 @@ def test_a_change_is_made_to_the_version_that_was_read_or_not_at_all(admin: Shop
     assert admin.get(url, **{"If-None-Match": tag}).status_code == 200
 
 
-def test_a_change_of_stock_changes_the_tag(admin: Shopper) -> None:
+def test_a_stock_change_changes_the_etag(admin: Shopper) -> None:
     url = f"/v1/products/{create(admin)['id']}"
     tag = admin.get(url).headers["etag"]
     admin.post(f"{url}/stock-adjustments", {"quantity": 5, "reason": "delivery"})
@@ -104,7 +105,7 @@ def test_a_change_of_stock_changes_the_tag(admin: Shopper) -> None:
     assert (again.status_code, again.json()["stock"]["available"]) == (200, 5)
 
 
-def test_what_is_not_for_sale_is_for_administrators_to_see(
+def test_only_administrators_see_inactive_products(
     admin: Shopper, user: Shopper, client: httpx.Client
 ) -> None:
     hidden = create(admin, name="Zebra hidden", active=False)
@@ -118,9 +119,7 @@ def test_what_is_not_for_sale_is_for_administrators_to_see(
     assert admin.get("/v1/products?q=zebra+hidden").json()["items"] == []
 
 
-def test_a_token_may_be_left_out_and_must_hold_if_it_is_there(
-    admin: Shopper, client: httpx.Client
-) -> None:
+def test_a_token_is_optional_but_must_be_valid(admin: Shopper, client: httpx.Client) -> None:
     url = f"/v1/products/{create(admin)['id']}"
     for path in (url, "/v1/products"):
         assert client.get(path).status_code == 200
@@ -130,7 +129,7 @@ def test_a_token_may_be_left_out_and_must_hold_if_it_is_there(
         assert client.get(path, headers={"Authorization": ""}).status_code == 401
 
 
-def test_a_deleted_product_is_gone_and_its_orders_keep_it(
+def test_a_deleted_product_stays_in_its_orders(
     service: Service, admin: Shopper, user: Shopper
 ) -> None:
     product = make_product(service.app.database, stock=3)
@@ -149,7 +148,7 @@ def test_a_deleted_product_is_gone_and_its_orders_keep_it(
     assert user.act(order["id"], "cancel").json()["status"] == "cancelled"
 
 
-def test_the_list_is_narrowed_down_sorted_and_paged(service: Service, client: httpx.Client) -> None:
+def test_the_list_is_filtered_sorted_and_paged(service: Service, client: httpx.Client) -> None:
     word = f"w{uuid.uuid4().hex[:8]}"
     database = service.app.database
     for number, price in enumerate((300, 100, 200)):
@@ -179,7 +178,7 @@ def test_the_list_is_narrowed_down_sorted_and_paged(service: Service, client: ht
     assert walked == ["b", "a", "d", "c"]
 
 
-def test_a_cursor_is_good_for_its_own_list_only(service: Service, client: httpx.Client) -> None:
+def test_a_cursor_is_valid_for_its_own_list_only(service: Service, client: httpx.Client) -> None:
     for _ in range(2):
         make_product(service.app.database)
     cursor = client.get("/v1/products?limit=1&sort=name").json()["next_cursor"]
@@ -196,3 +195,17 @@ def test_currencies_are_listed_with_their_minor_units(client: httpx.Client) -> N
     assert "XXX" not in units
     tag = {"If-None-Match": answer.headers["etag"]}
     assert client.get("/v1/currencies", headers=tag).status_code == 304
+
+
+def test_a_cursor_fits_the_longest_names(client: httpx.Client, admin: Shopper) -> None:
+    source, word = random.Random(1), uuid.uuid4().hex  # noqa: S311 - the same names every time
+    # Han letters have the longest keys, and chosen at random they cannot be compressed.
+    names = ["".join(chr(0x4E00 + source.randrange(20_000)) for _ in range(200)) for _ in range(2)]
+    made = [create(admin, name=name, sku=f"{word}-{at}")["id"] for at, name in enumerate(names)]
+    asked: dict[str, str | int] = {"q": word, "sort": "name", "limit": 1}
+    first = client.get("/v1/products", params=asked).json()
+    rest = client.get("/v1/products", params={**asked, "cursor": first["next_cursor"]})
+    assert rest.status_code == 200, rest.text
+    found = [item["id"] for item in (*first["items"], *rest.json()["items"])]
+    assert found == sorted(made, key=lambda each: names[made.index(each)])
+    assert rest.json()["next_cursor"] is None

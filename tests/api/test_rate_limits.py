@@ -5,9 +5,10 @@ import re
 import httpx
 import pytest
 
-from tests.api.accounts import bearer, fresh_address, make_account, token_for
+from tests.api.accounts import bearer, fresh_address, token_for
 from tests.api.answers import problem
 from tests.api.resources import BUNDLE
+from tests.factories import make_account
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M22")
@@ -44,7 +45,7 @@ def left(answer: httpx.Response) -> int:
         ("/v1/orders", {"caller": (600, 60)}),
     ],
 )
-def test_a_limited_operation_says_what_its_limit_is(
+def test_a_limited_operation_declares_its_limit(
     service: Service, client: httpx.Client, path: str, policy: dict[str, tuple[int, int]]
 ) -> None:
     headers = bearer(token_for(service, make_account(service)))
@@ -53,7 +54,7 @@ def test_a_limited_operation_says_what_its_limit_is(
     assert set(items(STATE, answer.headers["ratelimit"])) == set(policy)
 
 
-def test_several_limits_are_one_list(client: httpx.Client) -> None:
+def test_several_limits_form_one_list(client: httpx.Client) -> None:
     credentials = {"email": "nobody@concord.example", "password": "wrong"}
     answer = client.post("/v1/auth/token", json=credentials, headers=fresh_address())
     assert answer.status_code == 401
@@ -70,25 +71,25 @@ def test_several_limits_are_one_list(client: httpx.Client) -> None:
     "path",
     ["/health", "/health/ready", "/docs", "/openapi.json", "/problems", "/v1/currencies"],
 )
-def test_what_is_not_limited_says_nothing(client: httpx.Client, path: str) -> None:
+def test_unlimited_operations_send_no_limit_headers(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert "ratelimit" not in answer.headers
     assert "ratelimit-policy" not in answer.headers
 
 
-def test_each_address_is_counted_for_itself(client: httpx.Client) -> None:
+def test_each_address_is_counted_separately(client: httpx.Client) -> None:
     one, other = fresh_address(), fresh_address()
     assert [left(client.get(DIVIDE, headers=one)) for _ in range(3)] == [599, 598, 597]
     assert left(client.get(DIVIDE, headers=other)) == 599
 
 
-def test_an_ipv6_network_is_one_address(client: httpx.Client) -> None:
+def test_an_ipv6_network_counts_as_one_address(client: httpx.Client) -> None:
     senders = ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1")
     counts = [left(client.get(DIVIDE, headers={"X-Forwarded-For": each})) for each in senders]
     assert counts == [599, 598, 599]
 
 
-def test_each_caller_is_counted_for_themself_wherever_they_are(
+def test_each_caller_is_counted_separately_at_any_address(
     service: Service, client: httpx.Client
 ) -> None:
     one, other = (bearer(token_for(service, make_account(service))) for _ in range(2))
@@ -100,7 +101,7 @@ def test_each_caller_is_counted_for_themself_wherever_they_are(
     assert counts == [599, 598, 599, 597]
 
 
-def test_each_operation_is_counted_for_itself(service: Service, client: httpx.Client) -> None:
+def test_each_operation_is_counted_separately(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     headers = bearer(token_for(service, user))
     for _ in range(2):
@@ -109,7 +110,7 @@ def test_each_operation_is_counted_for_itself(service: Service, client: httpx.Cl
     assert left(client.patch("/v1/profile", json={"name": "A"}, headers=headers)) == 599
 
 
-def test_refused_requests_count_and_unauthenticated_ones_do_not(
+def test_refused_requests_count_but_unauthenticated_ones_do_not(
     service: Service, client: httpx.Client
 ) -> None:
     address = fresh_address()
@@ -123,7 +124,7 @@ def test_refused_requests_count_and_unauthenticated_ones_do_not(
     assert left(client.get("/v1/profile", headers=headers)) == 599
 
 
-def test_beyond_the_limit_the_answer_says_when_to_come_back(client: httpx.Client) -> None:
+def test_an_exceeded_limit_sends_retry_after(client: httpx.Client) -> None:
     address, other = fresh_address(), fresh_address()
     for remaining in range(59, -1, -1):
         answer = client.post("/v1/users", content=b"", headers=address)
@@ -140,7 +141,7 @@ def test_beyond_the_limit_the_answer_says_when_to_come_back(client: httpx.Client
     assert client.get(DIVIDE, headers=address).status_code == 200
 
 
-def test_the_body_of_a_request_beyond_the_limit_is_not_waited_for(client: httpx.Client) -> None:
+def test_the_body_of_a_limited_request_is_not_awaited(client: httpx.Client) -> None:
     address = fresh_address()
     for _ in range(60):
         client.post("/v1/users", content=b"", headers=address)

@@ -6,8 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.accounts import bearer, make_account, token_for
+from tests.api.accounts import bearer, token_for
 from tests.databases import make_database_url
+from tests.factories import make_account
 from tests.service import PASSWORD, running
 
 pytestmark = pytest.mark.mission("M8")
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.mission("M8")
 FROM = "198.51.100.7"
 
 
-def test_every_refusal_is_a_line_with_operation_caller_and_address(
+def test_every_refusal_is_logged_with_operation_caller_and_address(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     refused: list[tuple[str, int, int | None, httpx.Response]] = []

@@ -4,17 +4,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import httpx
 import pytest
 
-from api.contract.content import Content
-from models.database import Database
-from models.errors import VersionMismatch
-from models.user import User
-from tests.api.accounts import bearer, fresh_email, make_account, token_for
+from api.contract.ports import Content
+from models.errors import DomainError, ImpossibleDivision, VersionMismatch, WeakPassword
+from models.identity.user import User
+from models.storage.database import Database
+from tests.api.accounts import bearer, token_for
 from tests.api.answers import problem
 from tests.databases import make_database_url
+from tests.factories import fresh_email, make_account
 from tests.service import Service, running
 
 pytestmark = pytest.mark.mission("M7")
@@ -34,18 +36,21 @@ def caller(service: Service) -> Mapping[str, str]:
         ("/health/ready", "application/json", NO_STORE, False),
         ("/v1/divide?a=1&b=2", "application/json", NO_STORE, False),
         ("/v1/profile", "application/json", NO_STORE, True),
+        ("/v1/products", "application/json", "private, no-cache", True),
         ("/problems", "application/json", REVALIDATE, True),
         ("/problems/not-found", "application/json", REVALIDATE, True),
         ("/docs", "text/html; charset=utf-8", REVALIDATE, True),
+        ("/docs/guides/errors", "text/html", REVALIDATE, True),
         ("/docs/swagger-ui.css", "text/css", REVALIDATE, True),
         ("/docs/docs.js", "text/javascript", REVALIDATE, True),
         ("/docs/favicon-32x32.png", "image/png", REVALIDATE, True),
         ("/docs/order-states.svg", "image/svg+xml", REVALIDATE, True),
         ("/openapi.json", "application/json", REVALIDATE, True),
+        ("/openapi-3.1.json", "application/json", REVALIDATE, True),
         ("/openapi.yaml", "application/yaml", REVALIDATE, True),
     ],
 )
-def test_an_answer_has_its_declared_type_and_headers(
+def test_a_response_has_its_declared_type_and_headers(
     client: httpx.Client,
     caller: Mapping[str, str],
     path: str,
@@ -76,7 +81,7 @@ def assert_is_not_modified(again: httpx.Response, before: httpx.Response) -> Non
     assert "content-length" not in again.headers
 
 
-def test_json_has_its_types(service: Service, client: httpx.Client) -> None:
+def test_json_values_have_the_declared_types(service: Service, client: httpx.Client) -> None:
     user = make_account(service, name="Zoë \u5f20")
     account = client.get("/v1/profile", headers=bearer(token_for(service, user))).json()
     assert account == {
@@ -93,7 +98,7 @@ def test_json_has_its_types(service: Service, client: httpx.Client) -> None:
     assert account["created_at"].endswith("Z")
 
 
-def test_a_creation_says_where_and_what(client: httpx.Client) -> None:
+def test_a_creation_returns_location_and_resource(client: httpx.Client) -> None:
     created = client.post("/v1/users", json={"name": "Ada", "email": fresh_email()})
     assert created.status_code == 201
     assert created.headers["content-type"] == "application/json"
@@ -102,7 +107,7 @@ def test_a_creation_says_where_and_what(client: httpx.Client) -> None:
     assert created.headers["location"] == f"http://concord.example{path}"
 
 
-def test_a_deletion_is_answered_without_a_body(service: Service, client: httpx.Client) -> None:
+def test_a_deletion_has_no_response_body(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     headers = bearer(token_for(service, user))
     answer = client.delete(f"/v1/users/{user.id}", headers=headers)
@@ -114,12 +119,12 @@ def test_a_deletion_is_answered_without_a_body(service: Service, client: httpx.C
 
 
 @pytest.mark.parametrize("field", ['"none"', 'W/"none", "other"', '""'])
-def test_another_tag_gets_the_whole_answer(client: httpx.Client, field: str) -> None:
+def test_a_different_etag_gets_the_full_response(client: httpx.Client, field: str) -> None:
     assert client.get("/openapi.json", headers={"If-None-Match": field}).status_code == 200
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"a", {} ,"b"', "*"])
-def test_a_tag_is_found_in_any_form(client: httpx.Client, form: str) -> None:
+def test_an_etag_matches_in_any_form(client: httpx.Client, form: str) -> None:
     answer = client.get("/openapi.json")
     field = form.replace("{}", answer.headers["etag"])
     for method in ("GET", "HEAD"):
@@ -127,7 +132,7 @@ def test_a_tag_is_found_in_any_form(client: httpx.Client, form: str) -> None:
         assert_is_not_modified(again, answer)
 
 
-def test_a_changed_account_has_another_tag(service: Service, client: httpx.Client) -> None:
+def test_a_changed_account_has_a_new_etag(service: Service, client: httpx.Client) -> None:
     headers = bearer(token_for(service, make_account(service)))
     tag = client.get("/v1/profile", headers=headers).headers["etag"]
     changed = client.patch("/v1/profile", json={"name": "Other"}, headers=headers)
@@ -165,8 +170,27 @@ BREACHES: Mapping[str, object] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("error", "sent"),
+    [(ImpossibleDivision, (422, "impossible-division")), (WeakPassword, (500, "internal-error"))],
+)
+def test_a_problem_of_an_undeclared_kind_fails_in_tests(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[DomainError],
+    sent: tuple[int, str],
+) -> None:
+    def divide(*, a: float, b: float) -> NoReturn:
+        raise error(f"{a} by {b}")
+
+    monkeypatch.setattr("api.divide.divide", divide)
+    with serving(tmp_path, "test") as service:
+        answer = service.client().get("/v1/divide?a=1&b=2")
+        assert (answer.status_code, problem(answer)) == sent
+
+
 @pytest.mark.parametrize("breach", BREACHES)
-def test_an_answer_that_breaks_the_contract_fails_in_tests(
+def test_a_response_that_breaks_the_contract_fails_in_tests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breach: str
 ) -> None:
     monkeypatch.setattr("api.health.get_health", BREACHES[breach])
@@ -176,7 +200,7 @@ def test_an_answer_that_breaks_the_contract_fails_in_tests(
         assert violations(service, "get_health")
 
 
-def test_a_status_that_is_not_declared_fails_in_tests(
+def test_an_undeclared_status_fails_in_tests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def get_health() -> None:
@@ -188,7 +212,7 @@ def test_a_status_that_is_not_declared_fails_in_tests(
         assert violations(service, "get_health")
 
 
-def test_an_answer_that_breaks_the_contract_is_sent_counted_and_logged_in_production(
+def test_production_sends_and_logs_a_response_that_breaks_the_contract(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("api.health.get_health", lambda: {"status": "sick"})
@@ -201,7 +225,7 @@ def test_an_answer_that_breaks_the_contract_is_sent_counted_and_logged_in_produc
     assert "the-request" in line
 
 
-def test_what_cannot_be_answered_is_not_stored(
+def test_an_unserialisable_response_is_not_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register = User.register

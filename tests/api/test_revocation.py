@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from models.user import Role, User
-from tests.api.accounts import bearer, edit_account, make_account, read_account, token_for
+from models.identity.user import Role, User
+from tests.api.accounts import bearer, edit_account, read_account, token_for
 from tests.api.answers import problem
 from tests.api.clocks import Clock
 from tests.api.hashing import hashing_held, sign_in_wrongly
 from tests.databases import KINDS, make_database_url
+from tests.factories import make_account
 from tests.live import running_server
 from tests.service import PASSWORD, Service, running
 
@@ -101,7 +102,7 @@ ENDING: Mapping[str, tuple[Role, Change]] = {
 }
 
 
-def test_what_ends_a_token_ends_it_in_every_process_within_a_second(replicas: Replicas) -> None:
+def test_ending_a_token_takes_effect_everywhere_within_a_second(replicas: Replicas) -> None:
     _, boss = replicas.account(role="admin")
     ended = {}
     for name, (role, change) in ENDING.items():
@@ -118,7 +119,7 @@ def test_what_ends_a_token_ends_it_in_every_process_within_a_second(replicas: Re
             assert problem(answer) == "not-authenticated"
 
 
-def test_a_token_that_has_ended_does_not_come_back(replicas: Replicas) -> None:
+def test_an_ended_token_stays_ended(replicas: Replicas) -> None:
     _, boss = replicas.account(role="admin")
     ended = []
     for away, back in (
@@ -136,7 +137,7 @@ def test_a_token_that_has_ended_does_not_come_back(replicas: Replicas) -> None:
             assert client.get("/v1/profile", headers=own).status_code == 401
 
 
-def test_what_ends_no_token_leaves_it_good_in_every_process(replicas: Replicas) -> None:
+def test_unrelated_changes_keep_a_token_valid_everywhere(replicas: Replicas) -> None:
     _, boss = replicas.account(role="admin")
     user, own = replicas.account()
     path = f"/v1/users/{user.id}"
@@ -152,9 +153,7 @@ def test_what_ends_no_token_leaves_it_good_in_every_process(replicas: Replicas) 
         assert client.get("/v1/profile", headers=own).status_code == 200
 
 
-def test_the_token_after_the_change_is_good_at_once_where_the_old_one_was_known(
-    replicas: Replicas,
-) -> None:
+def test_a_new_token_is_valid_at_once_despite_cached_states(replicas: Replicas) -> None:
     user, own = replicas.account()
     changed = replicas.first.patch(
         "/v1/profile",
@@ -168,7 +167,7 @@ def test_the_token_after_the_change_is_good_at_once_where_the_old_one_was_known(
         assert client.get("/v1/profile", headers=bearer(token)).status_code == 200
 
 
-def test_somebody_who_has_just_left_is_not_signed_in(replicas: Replicas) -> None:
+def test_a_deleted_user_is_refused_at_once(replicas: Replicas) -> None:
     for method, path in (("GET", "/v1/profile"), ("PATCH", "/v1/profile")):
         user, own = replicas.account()
         assert replicas.first.delete(f"/v1/users/{user.id}", headers=own).status_code == 204
@@ -182,9 +181,7 @@ LOST: Mapping[str, dict[str, object]] = {"demoted": {"role": "user"}, "disabled"
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_a_request_that_was_begun_before_the_change_is_not_finished_with_the_old_rights(
-    replicas: Replicas, lost: str
-) -> None:
+def test_a_slow_request_does_not_keep_revoked_rights(replicas: Replicas, lost: str) -> None:
     _, boss = replicas.account(role="admin")
     user, own = replicas.account(role="admin")
     path = f"/v1/users/{user.id}"
@@ -197,18 +194,18 @@ def test_a_request_that_was_begun_before_the_change_is_not_finished_with_the_old
     assert {name: getattr(after, name) for name in LOST[lost]} == LOST[lost]
 
 
-def test_a_request_that_waits_for_its_turn_is_not_run_with_rights_lost_meanwhile(
+def test_a_queued_request_does_not_keep_revoked_rights(
     replicas: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user, own = replicas.account(role="admin")
     hashing = replicas.service.app.settings.hashing_threads
+    # Only changes of a password wait for the threads that hash.
+    asked = {"role": "admin", "password": NEW_PASSWORD, "current_password": PASSWORD}
     with hashing_held(monkeypatch) as held, ThreadPoolExecutor(hashing + 1) as pool:
         for _ in range(hashing):
             pool.submit(sign_in_wrongly, replicas.first)
         held.wait_for(hashing)
-        raised = pool.submit(
-            replicas.first.patch, f"/v1/users/{user.id}", json={"role": "admin"}, headers=own
-        )
+        raised = pool.submit(replicas.first.patch, f"/v1/users/{user.id}", json=asked, headers=own)
         time.sleep(SECOND / 4)
         edit_account(
             replicas.service, user.id, lambda session, row: row.change(session, role="user")
@@ -245,12 +242,12 @@ def _half_sent(
         yield finish
 
 
-def test_a_token_that_was_verified_once_is_not_remembered_beyond_its_end(
+def test_a_verified_token_is_not_cached_beyond_its_expiry(
     replicas: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
     _, own = replicas.account()
-    monkeypatch.setattr("api.security.time", clock)
+    monkeypatch.setattr("api.credentials.access_tokens.time", clock)
     clock.ahead = 3590
     assert replicas.first.get("/v1/profile", headers=own).status_code == 200
     clock.ahead = 3601

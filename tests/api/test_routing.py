@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import httpx
 import pytest
 
-from tests.api.accounts import bearer, make_account, token_for
+from tests.api.accounts import bearer, token_for
 from tests.api.answers import comparable, problem
-from tests.api.calling import Operation, operations
 from tests.api.resources import ALLOW, DECLARED, METHODS, get_raw
+from tests.api.sample_calls import SampleCall, operations
 from tests.api.things import things_for
+from tests.factories import make_account
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M4")
@@ -33,9 +34,7 @@ def without(headers: Mapping[str, str], *names: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", DECLARED)
-def test_a_method_that_a_path_lacks_is_405_with_every_method_that_it_has(
-    client: httpx.Client, path: str
-) -> None:
+def test_a_405_lists_all_methods_of_the_path(client: httpx.Client, path: str) -> None:
     for method in sorted({*METHODS, "TRACE", "PROPFIND"} - DECLARED[path]):
         answer = client.request(method, path)
         assert answer.status_code == 405, method
@@ -45,9 +44,7 @@ def test_a_method_that_a_path_lacks_is_405_with_every_method_that_it_has(
 
 
 @pytest.mark.parametrize("path", DECLARED)
-def test_options_is_answered_without_a_body_and_without_a_token(
-    client: httpx.Client, path: str
-) -> None:
+def test_options_needs_no_token_and_has_no_body(client: httpx.Client, path: str) -> None:
     for target in (path, f"{path}/".replace("//", "/")):
         answer = client.options(target)
         assert (answer.status_code, answer.content) == (204, b"")
@@ -57,8 +54,8 @@ def test_options_is_answered_without_a_body_and_without_a_token(
 
 
 @pytest.mark.parametrize("operation", READING, ids=lambda operation: operation.id)
-def test_head_is_get_without_the_body(
-    service: Service, client: httpx.Client, admin: dict[str, str], operation: Operation
+def test_head_is_get_without_a_body(
+    service: Service, client: httpx.Client, admin: dict[str, str], operation: SampleCall
 ) -> None:
     url = operation.url(things_for(service, operation, make_account(service)).places)
     got = client.get(url, params=operation.query, headers=admin)
@@ -71,7 +68,7 @@ def test_head_is_get_without_the_body(
 
 
 @pytest.mark.parametrize("path", ["/none", "/v1/users/0", "/v1/profile", "/v1/divide?a=x"])
-def test_head_of_a_problem_is_the_problem_without_its_body(client: httpx.Client, path: str) -> None:
+def test_head_of_a_problem_has_no_body(client: httpx.Client, path: str) -> None:
     got, head = client.get(path), client.head(path)
     assert (head.status_code, head.content) == (got.status_code, b"")
     changing = ("content-length", "date", "x-request-id", "ratelimit")
@@ -82,7 +79,7 @@ def test_head_of_a_problem_is_the_problem_without_its_body(client: httpx.Client,
     "operation", [each for each in READING if each.path != "/"], ids=lambda operation: operation.id
 )
 def test_one_trailing_slash_is_the_same_resource(
-    service: Service, client: httpx.Client, admin: dict[str, str], operation: Operation
+    service: Service, client: httpx.Client, admin: dict[str, str], operation: SampleCall
 ) -> None:
     url = operation.url(things_for(service, operation, make_account(service)).places)
     without_slash = client.get(url, params=operation.query, headers=admin)
@@ -100,7 +97,7 @@ def test_one_trailing_slash_is_the_same_resource(
         ("DELETE", "/v1/users/1/", 401),
     ],
 )
-def test_a_trailing_slash_is_no_redirect_for_any_method(
+def test_a_trailing_slash_never_redirects(
     client: httpx.Client, method: str, path: str, status: int
 ) -> None:
     answer = client.request(method, path, headers={"Host": "evil.example"})
@@ -109,7 +106,7 @@ def test_a_trailing_slash_is_no_redirect_for_any_method(
 
 
 @pytest.mark.parametrize("value", NO_IDS)
-def test_a_path_value_that_no_account_can_have_is_404_whatever_the_method(
+def test_an_impossible_id_in_a_path_is_404_for_every_method(
     service: Service, client: httpx.Client, admin: dict[str, str], value: str
 ) -> None:
     answer = get_raw(service, f"/v1/users/{value}")
@@ -122,11 +119,11 @@ def test_a_path_value_that_no_account_can_have_is_404_whatever_the_method(
 
 
 @pytest.mark.parametrize("path", ["/problems/Not-Found", "/problems/a--b", "/docs/x", "/docs/.css"])
-def test_a_name_that_the_contract_does_not_take_is_404(client: httpx.Client, path: str) -> None:
+def test_an_undeclared_name_in_a_path_is_404(client: httpx.Client, path: str) -> None:
     assert problem(client.get(path)) == "not-found"
 
 
-def test_the_largest_id_is_one(client: httpx.Client, admin: dict[str, str]) -> None:
+def test_the_largest_id_is_accepted(client: httpx.Client, admin: dict[str, str]) -> None:
     path = f"/v1/users/{2**63 - 1}"
     assert client.get(path).status_code == 401
     assert problem(client.get(path, headers=admin)) == "not-found"
@@ -182,7 +179,7 @@ def test_a_path_is_decoded_once_and_segment_by_segment(
         assert answer.header("content-type") == "application/problem+json"
 
 
-def test_a_path_that_nothing_is_at_looks_the_same_to_everybody(
+def test_an_unknown_path_looks_the_same_to_everybody(
     client: httpx.Client, admin: dict[str, str]
 ) -> None:
     answers = [client.get("/v1/none", headers=headers) for headers in ({}, admin, bearer("x"))]

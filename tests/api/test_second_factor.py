@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.audit_event import AuditEvent
-from models.base import Base
-from models.recovery_code import RecoveryCode
-from models.second_factor import SecondFactor
-from models.user import User
-from tests.api.accounts import bearer, fresh_address, key_for, make_account, token_for
+from models.access.authenticator_app import SecondFactor
+from models.access.recovery_code import RecoveryCode
+from models.identity.audit_event import AuditEvent
+from models.identity.user import User
+from models.storage.base import Base
+from tests.api.accounts import bearer, fresh_address, key_for, token_for
 from tests.api.answers import problem
 from tests.api.authenticators import (
     SECOND_FACTOR,
-    Clock,
+    SecondFactorClock,
     begin,
     challenge,
     complete,
@@ -29,6 +29,7 @@ from tests.api.authenticators import (
     replace_codes,
     state,
 )
+from tests.factories import make_account
 from tests.service import PASSWORD, Service
 
 pytestmark = [pytest.mark.mission("M12"), pytest.mark.mission("M13")]
@@ -37,8 +38,8 @@ NEVER = {"active": False, "confirmed_at": None, "recovery_codes_left": 0}
 
 
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock(monkeypatch: pytest.MonkeyPatch) -> SecondFactorClock:
+    return SecondFactorClock(monkeypatch)
 
 
 def events(service: Service, user: User) -> list[tuple[str, bool]]:
@@ -58,7 +59,7 @@ def lives(client: httpx.Client, token: str) -> bool:
     return client.get("/v1/profile", headers=bearer(token)).status_code == 200
 
 
-def test_a_second_factor_over_its_whole_life(service: Service, client: httpx.Client) -> None:
+def test_a_second_factor_over_its_lifetime(service: Service, client: httpx.Client) -> None:
     user, token, app = begin(service, client)
     assert state(client, token) == NEVER
     signed_in = client.post(
@@ -106,7 +107,7 @@ def test_a_second_factor_over_its_whole_life(service: Service, client: httpx.Cli
     ]
 
 
-def test_every_change_but_confirming_needs_the_password(
+def test_every_change_except_confirming_requires_the_password(
     service: Service, client: httpx.Client
 ) -> None:
     user = make_account(service)
@@ -123,7 +124,7 @@ def test_every_change_but_confirming_needs_the_password(
 
 
 @pytest.mark.parametrize("change", [replace_codes, disable])
-def test_the_password_is_not_enough_for_a_change(
+def test_the_password_alone_is_not_enough_for_a_change(
     service: Service, client: httpx.Client, change: Callable[..., httpx.Response]
 ) -> None:
     user = make_account(service)
@@ -160,7 +161,7 @@ def assert_ended(client: httpx.Client, tokens: list[str]) -> None:
     assert not any(lives(client, token) for token in tokens)
 
 
-def test_a_sign_in_that_waits_ends_when_the_second_factor_changes(
+def test_a_changed_second_factor_ends_pending_sign_ins(
     service: Service, client: httpx.Client
 ) -> None:
     user = make_account(service)
@@ -170,14 +171,14 @@ def test_a_sign_in_that_waits_ends_when_the_second_factor_changes(
     assert problem(complete(client, waiting, app.code())) == "invalid-challenge"
 
 
-def test_a_key_cannot_change_how_to_sign_in(service: Service, client: httpx.Client) -> None:
+def test_a_key_cannot_change_sign_in_methods(service: Service, client: httpx.Client) -> None:
     key = key_for(service, make_account(service), "security:read", "profile:write")[1]
     assert state(client, key) == NEVER
     assert problem(enrol(client, key)) == "not-permitted"
     assert problem(confirm(client, key, "123456")) == "not-permitted"
 
 
-def test_one_account_knows_nothing_of_anothers(service: Service, client: httpx.Client) -> None:
+def test_accounts_have_separate_second_factors(service: Service, client: httpx.Client) -> None:
     user, other = make_account(service), make_account(service)
     app = enrolled(service, user)
     assert state(client, token_for(service, other)) == NEVER
@@ -188,7 +189,7 @@ def test_one_account_knows_nothing_of_anothers(service: Service, client: httpx.C
     assert complete(client, waiting, other_app.code()).status_code == 200
 
 
-def test_nothing_of_it_is_left_of_an_erased_account(service: Service, client: httpx.Client) -> None:
+def test_an_erased_account_leaves_no_second_factor(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     enrolled(service, user)
     token = token_for(service, user)
@@ -235,7 +236,7 @@ def test_no_problem_repeats_a_code(service: Service, client: httpx.Client) -> No
         assert "canary" not in replace_codes(client, token, code).text
 
 
-def test_an_answer_that_gives_secrets_is_a_change_and_no_read(
+def test_responses_with_secrets_come_from_changes_only(
     service: Service, client: httpx.Client
 ) -> None:
     user = make_account(service)

@@ -10,22 +10,34 @@ import pyotp
 import pytest
 import zxingcpp
 
-from tests.api.accounts import make_account, token_for
+from tests.api.accounts import edit_account, token_for
 from tests.api.answers import problem
-from tests.api.authenticators import Clock, begin, confirm, disable, enrol, replace_codes
+from tests.api.authenticators import (
+    SecondFactorClock,
+    begin,
+    confirm,
+    disable,
+    enrol,
+    enrolled,
+    replace_codes,
+    state,
+)
 from tests.authenticator import Authenticator
+from tests.factories import make_account
 from tests.service import Service
 
 pytestmark = [pytest.mark.mission("M12"), pytest.mark.mission("M13")]
 
 
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock(monkeypatch: pytest.MonkeyPatch) -> SecondFactorClock:
+    return SecondFactorClock(monkeypatch)
 
 
-def test_an_app_is_told_all_that_it_needs(service: Service, client: httpx.Client) -> None:
-    user = make_account(service, email="zoë+orders/2@concord.example")
+def test_an_enrolment_returns_everything_an_app_needs(
+    service: Service, client: httpx.Client
+) -> None:
+    user = make_account(service, email="zoë+orders/2@concord.example", verified=True)
     told = enrol(client, token_for(service, user))
     assert told.headers["cache-control"] == "no-store"
     uri = told.json()["otpauth_uri"]
@@ -45,10 +57,10 @@ def test_an_app_is_told_all_that_it_needs(service: Service, client: httpx.Client
     ],
     ids=["ascii", "encoded"],
 )
-def test_the_longest_address_fits_into_the_image(
+def test_the_longest_address_fits_into_the_qr_code(
     service: Service, client: httpx.Client, email: str
 ) -> None:
-    told = enrol(client, token_for(service, make_account(service, email=email)))
+    told = enrol(client, token_for(service, make_account(service, email=email, verified=True)))
     assert told.status_code == 200, told.text
     assert read_qr_code(told.json()["qr_code"]) == told.json()["otpauth_uri"]
 
@@ -76,7 +88,24 @@ def read_qr_code(uri: str) -> str:
     return str(code.text)
 
 
-def test_enrolling_again_makes_another_secret_until_it_is_confirmed(
+def test_a_second_factor_requires_a_verified_address(
+    service: Service, client: httpx.Client
+) -> None:
+    user = make_account(service)
+    token = token_for(service, user)
+    # One that an earlier release let begin is not confirmed either.
+    app = enrolled(service, user, confirmed=False)
+    edit_account(service, user.id, lambda _, row: setattr(row, "email_verified", False))
+    for answer in (enrol(client, token), confirm(client, token, app.code())):
+        assert (answer.status_code, problem(answer)) == (409, "email-unverified")
+    assert not state(client, token)["active"]
+
+    edit_account(service, user.id, lambda session, row: row.verify_email(session))
+    app = Authenticator(enrol(client, token).json()["secret"])
+    assert confirm(client, token, app.code()).status_code == 200
+
+
+def test_enrolling_again_replaces_an_unconfirmed_secret(
     service: Service, client: httpx.Client
 ) -> None:
     _, token, first = begin(service, client)
@@ -89,10 +118,8 @@ def test_enrolling_again_makes_another_secret_until_it_is_confirmed(
         assert problem(answer) == "second-factor-active"
 
 
-def test_without_a_second_factor_there_is_nothing_to_confirm_replace_or_disable(
-    service: Service, client: httpx.Client
-) -> None:
-    token = token_for(service, make_account(service))
+def test_changes_require_an_enrolled_second_factor(service: Service, client: httpx.Client) -> None:
+    token = token_for(service, make_account(service, verified=True))
     for answer in (
         confirm(client, token, "123456"),
         replace_codes(client, token, "123456"),
@@ -102,14 +129,12 @@ def test_without_a_second_factor_there_is_nothing_to_confirm_replace_or_disable(
         assert problem(answer) == "second-factor-inactive"
 
 
-def test_an_app_that_was_not_confirmed_cannot_be_disabled(
-    service: Service, client: httpx.Client
-) -> None:
+def test_an_unconfirmed_app_cannot_be_disabled(service: Service, client: httpx.Client) -> None:
     _, token, app = begin(service, client)
     assert problem(disable(client, token, app.code())) == "second-factor-inactive"
 
 
-def test_a_recovery_code_does_not_confirm(service: Service, client: httpx.Client) -> None:
+def test_a_recovery_code_does_not_confirm_an_app(service: Service, client: httpx.Client) -> None:
     _, token, _ = begin(service, client)
     answer = confirm(client, token, "aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa")
     assert problem(answer) == "invalid-body"

@@ -7,12 +7,12 @@ import httpx
 import pytest
 from sqlalchemy.orm import Session
 
-from models.second_factor import SecondFactor
-from models.user import User
-from tests.api.accounts import make_account, token_for
+from models.access.authenticator_app import SecondFactor
+from models.identity.user import User
+from tests.api.accounts import token_for
 from tests.api.answers import comparable, problem
 from tests.api.authenticators import (
-    Clock,
+    SecondFactorClock,
     challenge,
     challenges,
     complete,
@@ -23,6 +23,7 @@ from tests.api.authenticators import (
     state,
 )
 from tests.authenticator import Authenticator
+from tests.factories import make_account
 from tests.service import Service
 
 pytestmark = [pytest.mark.mission("M13"), pytest.mark.mission("M22"), pytest.mark.mission("M25")]
@@ -32,8 +33,8 @@ MINUTE = 60
 
 
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock(monkeypatch: pytest.MonkeyPatch) -> SecondFactorClock:
+    return SecondFactorClock(monkeypatch)
 
 
 def with_app(service: Service) -> tuple[User, Authenticator]:
@@ -72,14 +73,16 @@ def guess(service: Service, client: httpx.Client, user: User, code: str, times: 
 @pytest.mark.parametrize(
     ("steps", "status"), [(-3, 403), (-2, 403), (-1, 200), (0, 200), (1, 200), (2, 403)]
 )
-def test_a_code_is_good_for_a_step_before_and_after_its_own(
+def test_a_code_is_valid_one_step_before_and_after(
     service: Service, client: httpx.Client, steps: int, status: int
 ) -> None:
     user, app = with_app(service)
     assert attempt(service, client, user, app.code(steps=steps)).status_code == status
 
 
-def test_a_code_works_once(service: Service, client: httpx.Client, clock: Clock) -> None:
+def test_a_code_works_once(
+    service: Service, client: httpx.Client, clock: SecondFactorClock
+) -> None:
     user, app = with_app(service)
     code = app.code()
     assert attempt(service, client, user, code).status_code == 200
@@ -89,10 +92,10 @@ def test_a_code_works_once(service: Service, client: httpx.Client, clock: Clock)
     assert attempt(service, client, user, app.code()).status_code == 200
 
 
-def test_a_code_that_confirmed_the_app_does_not_sign_in(
+def test_a_confirming_code_cannot_be_reused_to_sign_in(
     service: Service, client: httpx.Client
 ) -> None:
-    user = make_account(service)
+    user = make_account(service, verified=True)
     token = token_for(service, user)
     app = Authenticator(enrol(client, token).json()["secret"])
     assert confirm(client, token, app.code()).status_code == 200
@@ -101,14 +104,14 @@ def test_a_code_that_confirmed_the_app_does_not_sign_in(
     assert complete(client, waiting, app.code(steps=1)).status_code == 200
 
 
-def test_a_code_is_void_when_a_later_one_was_used(service: Service, client: httpx.Client) -> None:
+def test_a_later_code_invalidates_earlier_ones(service: Service, client: httpx.Client) -> None:
     user, app = with_app(service)
     assert attempt(service, client, user, app.code(steps=1)).status_code == 200
     for steps in (-1, 0):
         assert problem(attempt(service, client, user, app.code(steps=steps))) == "wrong-code"
 
 
-def test_a_code_used_by_many_at_once_works_for_one(service: Service, client: httpx.Client) -> None:
+def test_concurrent_uses_of_one_code_succeed_once(service: Service, client: httpx.Client) -> None:
     user, app = with_app(service)
     answers = all_at_once(service, client, user, [app.code()] * AT_ONCE)
     assert sorted(answer.status_code for answer in answers) == [200] + [403] * (AT_ONCE - 1)
@@ -126,7 +129,7 @@ def test_a_recovery_code_works_once(service: Service, client: httpx.Client) -> N
     assert state(client, token_for(service, user))["recovery_codes_left"] == 0
 
 
-def test_a_recovery_code_used_by_many_at_once_works_for_one(
+def test_concurrent_uses_of_a_recovery_code_succeed_once(
     service: Service, client: httpx.Client
 ) -> None:
     user, app = with_app(service)
@@ -145,21 +148,21 @@ def test_a_recovery_code_used_by_many_at_once_works_for_one(
     ],
     ids=["upper case", "no dashes", "spaces", "spaces around"],
 )
-def test_a_recovery_code_is_taken_as_people_type_it(
+def test_a_recovery_code_is_accepted_as_people_type_it(
     service: Service, client: httpx.Client, spelled: Callable[[str], str]
 ) -> None:
     user, app = with_app(service)
     assert attempt(service, client, user, spelled(app.recovery_codes[0])).status_code == 200
 
 
-def test_a_code_is_taken_as_apps_show_it(service: Service, client: httpx.Client) -> None:
+def test_a_code_is_accepted_as_apps_show_it(service: Service, client: httpx.Client) -> None:
     user, app = with_app(service)
     code = app.code()
     assert attempt(service, client, user, f"{code[:3]} {code[3:]}").status_code == 200
 
 
-def test_after_five_guesses_the_right_code_is_refused_like_a_wrong_one(
-    service: Service, client: httpx.Client, clock: Clock
+def test_after_five_guesses_even_the_right_code_is_refused(
+    service: Service, client: httpx.Client, clock: SecondFactorClock
 ) -> None:
     user, app = with_app(service)
     waiting = challenge(client, user)
@@ -173,16 +176,16 @@ def test_after_five_guesses_the_right_code_is_refused_like_a_wrong_one(
     assert complete(client, waiting, app.code()).status_code == 200
 
 
-def test_four_guesses_cost_the_owner_nothing(service: Service, client: httpx.Client) -> None:
+def test_four_wrong_codes_have_no_effect_on_the_owner(
+    service: Service, client: httpx.Client
+) -> None:
     user, app = with_app(service)
     for steps in (-1, 0):
         guess(service, client, user, app.wrong_code(), 4)
         assert attempt(service, client, user, app.code(steps=steps)).status_code == 200
 
 
-def test_the_owner_gets_in_by_a_recovery_code_while_somebody_guesses(
-    service: Service, client: httpx.Client
-) -> None:
+def test_a_recovery_code_works_during_a_lock(service: Service, client: httpx.Client) -> None:
     user, app = with_app(service)
     guess(service, client, user, app.wrong_code(), 6)
     assert attempt(service, client, user, app.recovery_codes[0]).status_code == 200
@@ -190,8 +193,8 @@ def test_the_owner_gets_in_by_a_recovery_code_while_somebody_guesses(
     assert attempt(service, client, user, app.code()).status_code == 200
 
 
-def test_who_guesses_on_waits_longer_and_longer(
-    service: Service, client: httpx.Client, clock: Clock
+def test_continued_guessing_prolongs_the_lock(
+    service: Service, client: httpx.Client, clock: SecondFactorClock
 ) -> None:
     user, app = with_app(service)
     guess(service, client, user, app.wrong_code(), 5)
@@ -205,8 +208,8 @@ def test_who_guesses_on_waits_longer_and_longer(
     assert failures(service, user) == 0
 
 
-def test_guesses_while_codes_are_refused_do_not_keep_the_owner_waiting(
-    service: Service, client: httpx.Client, clock: Clock
+def test_guesses_during_a_lock_do_not_extend_it(
+    service: Service, client: httpx.Client, clock: SecondFactorClock
 ) -> None:
     user, app = with_app(service)
     guess(service, client, user, app.wrong_code(), 5)
@@ -216,7 +219,7 @@ def test_guesses_while_codes_are_refused_do_not_keep_the_owner_waiting(
     assert attempt(service, client, user, app.code()).status_code == 200
 
 
-def test_guesses_at_once_are_all_counted(service: Service, client: httpx.Client) -> None:
+def test_concurrent_guesses_are_all_counted(service: Service, client: httpx.Client) -> None:
     user, app = with_app(service)
     answers = all_at_once(service, client, user, [app.wrong_code()] * AT_ONCE)
     assert {answer.status_code for answer in answers} == {403}
@@ -224,15 +227,13 @@ def test_guesses_at_once_are_all_counted(service: Service, client: httpx.Client)
     assert attempt(service, client, user, app.code()).status_code == 403
 
 
-def test_wrong_recovery_codes_do_not_lock_anybody_out(
-    service: Service, client: httpx.Client
-) -> None:
+def test_wrong_recovery_codes_lock_nobody_out(service: Service, client: httpx.Client) -> None:
     user, app = with_app(service)
     guess(service, client, user, "aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa", 10)
     assert attempt(service, client, user, app.code()).status_code == 200
 
 
-def test_guesses_are_counted_wherever_they_are_tried(
+def test_guesses_in_all_operations_are_counted_together(
     service: Service, client: httpx.Client
 ) -> None:
     user, app = with_app(service)

@@ -10,20 +10,14 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from models.audit_event import AuditEvent
-from models.session import RefreshToken
-from models.token import Token
-from models.user import User
-from tests.api.accounts import (
-    bearer,
-    edit_account,
-    fresh_address,
-    grant_for,
-    key_for,
-    make_account,
-    token_for,
-)
+from models.access.session import RefreshToken
+from models.identity.audit_event import AuditEvent
+from models.identity.token import Token
+from models.identity.user import User
+from tests.api.accounts import bearer, edit_account, fresh_address, grant_for, key_for, token_for
 from tests.api.answers import comparable, problem
+from tests.databases import change_all
+from tests.factories import make_account
 from tests.service import PASSWORD, Service
 
 pytestmark = [pytest.mark.mission("M13"), pytest.mark.mission("M14")]
@@ -77,7 +71,7 @@ def recorded(service: Service, user: User) -> list[tuple[str, bool]]:
     return [(event.action, event.succeeded) for event in events]
 
 
-def test_a_refresh_goes_on_with_the_session(service: Service, client: httpx.Client) -> None:
+def test_a_refresh_continues_the_session(service: Service, client: httpx.Client) -> None:
     first = sign_in(client, make_account(service))
     answer = refresh(client, first["refresh_token"])
     assert answer.status_code == 200
@@ -101,7 +95,7 @@ def test_only_hashes_of_refresh_tokens_are_stored(service: Service, client: http
         assert all(each["refresh_token"].encode() not in row.hash for each in (signed_in, again))
 
 
-def test_a_lost_answer_is_given_again_for_ten_seconds(
+def test_a_lost_response_is_repeated_for_ten_seconds(
     service: Service, client: httpx.Client
 ) -> None:
     first = sign_in(client, make_account(service))
@@ -128,7 +122,7 @@ def test_a_later_replay_ends_the_session(service: Service, client: httpx.Client)
     assert client.delete(f"{TOKENS}/{first['session_id']}", headers=headers).status_code == 401
 
 
-def test_a_replay_of_an_older_one_ends_the_session_at_once(
+def test_reuse_of_an_older_token_ends_the_session_at_once(
     service: Service, client: httpx.Client
 ) -> None:
     user = make_account(service)
@@ -140,7 +134,7 @@ def test_a_replay_of_an_older_one_ends_the_session_at_once(
     assert recorded(service, user)[0] == ("refresh.replay", False)
 
 
-def test_another_session_of_the_account_outlives_a_replay(
+def test_a_replay_keeps_other_sessions_of_the_account(
     service: Service, client: httpx.Client
 ) -> None:
     user = make_account(service)
@@ -151,9 +145,7 @@ def test_another_session_of_the_account_outlives_a_replay(
     assert refresh(client, other["refresh_token"]).status_code == 200
 
 
-def test_many_refreshes_at_once_leave_one_lineage_and_nobody_signed_out(
-    service: Service, client: httpx.Client
-) -> None:
+def test_concurrent_refreshes_leave_one_lineage(service: Service, client: httpx.Client) -> None:
     first = sign_in(client, make_account(service))
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: refresh(client, first["refresh_token"]), range(50)))
@@ -165,7 +157,7 @@ def test_many_refreshes_at_once_leave_one_lineage_and_nobody_signed_out(
 @pytest.mark.parametrize(
     "token", [NEVER_ISSUED, "access", "key", "ended", "disabled", "demanded", "erased"]
 )
-def test_what_goes_on_with_no_session_looks_the_same(
+def test_all_invalid_refresh_tokens_look_the_same(
     service: Service, client: httpx.Client, token: str
 ) -> None:
     refused = comparable(refresh(client, NEVER_ISSUED))
@@ -223,7 +215,7 @@ def test_idle_and_absolute_lifetimes_survive_rotation(
 
 
 @pytest.mark.parametrize("everywhere", [None, "false", "true"])
-def test_signing_out_ends_this_session_or_all(
+def test_signing_out_ends_one_session_or_all(
     service: Service, client: httpx.Client, everywhere: str | None
 ) -> None:
     user = make_account(service)
@@ -243,7 +235,7 @@ def test_signing_out_ends_this_session_or_all(
     assert (action, True) in recorded(service, user)
 
 
-def test_a_new_password_ends_the_other_sessions_and_keys_only(
+def test_a_new_password_ends_other_sessions_and_keys(
     service: Service, client: httpx.Client
 ) -> None:
     user = make_account(service)
@@ -274,7 +266,7 @@ def test_an_administrator_ends_all_sessions_of_an_account(
     assert recorded(service, user)[0] == ("session.end-all", True)
 
 
-def test_a_password_that_has_to_be_changed_lets_nobody_in(
+def test_a_password_that_must_be_changed_cannot_sign_in(
     service: Service, client: httpx.Client
 ) -> None:
     user, boss = make_account(service), make_account(service, role="admin")
@@ -294,7 +286,9 @@ def test_a_password_that_has_to_be_changed_lets_nobody_in(
     assert ("account.require-password-change", True) in recorded(service, user)
 
 
-def test_a_session_says_from_where_it_is_used(service: Service, client: httpx.Client) -> None:
+def test_a_session_records_the_address_of_its_last_use(
+    service: Service, client: httpx.Client
+) -> None:
     user = make_account(service)
     agent = {"User-Agent": "Concord tests/1.0\t(a tab)", "X-Forwarded-For": "203.0.113.9"}
     signed_in = sign_in(client, user, **agent)
@@ -307,11 +301,11 @@ def test_a_session_says_from_where_it_is_used(service: Service, client: httpx.Cl
     assert row["scopes"] == signed_in["scope"].split(" ")
 
 
-def test_tokens_that_are_over_are_removed(service: Service, client: httpx.Client) -> None:
+def test_expired_tokens_are_removed(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     ended, living = sign_in(client, user), sign_in(client, user)
     assert client.post(LOGOUT, headers=bearer(ended["access_token"])).status_code == 204
-    service.app.database.transact(lambda session: Token.purge(session, 10_000), write=True)
+    change_all(service.app.database, Token.purge)
     query = select(Token.id).where(Token.user_id == user.id)
     left = service.app.database.transact(lambda session: session.scalars(query).all(), write=False)
     assert [str(each) for each in left] == [living["session_id"]]
@@ -335,19 +329,17 @@ def test_an_erased_account_leaves_no_session(service: Service, client: httpx.Cli
     assert service.app.database.transact(rows, write=False) == []
 
 
-def test_a_session_that_was_begun_before_a_promotion_is_over(
-    service: Service, client: httpx.Client
-) -> None:
+def test_a_promotion_ends_earlier_sessions(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     grant = grant_for(service, user)
     edit_account(service, user.id, lambda session, row: row.change(session, role="admin"))
     assert refresh(client, grant.refresh_token).status_code == 401
 
 
-def test_a_session_is_not_carried_on_without_end(
+def test_a_session_cannot_be_refreshed_forever(
     service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.session._MOST", 3)
+    monkeypatch.setattr("models.access.session._MOST", 3)
     token = sign_in(client, make_account(service))["refresh_token"]
     for _ in range(2):
         token = refresh(client, token).json()["refresh_token"]
@@ -355,13 +347,11 @@ def test_a_session_is_not_carried_on_without_end(
     assert (answer.status_code, problem(answer)) == (401, "invalid-refresh-token")
 
 
-def test_tokens_that_a_new_password_ended_are_removed_as_well(
-    service: Service, client: httpx.Client
-) -> None:
+def test_tokens_ended_by_a_new_password_are_removed(service: Service, client: httpx.Client) -> None:
     user = make_account(service)
     sign_in(client, user)
     edit_account(service, user.id, lambda session, row: row.end_tokens(session))
-    service.app.database.transact(lambda session: Token.purge(session, 10_000), write=True)
+    change_all(service.app.database, Token.purge)
     query = select(Token.id).where(Token.user_id == user.id)
     left = service.app.database.transact(lambda session: session.scalars(query).all(), write=False)
     assert left == []

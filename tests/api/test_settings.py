@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from api.settings import Settings, SettingsError
+from api.server.settings import Settings, SettingsError
 
 PRODUCTION = {
     "APP_ENV": "production",
@@ -22,7 +22,7 @@ def problems(**environ: str) -> list[str]:
     return str(refused.value).splitlines()
 
 
-def test_m19_an_empty_environment_is_development_with_an_embedded_database() -> None:
+def test_m19_an_empty_environment_is_development_with_sqlite() -> None:
     settings = Settings.from_environment({})
     assert settings.app_env == "development"
     assert settings.database_url == "sqlite:///var/concord.db"
@@ -36,7 +36,7 @@ def test_m19_an_empty_environment_is_development_with_an_embedded_database() -> 
     assert settings.response_check_sample == 1
 
 
-def test_m19_production_names_everything_that_is_missing() -> None:
+def test_m19_production_names_everything_missing() -> None:
     assert problems(APP_ENV="production") == [
         "DATABASE_URL is missing, and production does not start without it",
         "SIGNING_KEY_FILE is missing, and production does not start without it",
@@ -46,7 +46,7 @@ def test_m19_production_names_everything_that_is_missing() -> None:
     ]
 
 
-def test_m19_production_starts_with_what_it_must_be_given() -> None:
+def test_m19_production_starts_with_the_required_settings() -> None:
     settings = Settings.from_environment(PRODUCTION)
     assert settings.signing_key_file == Path("/run/secrets/signing-key.pem")
     assert settings.drain_seconds == 5
@@ -54,23 +54,23 @@ def test_m19_production_starts_with_what_it_must_be_given() -> None:
     assert settings.response_check_sample < 1
 
 
-def test_an_empty_variable_is_one_that_is_not_set() -> None:
+def test_an_empty_variable_is_unset() -> None:
     assert Settings.from_environment({"PORT": "", "REDIS_URL": ""}) == Settings()
 
 
-def test_the_environment_of_the_process_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "1234")
     assert Settings().port == 8080
     assert Settings.from_environment({}).port == 8080
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     settings = Settings()
     with pytest.raises(ValidationError, match="frozen"):
         settings.port = 1  # type: ignore[misc] # That this is refused is what is tested.
 
 
-def test_other_variables_of_the_environment_are_ignored() -> None:
+def test_unknown_environment_variables_are_ignored() -> None:
     assert Settings.from_environment({"PATH": "/bin", "port": "1"}) == Settings()
 
 
@@ -80,20 +80,22 @@ def test_other_variables_of_the_environment_are_ignored() -> None:
         ("0.0.0.0", "http://127.0.0.1:9000"),  # noqa: S104 - a wildcard is the case that is tested.
         ("::", "http://[::1]:9000"),
         ("::1", "http://[::1]:9000"),
+        ("[::1]", "http://[::1]:9000"),
         ("concord.internal", "http://concord.internal:9000"),
+        ("b\u00fccher.example", "http://xn--bcher-kva.example:9000"),
     ],
 )
-def test_the_public_url_follows_from_where_the_service_listens(host: str, url: str) -> None:
+def test_the_public_url_defaults_to_the_listening_address(host: str, url: str) -> None:
     assert Settings.from_environment({"HOST": host, "PORT": "9000"}).public_url == url
 
 
-def test_a_public_url_has_no_slash_at_its_end() -> None:
+def test_a_public_url_has_no_trailing_slash() -> None:
     settings = Settings.from_environment({"PUBLIC_URL": "https://api.example.com:8443/"})
     assert settings.public_url == "https://api.example.com:8443"
 
 
 @pytest.mark.mission("M24")
-def test_mail_goes_into_a_folder_until_there_is_a_server() -> None:
+def test_mail_is_written_to_a_folder_without_a_server() -> None:
     assert Settings.from_environment({}).mail_url == "file:var/mail"
     assert Settings.from_environment({"APP_ENV": "test"}).mail_url == "file:var/mail"
     assert Settings.from_environment(PRODUCTION).mail_url is None
@@ -110,13 +112,40 @@ def test_mail_goes_into_a_folder_until_there_is_a_server() -> None:
         ("http://localhost:8080", "concord@localhost"),
     ],
 )
-def test_mail_is_from_the_host_that_its_links_lead_to(url: str, address: str) -> None:
+def test_the_sender_defaults_to_the_host_of_the_public_url(url: str, address: str) -> None:
     assert Settings.from_environment({"PUBLIC_URL": url}).mail_from == address
 
 
-def test_the_domain_of_a_sender_is_written_so_that_every_server_takes_it() -> None:
+def test_the_domain_of_a_sender_is_ascii() -> None:
     settings = Settings.from_environment({"MAIL_FROM": "post@ex\u00e4mple.com"})
     assert settings.mail_from == "post@xn--exmple-cua.com"
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://B\u00fccher.example/", "https://xn--bcher-kva.example"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+        ("https://api.example.com:443", "https://api.example.com"),
+        ("http://[0:0::1]:80", "http://[::1]"),
+        ("HTTP://Api.Example.com:8443", "http://api.example.com:8443"),
+    ],
+)
+def test_hosts_are_read_as_browsers_send_them(given: str, read: str) -> None:
+    settings = Settings.from_environment({"PUBLIC_URL": given, "CORS_ORIGINS": given.rstrip("/")})
+    assert settings.public_url == read
+    assert settings.cors_origins == (read,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("capacitor://localhost", "tauri://localhost", "ionic://localhost:8100"),
+        *("chrome-extension://abcdefghijklmnop", "moz-extension://0f6c1c5e-1f2b-4b62-a0d2-3bd0a1"),
+    ],
+)
+def test_origins_of_apps_and_extensions_are_allowed(origin: str) -> None:
+    assert Settings.from_environment({"CORS_ORIGINS": origin}).cors_origins == (origin,)
 
 
 def test_lists_are_separated_by_commas() -> None:
@@ -142,13 +171,28 @@ def test_lists_are_separated_by_commas() -> None:
         ("PORT", "65536"),
         ("PORT", "-1"),
         ("DATABASE_URL", "mysql://localhost/concord"),
+        ("HOST", "0.0.0.0:8080"),
+        ("HOST", "[::1]:8080"),
+        ("HOST", "http://127.0.0.1"),
+        ("HOST", "two words"),
+        ("HOST", "-\u00fc.example"),
         ("DATABASE_URL", "postgresql://localhost"),
+        ("DATABASE_URL", "postgresql://localhost/concord?sslmod=require"),
+        ("DATABASE_URL", "sqlite:concord.db"),
+        ("DATABASE_URL", "sqlite:/concord.db"),
+        ("DATABASE_URL", "sqlite:///concord.db?timeout=5"),
         ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "postgresql://u:p@ss@localhost/concord"),
         ("DATABASE_URL", "postgresql://u:p@ss/word@localhost:port/concord"),
         ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "redis://localhost/x"),
+        ("REDIS_URL", "redis://localhost/0?socket_timeout=x"),
+        ("REDIS_URL", "unix://"),
         ("PUBLIC_URL", "api.example.com"),
         ("PUBLIC_URL", "https://"),
         ("PUBLIC_URL", "https://user:pass@example.com"),
+        ("PUBLIC_URL", "https://exa%6Dple.com"),
+        ("PUBLIC_URL", "https://xn--.\u2603.example"),
         ("PUBLIC_URL", "https://example.com/?a=b"),
         ("PUBLIC_URL", "https://example.com/concord"),
         ("PUBLIC_URL", "https://exa\nmple.com"),
@@ -156,10 +200,17 @@ def test_lists_are_separated_by_commas() -> None:
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("TRUSTED_PROXIES", "127.0.0.1,0.0.0.0/0"),
         ("TRUSTED_PROXIES", "::/0"),
+        ("FORWARDED_HEADER", "X-Real-IP"),
+        ("FORWARDED_HEADER", "Forwarded, X-Forwarded-For"),
+        ("TRUST_FORWARDED_HOST", "a.example"),
         ("CORS_ORIGINS", "*"),
         ("CORS_ORIGINS", "https://*.example.com"),
         ("CORS_ORIGINS", "https://example.com/"),
         ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "file://"),
+        ("CORS_ORIGINS", "wss://app.example.com"),
+        ("CORS_ORIGINS", "capacitor:localhost"),
+        ("CORS_ORIGINS", "https://app.example.com?"),
         ("CORS_ORIGINS", "https://user@example.com"),
         ("MAIL_URL", "mail.example"),
         ("MAIL_URL", "http://mail.example"),
@@ -187,14 +238,12 @@ def test_lists_are_separated_by_commas() -> None:
         ("RESPONSE_CHECK_SAMPLE", "2"),
     ],
 )
-def test_m19_a_bad_value_is_refused_in_one_line_that_names_the_variable(
-    name: str, value: str
-) -> None:
+def test_m19_an_invalid_value_is_one_line_with_the_variable(name: str, value: str) -> None:
     (line,) = problems(**{name: value})
     assert line.startswith(f"{name} ")
 
 
-def test_every_problem_is_said_at_once() -> None:
+def test_all_invalid_settings_are_reported_at_once() -> None:
     lines = problems(PORT="x", THREADS="0", LOG_LEVEL="loud", APP_ENV="live")
     assert [line.split()[0] for line in lines] == ["APP_ENV", "PORT", "THREADS", "LOG_LEVEL"]
 
@@ -218,9 +267,64 @@ def test_no_secret_is_shown() -> None:
     assert "hunter2-s3cret" not in str(refused.value)
 
 
-def test_log_levels_are_read_in_any_case() -> None:
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("postgres://u:p@h/concord?sslmode=require", "postgresql://u:p@h/concord?sslmode=require"),
+        ("postgresql://u:a%40%2F b@[::1]:5433/concord", None),
+        ("postgresql:///concord?host=/run/postgresql", None),
+        ("postgresql://u@%2Frun%2Fpostgresql/concord", None),
+        ("sqlite:////srv/my shop/con%cord#1.db", None),
+    ],
+)
+def test_databases_are_named_in_every_usual_way(given: str, read: str | None) -> None:
+    assert Settings.from_environment({"DATABASE_URL": given}).database_url == (read or given)
+
+
+def test_a_mail_folder_may_have_blanks_in_its_name() -> None:
+    assert Settings.from_environment({"MAIL_URL": "file:my mail"}).mail_url == "file:my mail"
+
+
+SECRET = [name.upper() for name, field in Settings.model_fields.items() if not field.repr]
+
+
+def test_secrets_are_read_from_files(tmp_path: Path) -> None:
+    values = {
+        "DATABASE_URL": "postgresql://u:hunter2-s3cret@db/concord",
+        "REDIS_URL": "redis://:hunter2-s3cret@r",
+        "MAIL_URL": "smtp://concord:hunter2-s3cret@mail.example",
+    }
+    assert set(values) <= set(SECRET)
+    for name, value in values.items():
+        (tmp_path / name).write_text(f"{value}\n")
+    files = {f"{name}_FILE": str(tmp_path / name) for name in values}
+    assert Settings.from_environment(files) == Settings.from_environment(values)
+
+
+def test_a_secret_that_cannot_be_read_from_its_file_is_refused(tmp_path: Path) -> None:
+    empty, binary = tmp_path / "empty", tmp_path / "binary"
+    empty.write_text("\n")
+    binary.write_bytes(b"\xff")
+    cases = {"cannot be read": tmp_path / "none", "empty": empty, "UTF-8": binary}
+    for reason, file in cases.items():
+        lines = problems(**{f"{name}_FILE": str(file) for name in SECRET})
+        assert [line.split()[0] for line in lines] == [f"{name}_FILE" for name in SECRET]
+        assert all(reason in line for line in lines)
+    (line,) = problems(REDIS_URL="redis://r", REDIS_URL_FILE=str(empty))
+    assert "remove one" in line
+
+
+def test_log_levels_are_case_insensitive() -> None:
     assert Settings.from_environment({"LOG_LEVEL": "WARNING"}).log_level == "warning"
 
 
-def test_every_setting_has_a_description_for_the_readme() -> None:
+@pytest.mark.parametrize(
+    ("given", "header"),
+    [("", "x-forwarded-for"), ("X-Forwarded-For", "x-forwarded-for"), ("Forwarded", "forwarded")],
+)
+def test_the_proxy_header_setting_is_case_insensitive(given: str, header: str) -> None:
+    assert Settings.from_environment({"FORWARDED_HEADER": given}).forwarded_header == header
+
+
+def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []

@@ -22,10 +22,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from api.key_file import MAX_KEYS, SigningKeyError
-from api.signing import KeyRing
-from tests.api.accounts import bearer, make_account, token_for
+from api.credentials.key_file import MAX_KEYS, SigningKeyError
+from api.credentials.key_rotation import make_key_file
+from api.credentials.signing import KeyRing
+from tests.api.accounts import bearer, token_for
 from tests.databases import make_database_url
+from tests.factories import make_account
 from tests.live import APP
 from tests.service import running
 
@@ -96,7 +98,7 @@ WRONG: Mapping[str, Callable[[], bytes]] = {
 }
 
 
-def test_a_key_is_made_on_the_first_run_and_kept(tmp_path: Path) -> None:
+def test_a_key_is_created_on_the_first_start_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "var" / "keys" / "signing-key.pem"
     made = KeyRing.load(file, create=True).signing
     assert KeyRing.load(file, create=True).signing.id == made.id
@@ -116,7 +118,7 @@ def test_only_its_owner_can_read_the_key(tmp_path: Path, umask: int) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_every_installation_has_another_key_and_other_secrets(tmp_path: Path) -> None:
+def test_every_installation_has_its_own_key_and_secrets(tmp_path: Path) -> None:
     first = KeyRing.load(tmp_path / "first.pem", create=True)
     second = KeyRing.load(tmp_path / "second.pem", create=True)
     assert first.signing.id != second.signing.id
@@ -127,7 +129,7 @@ def test_every_installation_has_another_key_and_other_secrets(tmp_path: Path) ->
     )
 
 
-def test_the_key_does_not_show_itself(tmp_path: Path) -> None:
+def test_the_key_has_no_readable_representation(tmp_path: Path) -> None:
     key = KeyRing.load(tmp_path / "signing-key.pem", create=True).signing
     assert key.private.private_bytes_raw().hex() not in repr(key)
     assert "private" not in repr(key)
@@ -141,7 +143,7 @@ def _load_all(folder: Path, barrier: Barrier) -> list[str]:
     return ids
 
 
-def test_processes_that_start_together_have_one_key(tmp_path: Path) -> None:
+def test_processes_that_start_together_share_a_key(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         barrier = manager.Barrier(PROCESSES)
@@ -153,7 +155,7 @@ def test_processes_that_start_together_have_one_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_file_with_another_kind_of_key_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+def test_a_key_of_another_kind_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "signing-key.pem"
     content = WRONG[kind]()
     file.write_bytes(content)
@@ -166,14 +168,14 @@ def test_a_file_with_another_kind_of_key_is_refused_in_one_line(tmp_path: Path, 
     assert file.read_bytes() == content
 
 
-def test_a_file_that_is_no_file_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_key_file_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for file in (tmp_path, tmp_path / "missing.pem", tmp_path / "dangling"):
         with pytest.raises(SigningKeyError, match=r"\ASIGNING_KEY_FILE cannot be read: .+\Z"):
             KeyRing.load(file, create=False)
 
 
-def test_the_service_does_not_start_with_a_wrong_key(tmp_path: Path) -> None:
+def test_an_invalid_key_prevents_the_start(tmp_path: Path) -> None:
     file = tmp_path / "signing-key.pem"
     file.write_bytes(WRONG["RSA"]())
     finished = _serve(tmp_path, SIGNING_KEY_FILE=str(file))
@@ -182,13 +184,22 @@ def test_the_service_does_not_start_with_a_wrong_key(tmp_path: Path) -> None:
     assert line.startswith("concord: SIGNING_KEY_FILE ")
 
 
-def test_production_does_not_make_a_key(tmp_path: Path) -> None:
+def test_production_creates_no_key(tmp_path: Path) -> None:
     file = tmp_path / "signing-key.pem"
     finished = _serve(tmp_path, APP_ENV="production", SIGNING_KEY_FILE=str(file))
     assert finished.returncode not in (0, None)
     (line,) = finished.stderr.decode().splitlines()
     assert line.startswith("concord: SIGNING_KEY_FILE ")
     assert not file.exists()
+
+
+def test_production_refuses_a_key_that_others_can_read(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    make_key_file(file)
+    file.chmod(0o604)
+    finished = _serve(tmp_path, APP_ENV="production", SIGNING_KEY_FILE=str(file))
+    assert finished.returncode == 1
+    assert b"concord: SIGNING_KEY_FILE has the mode 604" in finished.stderr
 
 
 def _serve(folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -210,7 +221,7 @@ def test_a_restart_signs_nobody_out(tmp_path: Path) -> None:
             assert httpx.get(f"{service.url}/v1/profile", headers=headers).status_code == 200
 
 
-def test_another_key_ends_every_token(tmp_path: Path) -> None:
+def test_a_different_key_ends_every_token(tmp_path: Path) -> None:
     with make_database_url("sqlite", tmp_path) as url:
         with running(tmp_path, url) as service:
             headers = bearer(token_for(service, make_account(service)))

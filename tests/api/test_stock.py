@@ -5,7 +5,7 @@ import pytest
 
 from tests.api.answers import problem
 from tests.api.shopping import SHIPMENT, Shopper, lines, payment
-from tests.models.shop import make_product
+from tests.factories import make_product
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M16")
@@ -32,7 +32,7 @@ def on_hand(admin: Shopper, url: str) -> int:
 
 
 @pytest.mark.mission("M5")
-def test_an_adjustment_is_an_entry_that_can_be_read(admin: Shopper, url: str) -> None:
+def test_an_adjustment_is_a_readable_entry(admin: Shopper, url: str) -> None:
     made = adjust(admin, url, 7)
     assert made.status_code == 201
     entry = made.json()
@@ -61,7 +61,7 @@ def test_an_entry_belongs_to_its_product(service: Service, admin: Shopper, url: 
     assert (missing.status_code, problem(missing)) == (404, "not-found")
 
 
-def test_no_more_is_taken_than_is_free(service: Service, client: httpx.Client, url: str) -> None:
+def test_reserved_stock_cannot_be_removed(service: Service, client: httpx.Client, url: str) -> None:
     admin, user = Shopper(service, client, admin=True), Shopper(service, client)
     adjust(admin, url, 5)
     user.post("/v1/orders", lines((int(url.rpartition("/")[2]), 3)))
@@ -71,7 +71,7 @@ def test_no_more_is_taken_than_is_free(service: Service, client: httpx.Client, u
     assert adjust(admin, url, -2).status_code == 201
 
 
-def test_an_adjustment_has_bounds_and_changes_something(admin: Shopper, url: str) -> None:
+def test_an_adjustment_is_bounded_and_not_zero(admin: Shopper, url: str) -> None:
     refused = adjust(admin, url, 1_000_001)
     assert (refused.status_code, problem(refused)) == (422, "invalid-body")
     assert adjust(admin, url, -1).status_code == 409
@@ -82,7 +82,7 @@ def test_an_adjustment_has_bounds_and_changes_something(admin: Shopper, url: str
     ]
 
 
-def test_the_ledger_tells_of_everything_and_adds_up(
+def test_the_ledger_is_complete_and_adds_up(
     service: Service, client: httpx.Client, url: str
 ) -> None:
     admin, user = Shopper(service, client, admin=True), Shopper(service, client)

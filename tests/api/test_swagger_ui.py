@@ -7,8 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from api.contract.document import load_document
-from api.problem_types import KINDS
+from api.contract.compile.document import load_document
 from tests.api.browsing import Visit, chromium, visiting
 from tests.live import LiveServer, running_server
 
@@ -80,7 +79,7 @@ def test_swagger_ui_shows_the_states_of_an_order(visit: Visit, tmp_path: Path) -
 
 
 @pytest.mark.mission("M27")
-def test_swagger_ui_fills_in_what_is_required_and_defaults_only(visit: Visit) -> None:
+def test_swagger_ui_fills_in_required_members_and_defaults(visit: Visit) -> None:
     visit.open("/docs")
     key = "Idempotency-Key"
     wanted = {
@@ -128,8 +127,21 @@ def test_swagger_ui_reads_the_profile_with_a_token(visit: Visit, tmp_path: Path)
     visit.picture("profile", tmp_path, whole=False)
 
 
+@pytest.mark.mission("M18", "M27")
+def test_swagger_ui_says_where_a_session_is_required(visit: Visit) -> None:
+    visit.open("/docs")
+    for name, terms in {
+        "users-delete_user": "any change, signed in within 900 seconds",
+        "profile-update_profile": "#/password",
+    }.items():
+        operation = visit.page.locator(f"#operations-{name}")
+        operation.locator(".opblock-summary-control").click()
+        said = operation.get_by_text(f"Session required, not an API key: {terms}")
+        expect(said).to_be_visible()
+
+
 @pytest.mark.mission("M12", "M27")
-def test_swagger_ui_shows_the_problem_when_nobody_is_signed_in(visit: Visit) -> None:
+def test_swagger_ui_shows_the_problem_without_a_token(visit: Visit) -> None:
     visit.open("/docs")
     operation = visit.page.locator("#operations-profile-get_profile")
     operation.locator(".opblock-summary-control").click()
@@ -142,11 +154,48 @@ def test_swagger_ui_shows_the_problem_when_nobody_is_signed_in(visit: Visit) -> 
     visit.faults.clear()
 
 
+@pytest.mark.mission("M27")
+def test_an_open_operation_fits_the_screen(visit: Visit, tmp_path: Path) -> None:
+    visit.page.set_viewport_size({"width": 390, "height": 844})
+    visit.open("/docs")
+    introduction = visit.page.locator(".information-container")
+    expect(introduction).to_be_visible()
+    assert introduction.evaluate("one => one.offsetHeight") < 844
+    operation = visit.page.locator("#operations-orders-create_order")
+    operation.locator(".opblock-summary-control").click()
+    problem = operation.get_by_role("link", name="out-of-stock", exact=True)
+    expect(problem).to_have_attribute("href", "/problems/out-of-stock")
+    # The response of a success is shown whole, and each error in one line until it is opened.
+    expect(operation.locator("tr.response:not(.folded)")).to_have_count(1)
+    operation.locator("tr.folded").filter(has_text="out-of-stock").get_by_role(
+        "button", name="More"
+    ).click()
+    expect(operation.locator("tr.response:not(.folded)")).to_have_count(2)
+    wide = "(all, width) => all.filter((one) => one.getBoundingClientRect().right > width).length"
+    for width in (390, 1280):
+        visit.page.set_viewport_size({"width": width, "height": 844})
+        assert operation.locator("*").evaluate_all(wide, width) == 0
+        assert visit.page.evaluate("document.documentElement.scrollWidth") == width
+        visit.picture(f"operation-{width}", tmp_path, whole=False)
+
+
+@pytest.mark.mission("M27")
+def test_a_guide_opens_from_swagger_ui(visit: Visit, tmp_path: Path) -> None:
+    visit.open("/docs")
+    link = visit.page.locator(".info").get_by_role("link", name="Errors", exact=True)
+    expect(link).to_have_attribute("href", "/docs/guides/errors")
+    visit.open("/docs/guides/errors")
+    expect(visit.page.get_by_role("heading", level=1)).to_have_text("Errors")
+    visit.picture("guide", tmp_path)
+
+
 @pytest.mark.mission("M8")
 def test_the_pages_of_problems_open_in_a_browser(visit: Visit, tmp_path: Path) -> None:
     visit.open("/problems")
     links = visit.page.locator("th a")
-    expect(links).to_have_text([kind.title for kind in KINDS])
+    expect(links).to_have_text(
+        [kind.title for kind in load_document(ROOT / "openapi").problems.values()]
+    )
     visit.picture("problems", tmp_path)
     links.filter(has_text="Not found").click()
     expect(visit.page.get_by_role("heading", level=1)).to_have_text("Not found")

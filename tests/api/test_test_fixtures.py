@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from models.database import Database
-from models.user import User
-from tests.api.accounts import make_account, read_account
+from models.identity.user import User
+from models.storage.database import Database
+from tests.api.accounts import read_account
 from tests.databases import KINDS, make_database_url
+from tests.factories import make_account
 from tests.service import running
 
 pytestmark = pytest.mark.mission("M26")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_services_of_the_tests_share_nothing(tmp_path: Path, kind: str) -> None:
+def test_two_test_services_share_nothing(tmp_path: Path, kind: str) -> None:
     with (
         make_database_url(kind, tmp_path) as one_url,
         make_database_url(kind, tmp_path) as other_url,
@@ -31,7 +32,7 @@ def test_two_services_of_the_tests_share_nothing(tmp_path: Path, kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_databases_that_are_made_at_once_are_different_and_empty(tmp_path: Path, kind: str) -> None:
+def test_databases_created_together_are_distinct_and_empty(tmp_path: Path, kind: str) -> None:
     with ExitStack() as all_at_once:
         urls = [all_at_once.enter_context(make_database_url(kind, tmp_path)) for _ in range(4)]
         assert len(set(urls)) == 4

@@ -5,10 +5,11 @@ import base64
 import httpx
 import pytest
 
-from tests.api.accounts import bearer, make_account, token_for
+from tests.api.accounts import bearer, fresh_address, token_for
 from tests.api.answers import comparable, problem
-from tests.api.forged import FORGED
-from tests.api.forging import Forger
+from tests.api.forged_tokens import FORGED
+from tests.api.token_forger import Forger
+from tests.factories import make_account
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M12")
@@ -22,18 +23,19 @@ def forger(service: Service) -> Forger:
     return Forger(service, make_account(service))
 
 
-def test_what_the_forger_makes_is_good_until_something_is_changed(
-    client: httpx.Client, forger: Forger
-) -> None:
-    assert client.get(PATH, headers=bearer(forger.signed())).json()["id"] == forger.user.id
+def test_the_forgers_unchanged_tokens_are_valid(client: httpx.Client, forger: Forger) -> None:
+    assert (
+        client.get(PATH, headers=bearer(forger.signed()) | fresh_address()).json()["id"]
+        == forger.user.id
+    )
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_a_forged_token_is_refused_as_any_other(
+def test_a_forged_token_is_refused_like_any_invalid_token(
     client: httpx.Client, forger: Forger, name: str
 ) -> None:
-    refused = client.get(PATH, headers=bearer("not.a.token"))
-    answer = client.get(PATH, headers=bearer(FORGED[name](forger)))
+    refused = client.get(PATH, headers=bearer("not.a.token") | fresh_address())
+    answer = client.get(PATH, headers=bearer(FORGED[name](forger)) | fresh_address())
     assert answer.status_code == 401
     assert comparable(answer) == comparable(refused)
     assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
@@ -53,7 +55,7 @@ def test_no_bit_of_a_token_can_be_flipped(client: httpx.Client, forger: Forger, 
         letter = ALPHABET[ALPHABET.index(parts[start][place]) ^ 1 << bit]
         flipped = parts[start][:place] + letter + parts[start][place + 1 :]
         forged = ".".join([*parts[:start], flipped, *parts[start + 1 :]])
-        answer = client.get(PATH, headers=bearer(forged))
+        answer = client.get(PATH, headers=bearer(forged) | fresh_address())
         assert answer.status_code == 401, f"bit {bit} of character {place}"
 
 
@@ -82,11 +84,13 @@ def test_no_bit_of_a_token_can_be_flipped(client: httpx.Client, forger: Forger, 
         b"Bearer \xc2\xa0%s",
     ],
 )
-def test_credentials_of_another_kind_are_none(
+def test_other_kinds_of_tokens_are_not_access_tokens(
     client: httpx.Client, forger: Forger, credentials: bytes
 ) -> None:
     value = credentials.replace(b"%s", forger.signed().encode())
-    answer = client.get(PATH, headers=[(b"Authorization", value)])
+    (address,) = fresh_address().items()
+    here = (address[0].encode(), address[1].encode())
+    answer = client.get(PATH, headers=[(b"Authorization", value), here])
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert answer.headers["cache-control"] == "no-store"
@@ -94,16 +98,16 @@ def test_credentials_of_another_kind_are_none(
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-def test_the_case_of_the_scheme_makes_no_difference(
+def test_the_case_of_the_scheme_does_not_matter(
     client: httpx.Client, forger: Forger, scheme: str
 ) -> None:
     good = {"Authorization": f"{scheme} {forger.signed()}"}
     forged = {"Authorization": f"{scheme} {forger.signed_by_stranger()}"}
-    assert client.get(PATH, headers=good).status_code == 200
-    assert client.get(PATH, headers=forged).status_code == 401
+    assert client.get(PATH, headers=good | fresh_address()).status_code == 200
+    assert client.get(PATH, headers=forged | fresh_address()).status_code == 401
 
 
-def test_two_authorization_headers_are_a_contradiction(
+def test_two_authorization_headers_are_refused(
     service: Service, client: httpx.Client, forger: Forger
 ) -> None:
     other = token_for(service, make_account(service))
@@ -114,7 +118,7 @@ def test_two_authorization_headers_are_a_contradiction(
         assert problem(answer) == "malformed-request"
 
 
-def test_a_token_is_taken_from_nowhere_but_the_header(client: httpx.Client, forger: Forger) -> None:
+def test_a_token_is_read_from_the_header_only(client: httpx.Client, forger: Forger) -> None:
     token = forger.signed()
     assert client.get(PATH, params={"access_token": token}).status_code == 401
     assert client.get(PATH, headers={"Cookie": f"access_token={token}"}).status_code == 401
@@ -124,17 +128,15 @@ def test_a_token_is_taken_from_nowhere_but_the_header(client: httpx.Client, forg
     assert client.get(PATH, headers={"Authorization": f"Basic {basic}"}).status_code == 401
 
 
-def test_a_token_allows_what_its_scopes_say_and_no_more(
-    client: httpx.Client, forger: Forger
-) -> None:
+def test_a_token_allows_exactly_its_scopes(client: httpx.Client, forger: Forger) -> None:
     for scope in ("users:read", "profile", "profile:readx", "profile:read,x", "PROFILE:READ", "x"):
         claims = forger.claims(scope=scope)
-        answer = client.get(PATH, headers=bearer(forger.signed(claims=claims)))
+        answer = client.get(PATH, headers=bearer(forger.signed(claims=claims)) | fresh_address())
         assert answer.status_code == 403
         assert problem(answer) == "not-permitted"
 
 
-def test_a_scope_of_another_role_does_not_make_its_holder_one(
+def test_a_scope_of_another_role_gives_no_other_rights(
     service: Service, client: httpx.Client, forger: Forger
 ) -> None:
     other = make_account(service)

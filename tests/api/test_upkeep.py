@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from smtplib import SMTPResponseException
 
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.logs import make_logger
-from api.settings import Settings
-from api.upkeep import Job, Upkeep
-from models.base import utcnow
+from api.server.logs import make_logger
+from api.server.settings import Settings
+from api.server.upkeep import Job, Upkeep
 from models.errors import DatabaseUnavailable
-from models.idempotency import IdempotencyRecord
-from tests.api.accounts import make_account
+from models.storage.base import utcnow
+from models.storage.idempotency_record import IdempotencyRecord
 from tests.databases import make_database_url
+from tests.factories import make_account
 from tests.service import running
 
 
@@ -50,7 +51,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_jobs_are_done_again_and_again_as_often_as_they_say(log: io.StringIO) -> None:
+def test_jobs_are_repeated_at_their_intervals(log: io.StringIO) -> None:
     often: list[float] = []
     seldom: list[float] = []
     jobs = (
@@ -63,7 +64,21 @@ def test_jobs_are_done_again_and_again_as_often_as_they_say(log: io.StringIO) ->
     assert all(later - earlier >= 0.19 for earlier, later in itertools.pairwise(seldom))
 
 
-def test_nothing_is_done_after_the_end(log: io.StringIO) -> None:
+def test_a_long_job_continues_and_lets_others_run(log: io.StringIO) -> None:
+    done: list[str] = []
+
+    def part() -> bool:
+        done.append("part")
+        return done.count("part") % 5 != 0
+
+    jobs = (Job("long", 60, part), Job("other", 0, lambda: done.append("other")))
+    with upkeep(log, *jobs):
+        wait_until(lambda: len(done) >= 12)
+    assert done[:10] == ["part", "other"] * 5
+    assert done.count("part") == 5
+
+
+def test_nothing_runs_after_the_end(log: io.StringIO) -> None:
     done: list[None] = []
     with upkeep(log, Job("job", 0, lambda: done.append(None))):
         wait_until(lambda: bool(done))
@@ -72,7 +87,7 @@ def test_nothing_is_done_after_the_end(log: io.StringIO) -> None:
     assert len(done) == count
 
 
-def test_what_fails_is_said_once_without_values_and_tried_again(log: io.StringIO) -> None:
+def test_a_failure_is_logged_once_and_retried(log: io.StringIO) -> None:
     tries: list[None] = []
     others: list[None] = []
 
@@ -88,14 +103,27 @@ def test_what_fails_is_said_once_without_values_and_tried_again(log: io.StringIO
     first, second = log.getvalue().splitlines()
     for part in ('"level":"warning"', '"job":"failing"', '"cause":"ValueError"'):
         assert part in first
-    assert '"upkeep works again"' in second
+    assert '"upkeep recovered"' in second
     assert "CANARY" not in log.getvalue()
     assert len(others) >= 5
 
 
-def test_a_job_that_takes_long_is_done_once_at_a_time_and_does_not_delay_the_end(
-    log: io.StringIO,
-) -> None:
+def test_a_job_that_had_nothing_to_do_has_not_recovered(log: io.StringIO) -> None:
+    tries: list[None] = []
+
+    def fail_once() -> None:
+        tries.append(None)
+        if len(tries) == 1:
+            raise SMTPResponseException(454, b"CANARY")
+
+    with upkeep(log, Job("mail", 0, fail_once, lambda: len(tries) > 4)):
+        wait_until(lambda: '"upkeep recovered"' in log.getvalue())
+    assert len(tries) > 4
+    assert '"code":454' in log.getvalue()
+    assert "CANARY" not in log.getvalue()
+
+
+def test_a_slow_job_runs_once_at_a_time_and_does_not_delay_the_exit(log: io.StringIO) -> None:
     go = threading.Event()
     begun: list[None] = []
 
@@ -112,7 +140,7 @@ def test_a_job_that_takes_long_is_done_once_at_a_time_and_does_not_delay_the_end
     go.set()
 
 
-def test_the_service_forgets_answers_in_time(tmp_path: Path) -> None:
+def test_the_service_deletes_expired_idempotency_records(tmp_path: Path) -> None:
     with make_database_url("sqlite", tmp_path) as url, running(tmp_path, url) as service:
         user = make_account(service)
 

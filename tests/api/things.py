@@ -1,23 +1,33 @@
 """What the paths and bodies of the contract's examples name, made for whom it is to belong to."""
 
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
+from uuid import UUID
 
-from models.one_time_token import OneTimeToken, Purpose
-from models.order import Order
-from models.user import User
-from tests.api.accounts import grant_for, key_for, make_account
+import httpx
+
+from models.identity.one_time_token import OneTimeToken, Purpose
+from models.identity.user import User
+from models.orders.order import Order
+from tests.api.accounts import bearer, fresh_address, grant_for, key_for, token_for
 from tests.api.authenticators import enrolled
-from tests.api.calling import Operation
 from tests.api.recovering import link_for
-from tests.models.people import Person
-from tests.models.shop import make_order, make_product, read_entries
+from tests.api.sample_calls import SampleCall, operations
+from tests.authenticator import verify_address
+from tests.factories import Person, make_account, make_order, make_product
+from tests.models.reading import read_entries, read_payment
 from tests.service import PASSWORD, Service
 
-_STATUS = {"ship_order": "paid", "deliver_order": "shipped", "refund_order": "paid"}
+_STATUS = {
+    "bounce_order": "paid",
+    "ship_order": "paid",
+    "deliver_order": "shipped",
+    "refund_order": "paid",
+}
 """The state in which an order has to be for an action, where it is not a new one."""
 
 _PURPOSES: Mapping[str, Purpose] = {
@@ -35,7 +45,7 @@ class Things(NamedTuple):
 
 
 def things_for(
-    service: Service, operation: Operation, owner: User, caller: User | None = None
+    service: Service, operation: SampleCall, owner: User, caller: User | None = None
 ) -> Things:
     """Make what an operation's example needs to be done; accounts and orders are the owner's.
 
@@ -54,17 +64,38 @@ def things_for(
         members |= _recovery(service, operation)
     if operation.tag == "second_factor":
         members |= _second_factor(service, operation, caller or owner)
-    if "{product_id}" in operation.path or operation.id == "create_order":
+    if "{product_id}" in operation.path or {"product_id", "lines"} & operation.members:
         product = make_product(database, price=1999, currency="USD", stock=1000)
         places |= {"product_id": product.id, "entry_id": read_entries(database, product)[0].id}
+        members["product_id"] = product.id
         members["lines"] = [{"product_id": product.id, "quantity": 2}]
     if "{order_id}" in operation.path:
-        product = make_product(database, price=1999, currency="USD", stock=1000)
-        status = _STATUS.get(operation.id, "pending")
-        lines = [(product, 2)]
-        order = make_order(database, status=status, buyer=Person(owner.id), lines=lines)
-        places["order_id"] = order.id
+        order_id = places["order_id"] = _order_for(service, operation, owner)
+        members |= read_payment(database, order_id)
+    for name in re.findall(r"{(\w+)}", operation.path):
+        if name not in places:
+            places[name] = _created(service, name, owner)
     return Things(places, members)
+
+
+def _created(service: Service, name: str, owner: User) -> object:
+    """Have the owner make a thing by the operation of the contract that makes it; give its name."""
+    maker = next(each for each in operations() if name in each.made)
+    things = things_for(service, maker, owner)
+    headers = bearer(token_for(service, owner)) | fresh_address()
+    with httpx.Client(base_url=service.url) as client:
+        answer = maker.call(client, headers, places=things.places, members=things.members)
+    assert answer.status_code == maker.success, answer.text
+    value: object = answer.json()[maker.made[name]]
+    return value
+
+
+def _order_for(service: Service, operation: SampleCall, buyer: User) -> UUID:
+    database = service.app.database
+    product = make_product(database, price=1999, currency="USD", stock=1000)
+    status = _STATUS.get(operation.id, "pending")
+    lines = [(product, 2)]
+    return make_order(database, status=status, buyer=Person(buyer.id), lines=lines).id
 
 
 def _waiting_sign_in(service: Service) -> dict[str, object]:
@@ -75,15 +106,17 @@ def _waiting_sign_in(service: Service) -> dict[str, object]:
     return {"challenge": challenge, "code": enrolled(service, user).code()}
 
 
-def _recovery(service: Service, operation: Operation) -> dict[str, object]:
+def _recovery(service: Service, operation: SampleCall) -> dict[str, object]:
     if operation.id not in _PURPOSES:
         return {"current_password": PASSWORD}
-    return {"token": link_for(service, make_account(service), _PURPOSES[operation.id])}
+    token = link_for(service, make_account(service), _PURPOSES[operation.id])
+    return {"token": token, "current_password": PASSWORD}
 
 
-def _second_factor(service: Service, operation: Operation, user: User) -> dict[str, object]:
+def _second_factor(service: Service, operation: SampleCall, user: User) -> dict[str, object]:
     """Let the caller be where the operation takes them from, with the code for it."""
     proof: dict[str, object] = {"current_password": PASSWORD}
+    service.app.database.transact(lambda session: verify_address(session, user), write=True)
     if operation.body is None or "code" not in operation.body:
         return proof
     confirmed = operation.id != "confirm_second_factor"

@@ -168,7 +168,7 @@ def application(name: str) -> contextlib.AbstractContextManager[Call]:
     contender = next(each for each in CONTENDERS if each.name == name)
     if contender.kind == "concord":
         # Imported here, so that the process of a peer holds nothing of Concord's engine.
-        from api.settings import Settings  # noqa: PLC0415 - See above.
+        from api.server.settings import Settings  # noqa: PLC0415 - See above.
         from app import create_app  # noqa: PLC0415 - See above.
 
         return asgi(create_app(Settings.from_environment(os.environ)))

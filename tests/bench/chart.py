@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.bench.operations import Operation
+from tests.bench.operations import MeasuredOperation
 from tests.bench.results import Results
 
 _OURS, _THEIRS, _TEXT = "#1f6feb", "#b4bcc8", "#1f2328"
@@ -55,7 +55,7 @@ def _figure(results: Results) -> Figure:
     return figure
 
 
-def _fill(axis: Axes, results: Results, operation: Operation) -> None:
+def _fill(axis: Axes, results: Results, operation: MeasuredOperation) -> None:
     """One bar for each contender, Concord's on top."""
     connections = results.connections[-1]
     rates = [

@@ -21,7 +21,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from api.signing import KeyRing
+from api.credentials.signing import KeyRing
 from tests.bench import equality, goals
 from tests.bench.chart import draw
 from tests.bench.cluster import postgresql
@@ -34,7 +34,7 @@ from tests.bench.contenders import (
     running,
 )
 from tests.bench.load import Wrk
-from tests.bench.operations import OPERATIONS, Operation
+from tests.bench.operations import OPERATIONS, MeasuredOperation
 from tests.bench.results import Note, Results
 from tests.bench.seeding import Shop, fill
 from tests.bench.telling import say
@@ -54,7 +54,7 @@ def compare(
     wrk: Wrk,
     servers: Servers,
     contenders: Sequence[Contender],
-    operations: Sequence[Operation],
+    operations: Sequence[MeasuredOperation],
     arguments: argparse.Namespace,
 ) -> Results:
     """Measure everything in turns."""
@@ -71,8 +71,8 @@ def compare(
 
 
 def _turns(
-    contenders: Sequence[Contender], operations: Sequence[Operation], rounds: int
-) -> Iterator[tuple[Operation, Contender, int]]:
+    contenders: Sequence[Contender], operations: Sequence[MeasuredOperation], rounds: int
+) -> Iterator[tuple[MeasuredOperation, Contender, int]]:
     for _ in range(rounds):
         for operation in operations:
             for connections in CONNECTIONS:
@@ -97,7 +97,7 @@ def serving(contenders: Sequence[Contender], shops: Mapping[str, Shop]) -> Itera
 def check(
     servers: Servers,
     contenders: Sequence[Contender],
-    operations: Sequence[Operation],
+    operations: Sequence[MeasuredOperation],
     shops: Mapping[str, Shop],
 ) -> None:
     """Compare the answers of all.

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from models.database import Database
+from models.storage.database import Database
 from tests.bench.filling import fill
 from tests.bench.pages import Case, order_cases, product_cases, total_cases
 
@@ -42,7 +42,7 @@ def measure(database: Database, cases: Sequence[Case], deadline: float) -> dict[
     for turn in range(WARM + ROUNDS):
         for case in random.sample(cases, len(cases)):
             begun = time.perf_counter()
-            database.transact(case.read, write=False)
+            database.read(case.read)
             if turn >= WARM:
                 taken[case.name].append(time.perf_counter() - begun)
         if turn > WARM and time.monotonic() > deadline:
@@ -89,7 +89,7 @@ def report(database: Database, title: str, cases: Sequence[Case], *, plans: bool
     for case in cases:
         own = taken[case.name]
         ratio = statistics.median(mine / base for mine, base in zip(own, first, strict=True))
-        rows = len(database.transact(case.read, write=False).items)
+        rows = len(database.read(case.read).items)
         print(f"{case.name:32} {statistics.median(own) * 1000:9.2f} {ratio:7.2f} {rows:4}")  # noqa: T201 - As above.
     for case in cases if plans else ():
         print(f"\n-- {title}: {case.name}")  # noqa: T201 - As above.

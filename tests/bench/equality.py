@@ -20,17 +20,17 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import Update
 
-from models.database import Database
-from models.idempotency import IdempotencyRecord
-from models.order import Order
-from models.order_event import OrderEvent
-from models.order_line import OrderLine
-from models.product import Product
-from models.stock import StockEntry
-from models.token import Token
-from models.user import User
+from models.catalogue.product import Product
+from models.catalogue.stock_entry import StockEntry
+from models.identity.token import Token
+from models.identity.user import User
+from models.orders.order import Order
+from models.orders.order_event import OrderEvent
+from models.orders.order_line import OrderLine
+from models.storage.database import Database
+from models.storage.idempotency_record import IdempotencyRecord
 from tests.bench.contenders import HOST, Running
-from tests.bench.operations import KEY, Operation, Request
+from tests.bench.operations import KEY, MeasuredOperation, Request
 from tests.bench.seeding import BUYERS, GUEST, READERS, Shop
 
 _NEW = frozenset({"id", "created_at", "updated_at", "expires_at"})
@@ -69,7 +69,7 @@ def ask(server: Running, request: Request, key: str = "") -> Answer:
 
 
 def compare(
-    concord: Running, peers: Sequence[Running], operations: Sequence[Operation], shop: Shop
+    concord: Running, peers: Sequence[Running], operations: Sequence[MeasuredOperation], shop: Shop
 ) -> None:
     """Ask everybody the same.
 
@@ -91,7 +91,7 @@ def compare(
                     raise Different(f"{title}: {difference}")
 
 
-def refuses_strangers(server: Running, operation: Operation, shop: Shop) -> None:
+def refuses_strangers(server: Running, operation: MeasuredOperation, shop: Shop) -> None:
     """Insist that the token is checked: none, and one whose signature is another's, are refused.
 
     Raises:
@@ -148,7 +148,7 @@ def _execute(shop: Shop, change: Update) -> None:
         database.dispose()
 
 
-def _observe(server: Running, operation: Operation, request: Request, shop: Shop) -> object:
+def _observe(server: Running, operation: MeasuredOperation, request: Request, shop: Shop) -> object:
     """What a request leads to, in a form that is the same for everybody."""
     key = uuid.uuid4().hex
     answer = ask(server, request, key)

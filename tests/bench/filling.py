@@ -17,11 +17,11 @@ from sqlalchemy import URL, func, make_url, select
 from sqlalchemy.orm import Session
 from tqdm import tqdm
 
-from models.database import Database
-from models.migrating import migrate
-from models.order import Order
-from models.product import Product
-from models.text import fold, words
+from models.catalogue.product import Product
+from models.catalogue.text import collation_key, words
+from models.orders.order import Order
+from models.storage.database import Database
+from models.storage.migrating import migrate
 
 Row: TypeAlias = tuple[object, ...]
 Write: TypeAlias = Callable[[str, Iterable[Row]], None]
@@ -162,8 +162,9 @@ def _product(random: Random, item: _Item, now: datetime) -> Row:
     on_hand = random.randrange(500) if random.random() < 0.95 else 0
     then = _time(now - _SPAN)
     return (
-        item.id, item.sku, item.name, fold(item.name)[:48], "Made up.", item.amount, item.currency,
-        on_hand, on_hand // 3, int(random.random() < 0.97), "{}", 1, then, then, None,
+        item.id, item.sku, item.name, collation_key(item.name), "Made up.", item.amount,
+        item.currency, on_hand, on_hand // 3, int(random.random() < 0.97), "{}", 1, then, then,
+        None,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from tests.bench.cluster import postgresql
 from tests.bench.compare import LOAD_CORE, SERVER_CORE, choose, prepare
 from tests.bench.contenders import Contender, environment
-from tests.bench.operations import OPERATIONS, Operation
+from tests.bench.operations import OPERATIONS, MeasuredOperation
 from tests.bench.seeding import Shop
 from tests.bench.telling import machine, say
 
@@ -45,7 +45,7 @@ class Application:
         self._process = process
         self._log = log
 
-    def repeat(self, operation: Operation, times: int) -> float:
+    def repeat(self, operation: MeasuredOperation, times: int) -> float:
         """Microseconds of processor time a request.
 
         Raises:
@@ -61,7 +61,7 @@ class Application:
             raise RuntimeError(self._log.read_text()[-2000:])
         return float(said)
 
-    def count(self, operation: Operation, times: int) -> float:
+    def count(self, operation: MeasuredOperation, times: int) -> float:
         """How often `perf` sees its event in a request, in all threads of the process.
 
         Raises:
@@ -114,7 +114,7 @@ Taken = Mapping[str, Mapping[str, Sequence[float]]]
 
 def measure(
     contenders: Sequence[Contender],
-    operations: Sequence[Operation],
+    operations: Sequence[MeasuredOperation],
     shops: Mapping[str, Shop],
     rounds: int,
     *,
@@ -147,7 +147,7 @@ def measure(
 
 def table(
     contenders: Sequence[Contender],
-    operations: Sequence[Operation],
+    operations: Sequence[MeasuredOperation],
     taken: Taken,
     title: str,
 ) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.bench.contenders import HOST, Running
-from tests.bench.operations import BETWEEN, Operation
+from tests.bench.operations import BETWEEN, MeasuredOperation
 from tests.bench.seeding import Shop
 from tests.bench.servers import process_seconds
 
@@ -43,13 +43,13 @@ class Wrk:
         self._command = ["taskset", "--cpu-list", str(core), command]
         self._folder = folder
 
-    def prepare(self, operation: Operation, shop: Shop) -> None:
+    def prepare(self, operation: MeasuredOperation, shop: Shop) -> None:
         """Write the requests of an operation to where `measure` takes them from."""
         requests = (each.raw(HOST) for each in operation.prepare(shop))
         self._file(operation).write_text(BETWEEN.join(requests), newline="")
 
     def measure(
-        self, server: Running, operation: Operation, connections: int, seconds: int
+        self, server: Running, operation: MeasuredOperation, connections: int, seconds: int
     ) -> Measurement:
         """Send as much as the server answers, for some seconds.
 
@@ -84,7 +84,7 @@ class Wrk:
             failed=refused + result["broken"],
         )
 
-    def _file(self, operation: Operation) -> Path:
+    def _file(self, operation: MeasuredOperation) -> Path:
         return self._folder / f"{operation.name}.requests"
 
 

@@ -35,7 +35,7 @@ Prepare: TypeAlias = Callable[[Shop], Sequence[Request]]
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class MeasuredOperation:
     """A kind of request; `prepare` makes one for each account that sends it."""
 
     name: str
@@ -79,10 +79,12 @@ def _bearer(shop: Shop, account: int) -> tuple[str, str]:
 
 
 OPERATIONS = (
-    Operation("health", "GET /health", _health),
-    Operation("user", "GET /v1/users/{id}", _user),
-    Operation("orders", "GET /v1/orders, 25 with lines", _orders),
-    Operation("create", "POST /v1/orders, SQLite", _create),
-    Operation("create-postgresql", "POST /v1/orders, PostgreSQL", _create, database="postgresql"),
-    Operation("rejected", "POST /v1/orders, rejected", _rejected, is_rejected=True),
+    MeasuredOperation("health", "GET /health", _health),
+    MeasuredOperation("user", "GET /v1/users/{id}", _user),
+    MeasuredOperation("orders", "GET /v1/orders, 25 with lines", _orders),
+    MeasuredOperation("create", "POST /v1/orders, SQLite", _create),
+    MeasuredOperation(
+        "create-postgresql", "POST /v1/orders, PostgreSQL", _create, database="postgresql"
+    ),
+    MeasuredOperation("rejected", "POST /v1/orders, rejected", _rejected, is_rejected=True),
 )

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from models.database import Database
-from models.order import Order
-from models.order_list import OrderFilter, OrderSort, list_orders
-from models.page import Keys, Page
-from models.product import Product
-from models.product_list import ProductFilter, ProductSort, list_products
+from models.catalogue.product import Product
+from models.catalogue.product_list import ProductFilter, ProductSort, find_products
+from models.orders.order import Order
+from models.orders.order_list import OrderFilter, OrderSort, find_orders
+from models.storage.database import Database
+from models.storage.page import Keys, Page
+from models.storage.reader import Reader
 
 LIMIT = 25
 DEEP = 250_000
@@ -41,7 +41,7 @@ class Case:
     """One kind of page, by what it is called in the table."""
 
     name: str
-    read: Callable[[Session], Page[Any]]
+    read: Callable[[Reader], Page[Any]]
 
 
 def orders(
@@ -54,8 +54,8 @@ def orders(
 ) -> Case:
     """A page of orders, as an administrator gets it unless somebody else is named."""
 
-    def read(session: Session) -> Page[Any]:
-        return list_orders(session.connection(), wanted, by=by, sort=sort, after=after, limit=LIMIT)
+    def read(reader: Reader) -> Page[Any]:
+        return find_orders(reader, wanted, by=by, sort=sort, after=after, limit=LIMIT)
 
     return Case(name, read)
 
@@ -69,8 +69,8 @@ def products(
 ) -> Case:
     """A page of products, as anybody gets it."""
 
-    def read(session: Session) -> Page[Product]:
-        return list_products(session, wanted, by=None, sort=sort, after=after, limit=LIMIT)
+    def read(reader: Reader) -> Page[Product]:
+        return find_products(reader, wanted, by=None, sort=sort, after=after, limit=LIMIT)
 
     return Case(name, read)
 
@@ -79,7 +79,7 @@ def position(database: Database, keys: Keys, row: int, *, descending: bool) -> l
     """The keys of a row of the list, from which a page can go on."""
     order = [key.desc() if descending else key.asc() for key in keys]
     query = select(*keys).order_by(*order).offset(row - 1).limit(1)
-    values = database.transact(lambda session: session.execute(query).one(), write=False)
+    values = database.read(lambda reader: reader.execute(query).one())
     return [value if isinstance(value, int) else str(value) for value in values]
 
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from tests.bench.contenders import CONTENDERS, Contender
 from tests.bench.load import Measurement
-from tests.bench.operations import OPERATIONS, Operation
+from tests.bench.operations import OPERATIONS, MeasuredOperation
 from tests.bench.telling import machine
 
 _PACKAGES = (
@@ -37,7 +37,7 @@ class Results:
     def __init__(
         self,
         contenders: Sequence[Contender],
-        operations: Sequence[Operation],
+        operations: Sequence[MeasuredOperation],
         connections: Sequence[int],
     ) -> None:
         self.contenders = contenders
@@ -68,18 +68,20 @@ class Results:
         return results
 
     def add(
-        self, contender: Contender, operation: Operation, connections: int, one: Measurement
+        self, contender: Contender, operation: MeasuredOperation, connections: int, one: Measurement
     ) -> None:
         """Add a contender's turn of a round."""
         self._measured.setdefault((contender.name, operation.name, connections), []).append(one)
 
     def of(
-        self, contender: Contender, operation: Operation, connections: int
+        self, contender: Contender, operation: MeasuredOperation, connections: int
     ) -> Sequence[Measurement]:
         """A contender's turns; there are none where it does not have the operation."""
         return self._measured.get((contender.name, operation.name, connections), ())
 
-    def rate(self, contender: Contender, operation: Operation, connections: int) -> float | None:
+    def rate(
+        self, contender: Contender, operation: MeasuredOperation, connections: int
+    ) -> float | None:
         """Requests a second, the median of the rounds."""
         turns = self.of(contender, operation, connections)
         return statistics.median(turn.rate for turn in turns) if turns else None
@@ -87,7 +89,7 @@ class Results:
     def ratio(
         self,
         contender: Contender,
-        operation: Operation,
+        operation: MeasuredOperation,
         connections: int,
         measure: Callable[[Measurement], float] = attrgetter("rate"),
     ) -> float | None:
@@ -125,7 +127,7 @@ class Results:
                 sizes = f"{note.bytes_after / 1e6:.0f} | {note.peak_bytes / 1e6:.0f}"
                 yield f"| {contender.title} | {note.start_seconds:.2f} | {sizes} |"
 
-    def _row(self, contender: Contender, operation: Operation) -> str:
+    def _row(self, contender: Contender, operation: MeasuredOperation) -> str:
         cells = []
         for connections in self.connections:
             rate = self.rate(contender, operation, connections)
@@ -140,7 +142,9 @@ class Results:
         cells.append(str(sum(turn.failed for turn in every)))
         return f"| {contender.title} | {' | '.join(cells)} |"
 
-    def _is_short(self, contender: Contender, operation: Operation, connections: int) -> bool:
+    def _is_short(
+        self, contender: Contender, operation: MeasuredOperation, connections: int
+    ) -> bool:
         turns = self.of(contender, operation, connections)
         return any(turn.requests < 2 * connections for turn in turns)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from api.settings import Settings
+from api.server.settings import Settings
 from tests.bench.calling import AsgiApp, Call, asgi, repeat
 from tests.bench.compare import LOAD_CORE, SERVER_CORE, prepare
 from tests.bench.contenders import (
@@ -35,7 +35,7 @@ from tests.bench.contenders import (
 )
 from tests.bench.generated import make_application
 from tests.bench.load import Wrk
-from tests.bench.operations import OPERATIONS, Operation, Request
+from tests.bench.operations import OPERATIONS, MeasuredOperation, Request
 from tests.bench.seeding import Shop
 from tests.bench.telling import machine, say
 
@@ -153,7 +153,7 @@ def growth(wrk: Wrk, shop: Shop, requests: int) -> Iterator[tuple[int, int]]:
             yield done, memory(server.pid)
 
 
-def _some(wrk: Wrk, server: Running, operation: Operation) -> int:
+def _some(wrk: Wrk, server: Running, operation: MeasuredOperation) -> int:
     measured = wrk.measure(server, operation, CONNECTIONS, 1)
     if measured.failed:
         raise RuntimeError(f"{measured.failed} requests failed: {operation.title}")

@@ -16,18 +16,18 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from api.security import Tokens
-from api.signing import KeyRing
-from models.base import Base
-from models.database import Database
-from models.migrating import migrate
-from models.order import Order
-from models.order_line import OrderLine
-from models.permission import SCOPES_OF_ROLE
-from models.product import Product
-from models.session import Grant
-from models.token import Token
-from models.user import User
+from api.credentials.access_tokens import Tokens
+from api.credentials.signing import KeyRing
+from models.access.session import NewSession
+from models.catalogue.product import Product
+from models.identity.permission import SCOPES_OF_ROLE
+from models.identity.token import Token
+from models.identity.user import User
+from models.orders.order import Order
+from models.orders.order_line import OrderLine
+from models.storage.base import Base
+from models.storage.database import Database
+from models.storage.migrating import migrate
 
 Row: TypeAlias = dict[str, Any]
 
@@ -65,7 +65,7 @@ class Shop:
         finally:
             database.dispose()
         # Nobody here refreshes one.
-        return {each.user_id: tokens.issue(Grant(each, "")).access_token for each in sessions}
+        return {each.user_id: tokens.issue(NewSession(each, "")).access_token for each in sessions}
 
 
 def order_body(buyer: int) -> dict[str, Any]:

@@ -32,10 +32,10 @@ from tqdm import tqdm
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from models.base import Base
-from models.database import Database
-from models.migrating import migrate
-from models.password import Passwords
+from models.identity.password import Passwords
+from models.storage.base import Base
+from models.storage.database import Database
+from models.storage.migrating import migrate
 from tests.bench.cluster import postgresql
 from tests.bench.rank_tests import compare
 from tests.bench.telling import machine, say

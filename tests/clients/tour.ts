@@ -1,7 +1,7 @@
-// The tour of README.md with openapi-fetch and the types that openapi-typescript generates from the contract.
+// The tour of docs/tour.md with openapi-fetch and the types that openapi-typescript generates from the contract.
 //
-// Run as `node tour.js URL`, with an administrator's ADMIN_EMAIL and ADMIN_PASSWORD in the environment. It ends with
-// an error at the first answer that is not as the contract promises.
+// Run as `node tour.js URL`, with an administrator's ADMIN_EMAIL and ADMIN_PASSWORD, and the CLIENT_ADDRESS to come
+// from, in the environment. It ends with an error at the first answer that is not as the contract promises.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -17,15 +17,47 @@ const email = "typescript@concord.example";
 const password = "seven green bicycles sing";
 const baseUrl = process.argv[2] ?? "";
 
-const anyone: Api = createClient<paths>({ baseUrl });
+const headers = { "X-Forwarded-For": process.env["CLIENT_ADDRESS"] ?? "" };
 
-async function signIn(credentials: Schemas["Credentials"]): Promise<Api> {
+const anyone: Api = createClient<paths>({ baseUrl, headers });
+
+function signedIn(token: Schemas["AccessToken"]): Api {
+  return createClient<paths>({ baseUrl, headers: { ...headers, Authorization: `Bearer ${token.access_token}` } });
+}
+
+async function signIn(credentials: Schemas["Credentials"]): Promise<Schemas["AccessToken"]> {
   const { data } = await anyone.POST("/v1/auth/token", { body: credentials });
   assert(data);
   const kind: "bearer" = data.token_type;
   assert.equal(kind, "bearer");
   assert(data.expires_in > 0 && data.expires_in <= 3600);
-  return createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${data.access_token}` } });
+  return data;
+}
+
+async function refresh(token: Schemas["AccessToken"]): Promise<Api> {
+  const { data: next } = await anyone.POST("/v1/auth/refresh", { body: { refresh_token: token.refresh_token } });
+  assert(next && next.access_token !== token.access_token);
+  return signedIn(next);
+}
+
+async function read(): Promise<void> {
+  const { data: page } = await anyone.GET("/docs", { parseAs: "text" });
+  assert(page?.includes("<html"));
+  const { data: contract } = await anyone.GET("/openapi.yaml", { parseAs: "text" });
+  assert(contract?.startsWith("openapi:"));
+}
+
+// Signs in with a wrong password until the limit stops it.
+async function tireOut(): Promise<void> {
+  const body = { email, password: "no green bicycle sings" };
+  for (let count = 0; count < 20; count += 1) {
+    const { error, response } = await anyone.POST("/v1/auth/token", { body });
+    if (error?.code === "rate-limited") {
+      assert(response.status === 429 && Number(response.headers.get("Retry-After")) > 0);
+      return;
+    }
+  }
+  assert.fail("sign-ins are not limited");
 }
 
 async function register(): Promise<Schemas["User"]> {
@@ -71,8 +103,8 @@ const newKey = () => ({ "Idempotency-Key": randomUUID() });
 
 async function sellKites(admin: Api): Promise<Schemas["Product"]> {
   const body: Schemas["ProductCreate"] = {
-    sku: "KITE-BLUE",
-    name: "Blue kite",
+    sku: "KITE-RED",
+    name: "Red kite",
     price: { amount: 1999, currency: "EUR" },
   };
   const { data: product } = await admin.POST("/v1/products", { body });
@@ -88,7 +120,7 @@ async function sellKites(admin: Api): Promise<Schemas["Product"]> {
 }
 
 async function browse(product: Schemas["Product"]): Promise<void> {
-  const query = { q: "blu kit", in_stock: true };
+  const query = { q: "red kit", in_stock: true };
   const { data: page } = await anyone.GET("/v1/products", { params: { query } });
   assert.deepEqual(page?.items.map((item) => [item.id, item.stock.available]), [[product.id, 5]]);
   const { data: listed } = await anyone.GET("/v1/currencies");
@@ -120,6 +152,16 @@ async function buy(me: Api, product: Schemas["Product"]): Promise<Schemas["Order
   });
   assert.deepEqual([told?.shipping_address, told?.metadata["season"]], [home, "spring"]);
   return order;
+}
+
+async function findByTime(me: Api, order: Schemas["Order"]): Promise<void> {
+  const minute = 60_000;
+  const start = new Date(Date.parse(order.created_at) - minute).toISOString();
+  const end = new Date(Date.now() + minute).toISOString();
+  const { data: found } = await me.GET("/v1/orders", { params: { query: { created_from: start, created_to: end } } });
+  assert.deepEqual(found?.items.map((each) => each.id), [order.id]);
+  const { data: earlier } = await me.GET("/v1/orders", { params: { query: { created_to: start } } });
+  assert.deepEqual(earlier?.items, []);
 }
 
 async function fulfil(admin: Api, order: Schemas["Order"]): Promise<void> {
@@ -192,9 +234,10 @@ async function leave(me: Api, user_id: number): Promise<void> {
 const { data: quotient } = await anyone.GET("/v1/divide", { params: { query: { a: 10, b: 2 } } });
 assert.equal(quotient?.result, 5.0);
 const user = await register();
-const me = await signIn({ email, password });
+const me = await refresh(await signIn({ email, password }));
 await changeName(me);
-const admin = await signIn({ email: process.env["ADMIN_EMAIL"] ?? "", password: process.env["ADMIN_PASSWORD"] ?? "" });
+const boss = { email: process.env["ADMIN_EMAIL"] ?? "", password: process.env["ADMIN_PASSWORD"] ?? "" };
+const admin = signedIn(await signIn(boss));
 const ids = await idsOfAllPages(admin);
 assert(ids.includes(user.id));
 assert(ids.length > 100 && ids.length === new Set(ids).size);
@@ -202,6 +245,7 @@ await seeProblems(me);
 const kite = await sellKites(admin);
 await browse(kite);
 const order = await buy(me, kite);
+await findByTime(me, order);
 await fulfil(admin, order);
 await lookBack(me, order);
 const orders = await ordersOfAllPages(admin);
@@ -209,5 +253,7 @@ const totals = orders.map((each) => each.total.amount);
 assert.deepEqual(totals, [...totals].sort((one, other) => other - one));
 const orderIds = new Set(orders.map((each) => each.id));
 assert(orderIds.has(order.id) && orders.length > 10 && orders.length === orderIds.size);
+await read();
 await leave(me, user.id);
+await tireOut();
 console.log("The tour is done.");

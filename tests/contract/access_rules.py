@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from api.contract.schemas import SchemaNode, Validator
-from tests.contract.walk import Finding, Operation, operations
+from api.contract.compile.schemas import SchemaNode, Validator
+from tests.contract.walk import DeclaredOperation, Finding, operations
 
 PUBLIC_OPERATIONS = {
     "complete_sign_in",
@@ -16,8 +16,10 @@ PUBLIC_OPERATIONS = {
     "get_confirm",
     "get_docs",
     "get_docs_asset",
+    "get_guide",
     "get_health",
     "get_jwks",
+    "get_openapi_31",
     "get_openapi_json",
     "get_openapi_yaml",
     "get_problem",
@@ -37,6 +39,7 @@ UNLIMITED_OPERATIONS = PUBLIC_OPERATIONS - {
     *("complete_sign_in", "create_token", "create_user", "divide", "refresh_token"),
     *("confirm_email", "confirm_password_reset", "request_password_reset"),
 }
+PASSWORD_PROOFS = {"password-proof", "password-proof-account"}
 RATE_LIMITS: SchemaNode = {
     "type": "array",
     "minItems": 1,
@@ -50,8 +53,27 @@ RATE_LIMITS: SchemaNode = {
             "window": {"type": "integer", "minimum": 1, "maximum": 86400},
             "per": {"type": "string", "pattern": "^(address|caller|caller-and-address|#/[a-z_]+)$"},
             "when-given": {"type": "string", "pattern": "^#/[a-z_]+$"},
+            "shared": {"type": "boolean", "enum": [True]},
             "known-apart": {"type": "boolean", "enum": [True]},
+            "trickle": {"type": "integer", "minimum": 1, "maximum": 3600},
             "when-unavailable": {"type": "string", "enum": ["open", "closed"]},
+        },
+    },
+}
+
+REQUIRED_SESSIONS: SchemaNode = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "max-age": {"type": "integer", "minimum": 60},
+            "when-given": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "string", "pattern": "^#/[a-z_]+$"},
+            },
         },
     },
 }
@@ -104,18 +126,55 @@ def rate_limits_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
             member = limit["per"].removeprefix("#/")
             if limit["per"].startswith("caller") and not _knows_its_caller(operation):
                 yield Finding(operation.place, "counts callers and does not know them")
-            elif limit.get("known-apart") and member == limit["per"]:
-                yield Finding(operation.place, "knows apart who is not counted by a member")
+            elif not {"known-apart", "trickle"}.isdisjoint(limit) and member == limit["per"]:
+                yield Finding(operation.place, "goes beyond a limit that is not by a member")
             elif member != limit["per"] and member not in (operation.body or {}).get(
                 "required", ()
             ):
                 yield Finding(operation.place, f"counts by {member}, which may be absent")
 
 
-def is_secured(operation: Operation) -> bool:
+def required_sessions_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
+    """A name that no body has would require nothing, and nobody would notice."""
+    validator = Validator(bundle, REQUIRED_SESSIONS)
+    for operation in operations(bundle):
+        required = operation.node.get("x-requires-session")
+        if required is None:
+            continue
+        if not validator.is_valid(required):
+            yield Finding(operation.place, "has an x-requires-session of another shape")
+            continue
+        if not _knows_its_caller(operation):
+            yield Finding(operation.place, "requires a session and does not know its caller")
+        members = (operation.body or {}).get("properties", {})
+        for name in (name for each in required for name in each.get("when-given", ())):
+            if name.removeprefix("#/") not in members:
+                yield Finding(operation.place, f"requires a session for {name}, which is no member")
+
+
+def guessing_is_limited(bundle: SchemaNode) -> Iterator[Finding]:
+    """What checks the caller's password counts with all others that do; so do credentials.
+
+    Who confirms an address is no caller, and has a link with which the password could be reset.
+    """
+    for operation in operations(bundle):
+        members = (operation.body or {}).get("properties", {})
+        limits = operation.node.get("x-rate-limit", ())
+        proofs = {limit["name"] for limit in limits if limit.get("shared")}
+        proves = "current_password" in members and is_secured(operation)
+        wanted = PASSWORD_PROOFS if proves else set()
+        if proofs != wanted:
+            yield Finding(operation.place, f"shares {sorted(proofs)} and not {sorted(wanted)}")
+    for name, scheme in bundle["components"].get("securitySchemes", {}).items():
+        limits = scheme.get("x-rate-limit")
+        if not Validator(bundle, RATE_LIMITS).is_valid(limits) or limits[0]["per"] != "address":
+            yield Finding(f"components/securitySchemes/{name}", "does not limit guessing")
+
+
+def is_secured(operation: DeclaredOperation) -> bool:
     """Tell whether an operation looks at a token; what is not stated is the document's default."""
     return bool(operation.node.get("security", operation.bundle.get("security")))
 
 
-def _knows_its_caller(operation: Operation) -> bool:
+def _knows_its_caller(operation: DeclaredOperation) -> bool:
     return is_secured(operation) and {} not in operation.node.get("security", ())

@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from api.contract.schemas import SchemaNode, resolve
+from api.contract.compile.problem_kinds import PROBLEMS
+from api.contract.compile.schemas import SchemaNode, resolve
 from tests.contract.walk import Finding, components, operations, reachable, schemas
 
 KINDS = ("schemas", "parameters", "headers", "responses", "examples", "securitySchemes")
 PROBLEM = "application/problem+json"
+STANDARD_MEMBERS = {"type", "code", "title", "status", "detail", "instance"}
 NAME = {"schemas": "[A-Z][A-Za-z]*", "responses": "[A-Z][A-Za-z]*", "examples": "[A-Z][A-Za-z]*"}
 
 
@@ -96,6 +98,24 @@ def problems_are_shown_where_they_occur(bundle: SchemaNode) -> Iterator[Finding]
                     yield Finding(operation.place, f"shows {slug} with the type of another")
 
 
+def kinds_of_problem_are_described(bundle: SchemaNode) -> Iterator[Finding]:
+    """Each says when it is sent in a full clause, and its members are those of the schema."""
+    properties = set(bundle["components"]["schemas"]["Problem"]["properties"])
+    declared = set()
+    for slug, kind in bundle[PROBLEMS].items():
+        place = f"problems/{slug}"
+        if not kind["when_sent"].startswith("Returned when "):
+            yield Finding(place, "does not begin when_sent with `Returned when`")
+        if not all(kind[text].endswith(".") for text in ("meaning", "when_sent", "what_to_do")):
+            yield Finding(place, "has a text that is not a sentence")
+        members = set(kind.get("members", {}))
+        declared |= members
+        for name in sorted(members - properties):
+            yield Finding(place, f"has the member {name}, which the schema lacks")
+    for name in sorted(properties - declared - STANDARD_MEMBERS):
+        yield Finding("components/schemas/Problem", f"has {name}, which is a member of no kind")
+
+
 def responses_carry_their_headers(bundle: SchemaNode) -> Iterator[Finding]:
     for operation in operations(bundle):
         for status, response in operation.responses.items():
@@ -145,13 +165,20 @@ def _schemes(operation: SchemaNode) -> Iterator[str]:
 
 
 def files_are_where_they_belong(folder: Path, bundle: SchemaNode) -> Iterator[Finding]:
-    """A path's file is named by its URL, without the version: `users_{user_id}.yaml`."""
-    wanted = {"openapi.yaml"}
-    for url in bundle["paths"]:
-        stem = url.removeprefix("/v1/").strip("/").replace("/", "_")
-        wanted.add(f"paths/{stem or 'root'}.yaml")
+    """A path's file is named by its tag and its URL: `users/users_{user_id}.yaml`.
+
+    The version is left out of the URL.
+    """
+    wanted = {"openapi.yaml", *(f"problems/{slug}.yaml" for slug in bundle[PROBLEMS])}
+    for operation in operations(bundle):
+        stem = operation.path.removeprefix("/v1/").strip("/").replace("/", "_")
+        wanted.add(f"paths/{operation.node['tags'][0]}/{stem or 'root'}.yaml")
     for kind, named in bundle["components"].items():
-        wanted.update(f"components/{kind}/{name}.yaml" for name in named)
+        wanted.update(f"components/{kind}/{name}.yaml" for name in named if kind != "examples")
+    for name, response in bundle["components"]["responses"].items():
+        if PROBLEM in response.get("content", {}):
+            # It is made from the kinds of error.
+            wanted.discard(f"components/responses/{name}.yaml")
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     for file in sorted(found - wanted):
         yield Finding(file, "belongs to no path and no component")

@@ -5,13 +5,15 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 
-from api.signing import KeyRing
-from models.database import Database
-from models.one_time_token import OneTimeToken, Purpose
-from models.second_factor import SecondFactor
-from models.user import User
-from tests.authenticator import enrol_app
-from tests.signing_in import begin_session
+from sqlalchemy.orm import Session
+
+from api.credentials.signing import KeyRing
+from models.access.authenticator_app import SecondFactor
+from models.identity.one_time_token import OneTimeToken, Purpose
+from models.identity.user import User
+from models.storage.database import Database
+from tests.authenticator import enrol_app, verify_address
+from tests.factories import make_session
 
 Proof = Callable[[User], Mapping[str, str]]
 
@@ -42,8 +44,11 @@ class DeskProofs:
         return of(user) if of else {}
 
     def _to_enrol(self, user: User) -> Mapping[str, str]:
-        forget = partial(SecondFactor.forget, user_id=user.id)
-        self._database.transact(forget, write=True)
+        def work(session: Session) -> None:
+            SecondFactor.forget(session, user.id)
+            verify_address(session, user)
+
+        self._database.transact(work, write=True)
         return self._password
 
     def _to_move(self, user: User) -> Mapping[str, str]:
@@ -57,12 +62,15 @@ class DeskProofs:
         return {**self._code(user), "challenge": self._secret(user, "second_factor")}
 
     def _link(self, user: User, *, purpose: Purpose) -> Mapping[str, str]:
-        return {**self._new_password, "token": self._secret(user, purpose)}
+        proofs = {**self._password, **self._new_password}
+        return {**proofs, "token": self._secret(user, purpose)}
 
     def _secret(self, user: User, purpose: Purpose) -> str:
         lifetime = timedelta(minutes=5)
-        issue = partial(OneTimeToken.issue, user=user, purpose=purpose, lifetime=lifetime)
+        issue = partial(
+            OneTimeToken.issue, user=user, purpose=purpose, lifetime=lifetime, email=user.email
+        )
         return self._database.transact(issue, write=True)
 
     def _refresh_token(self, user: User) -> Mapping[str, str]:
-        return {"refresh_token": begin_session(self._database, user, self._keys).refresh_token}
+        return {"refresh_token": make_session(self._database, user, self._keys).refresh_token}

@@ -1,11 +1,11 @@
 """Products for the fuzzer to order, and orders for it to go on with."""
 
-from models.database import Database
-from models.order import Order
-from models.product import Product
+from models.catalogue.product import Product
+from models.orders.order import Order
+from models.storage.database import Database
 from tests.contract.shelf import SHELF, SOLD
-from tests.models.people import Person
-from tests.models.shop import make_order, make_product, read_product
+from tests.factories import Person, make_order, make_product
+from tests.models.reading import read_product
 
 _PRICES = (1, 2, 0, 1)
 """So little that a payment is often all that is due. What costs nothing is paid from the start."""

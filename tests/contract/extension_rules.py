@@ -3,15 +3,20 @@
 import re
 from collections.abc import Iterator
 
-from api.contract.schemas import SchemaNode
+from api.contract.compile.schemas import SchemaNode
 from tests.contract.walk import Finding, operations, schemas
 
 EXTENSIONS = {
-    "x-engine-pool": {"requests", "passwords", "probes", "inline"},
-    "x-engine-transaction": {"read", "write", "late-write", "none"},
+    "x-engine-log": {"debug"},
+    "x-engine-pool": {"requests", "passwords", "registrations", "inline"},
+    "x-engine-pool-when-given": {"#/password"},
+    "x-engine-wait": {"events"},
+    "x-engine-transaction": {"statement", "read", "write", "late-write", "none"},
 }
+OPERATION_EXTENSIONS = {"x-rate-limit", "x-requires-session", "x-deprecated-at", "x-sunset"}
 SCHEMA_EXTENSIONS = {
-    *("x-engine-attribute", "x-enum-varnames", "x-property-names", "x-transitions"),
+    *("x-engine-attribute", "x-engine-ruled-out"),
+    *("x-enum-varnames", "x-property-names", "x-transitions"),
 }
 
 
@@ -20,7 +25,7 @@ def extensions_are_known(bundle: SchemaNode) -> Iterator[Finding]:
         for key, value in operation.node.items():
             if (
                 key.startswith("x-")
-                and key != "x-rate-limit"
+                and key not in OPERATION_EXTENSIONS
                 and value not in EXTENSIONS.get(key, ())
             ):
                 yield Finding(operation.place, f"has an unknown extension {key}: {value}")
@@ -39,10 +44,10 @@ def attributes_can_be_read(bundle: SchemaNode) -> Iterator[Finding]:
 
 
 def values_have_names(bundle: SchemaNode) -> Iterator[Finding]:
-    """`x-enum-varnames` is for makers of clients, who can make no name of a value like `-name`."""
+    """`x-enum-varnames` is for makers of clients, who can make no name of `-name` or `a:read`."""
     for place, schema in schemas(bundle):
         values, names = schema.get("enum", []), schema.get("x-enum-varnames")
-        if names is None and any(str(value).startswith("-") for value in values):
+        if names is None and not all(re.fullmatch(r"\w[\w.-]*", str(each)) for each in values):
             yield Finding(place, "has values that are no names, and no x-enum-varnames")
         elif names is not None and (
             not len(values) == len(names) == len(set(names))

@@ -98,6 +98,7 @@ def run_schemathesis(
             **os.environ,
             "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
             "SIGN_IN_DESK": desk,
+            "TOKEN_SECONDS": str(task.token_seconds),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

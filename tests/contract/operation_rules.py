@@ -4,14 +4,21 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from api.contract.schemas import SchemaNode, resolve
+from api.contract.compile.request_bodies import largest_body
+from api.contract.compile.schemas import SchemaNode, resolve
 from tests.contract.access_rules import is_secured
-from tests.contract.walk import Finding, Operation, operations
+from tests.contract.walk import DeclaredOperation, Finding, operations, schemas_sent
 
 # Whoever signs in has no token yet, and may lack something all the same.
 SIGN_INS = {"create_token", "complete_sign_in"}
+# Operations that ask for the account's password without a token.
+PASSWORD_PROOFS = {"confirm_email"}
+# It never blocks, and says all the same that something else cannot be used.
+READINESS = "get_readiness"
 # These depend on what an operation does; all other statuses follow from what it declares.
-STATUSES_BY_CHOICE = {401, 409, 422}
+STATUSES_BY_CHOICE = {401, 409, 410, 422}
+# It sends a link, and the account stays as it is until somebody follows the link.
+CHANGES_ELSEWHERE = {"request_email_change"}
 KINDS_OF_REPETITIONS = {409: "idempotency-in-flight", 422: "idempotency-key-reused"}
 
 
@@ -19,7 +26,7 @@ def operation_ids_are_unique_and_snake_case(bundle: SchemaNode) -> Iterator[Find
     ids = Counter(operation.node.get("operationId", "") for operation in operations(bundle))
     for operation in operations(bundle):
         name = operation.node.get("operationId", "")
-        if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name):
+        if not re.fullmatch(r"[a-z]+(_([a-z]+|[0-9]+))*", name):
             yield Finding(operation.place, f"has {name!r} for its operationId")
         elif ids[name] > 1:
             yield Finding(operation.place, f"shares its operationId {name}")
@@ -53,37 +60,50 @@ def statuses_are_those_that_can_be_sent(bundle: SchemaNode) -> Iterator[Finding]
             yield Finding(operation.place, "has not exactly one success")
 
 
-def _statuses(operation: Operation) -> Iterator[int]:
+def _statuses(operation: DeclaredOperation) -> Iterator[int]:
     yield from (400, 500)
     if is_secured(operation) or operation.node["operationId"] in SIGN_INS:
         yield from (401, 403)
+    if operation.node["operationId"] in PASSWORD_PROOFS:
+        yield 403
     if "{" in operation.path:
         yield 404
     if any("content" in response for response in operation.successes.values()):
         yield 406
     if "requestBody" in operation.node:
         yield from (408, 413, 415, 422)
-    if operation.takes("header", "If-None-Match"):
+    if operation.method == "get" and operation.takes("header", "If-None-Match"):
         yield 304
     if operation.takes("header", "If-Match"):
         yield 412
-    if "x-rate-limit" in operation.node:
+    if "x-rate-limit" in operation.node or is_secured(operation):
         yield 429
-    if operation.node.get("x-engine-pool") != "inline":
+    name = operation.node["operationId"]
+    if operation.node.get("x-engine-pool") != "inline" or name == READINESS:
         yield 503
 
 
-def conditional_headers_have_an_etag(bundle: SchemaNode) -> Iterator[Finding]:
-    """What has an ETag can be asked for by it, and what is changed by it had one to read."""
-    etags: dict[str, bool] = {}
+def what_has_an_etag_takes_preconditions(bundle: SchemaNode) -> Iterator[Finding]:
+    """Reading what has an ETag and changing it depend on it if the client wants, and only these.
+
+    What is changed is the nearest resource at or above the path that is not a list.
+    """
+    etags = {
+        operation.path: any(
+            "ETag" in each.get("headers", {}) for each in operation.successes.values()
+        )
+        for operation in operations(bundle)
+        if operation.method == "get"
+    }
+    lists = {each.path for each in operations(bundle) if each.takes("query", "cursor")}
     for operation in operations(bundle):
-        has_etag = any("ETag" in each.get("headers", {}) for each in operation.successes.values())
-        etags[f"{operation.method} {operation.path}"] = has_etag
-        if operation.method == "get" and has_etag != operation.takes("header", "If-None-Match"):
-            yield Finding(operation.place, "has an ETag or If-None-Match without the other")
-    for operation in operations(bundle):
-        if operation.takes("header", "If-Match") and not etags.get(f"get {operation.path}"):
-            yield Finding(operation.place, "takes If-Match for what has no ETag to read")
+        path = operation.path
+        while operation.method != "get" and path and path not in etags.keys() - lists:
+            path = path.rpartition("/")[0]
+        wanted = etags.get(path, False) and operation.node["operationId"] not in CHANGES_ELSEWHERE
+        for name in ("If-Match", "If-None-Match"):
+            if operation.takes("header", name) != wanted:
+                yield Finding(operation.place, f"has one of {name} and an ETag to read only")
 
 
 def repetitions_are_answered(bundle: SchemaNode) -> Iterator[Finding]:
@@ -107,12 +127,8 @@ def repetitions_are_answered(bundle: SchemaNode) -> Iterator[Finding]:
             shown = content.get("application/problem+json", {}).get("examples", {})
             if (kind in shown) != takes_key:
                 yield Finding(operation.place, f"has one of Idempotency-Key and {kind} only")
-
-
-def request_ids_can_be_sent(bundle: SchemaNode) -> Iterator[Finding]:
-    for operation in operations(bundle):
-        if not operation.takes("header", "X-Request-ID"):
-            yield Finding(operation.place, "does not take X-Request-ID")
+        if takes_key and "Retry-After" not in operation.responses.get(409, {}).get("headers", {}):
+            yield Finding(operation.place, "does not say how long to wait for the first request")
 
 
 def parameters_are_named_alike(bundle: SchemaNode) -> Iterator[Finding]:
@@ -140,35 +156,35 @@ def bodies_are_required_json_objects(bundle: SchemaNode) -> Iterator[Finding]:
                 yield Finding(operation.place, "has a body that is no object")
 
 
+def bodies_are_bounded(bundle: SchemaNode) -> Iterator[Finding]:
+    """Without a bound an operation would receive as many bytes as the operator allows for any."""
+    for operation in operations(bundle):
+        if operation.body is not None and largest_body(bundle, operation.body) is None:
+            yield Finding(operation.place, "has a body of any size")
+
+
+def bodies_have_no_alternatives(bundle: SchemaNode) -> Iterator[Finding]:
+    """Each alternative would be checked in full, and none of their violations could be shown."""
+    for place, schema in schemas_sent(bundle, by_client=True):
+        for keyword in ("oneOf", "anyOf", "not"):
+            if keyword in schema:
+                yield Finding(place, f"has {keyword} in what a client sends")
+
+
 def lists_are_pages(bundle: SchemaNode) -> Iterator[Finding]:
     for operation in operations(bundle):
         answered = operation.node["responses"].get("200", {})
         content = answered.get("content", {}).get("application/json", {})
         is_page = content.get("schema", {}).get("$ref", "").endswith("Page")
         takes = [operation.takes("query", name) for name in ("cursor", "limit")]
-        if takes != [is_page, is_page] or is_page != ("Link" in answered.get("headers", {})):
+        if operation.takes("query", "after"):
+            # A feed has no end, so its next page is the same request after another event.
+            if takes != [False, True]:
+                yield Finding(operation.place, "has not both of after and limit")
+        elif takes != [is_page, is_page] or is_page != ("Link" in answered.get("headers", {})):
             yield Finding(operation.place, "has not all of cursor, limit, Link and a page")
         for parameter in operation.parameters:
             if parameter["name"] == "limit":
                 schema = resolve(bundle, parameter["schema"])
                 if (schema.get("default"), schema.get("maximum")) != (25, 100):
                     yield Finding(operation.place, "has pages of another size")
-
-
-def links_lead_somewhere(bundle: SchemaNode) -> Iterator[Finding]:
-    by_id = {operation.node["operationId"]: operation for operation in operations(bundle)}
-    for operation in operations(bundle):
-        for response in operation.responses.values():
-            for name, node in response.get("links", {}).items():
-                link = resolve(bundle, node)
-                target = by_id.get(link.get("operationId", ""))
-                if target is None:
-                    yield Finding(operation.place, f"has a link {name} to no operation")
-                    continue
-                known = {each["name"] for each in target.parameters}
-                sent = {each.rpartition(".")[2] for each in link.get("parameters", {})}
-                needed = {each["name"] for each in target.parameters if each["in"] == "path"}
-                if not needed <= sent <= known:
-                    yield Finding(
-                        operation.place, f"has a link {name} that does not fit its target"
-                    )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import jsonschema_rs
 
-from api.contract.schemas import SchemaNode
+from api.contract.compile.schemas import SchemaNode
 from tests.contract.walk import Finding, schemas
 
 # The second is ours: what the names in a map match.

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from api.contract.schemas import SchemaNode, Validator, resolve
+from api.contract.compile.schemas import SchemaNode, Validator, resolve
 from tests.contract.walk import Finding, components, holders, schemas, schemas_sent
 
 OPEN_OBJECTS = {
@@ -11,8 +11,8 @@ OPEN_OBJECTS = {
     "OpenApiDocument": "its own specification says what is in it",
 }
 SPARSE_OBJECTS = {
-    "Problem": "members of other kinds of problem are absent",
-    "Violation": "a fault has a pointer, or else a parameter",
+    "Problem": "members of other kinds of error are absent",
+    "Violation": "a violation has a pointer, or else a parameter",
     "Address": "it is kept and answered as it was sent",
 }
 INTEGER_LIMITS = {"int32": 2**31, "int64": 2**63}
@@ -95,8 +95,8 @@ def parameters_and_headers_have_examples(bundle: SchemaNode) -> Iterator[Finding
             yield Finding(place, "has no example")
 
 
-def response_bodies_have_examples(bundle: SchemaNode) -> Iterator[Finding]:
-    """An example of the schema will do; problems need those of the kinds that they can be."""
+def bodies_have_examples(bundle: SchemaNode) -> Iterator[Finding]:
+    """The example of a schema is enough; problems need examples of their kinds."""
     for place, holder in holders(bundle):
         if "/content/" not in place:
             continue

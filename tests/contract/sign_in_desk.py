@@ -13,20 +13,19 @@ from threading import Thread
 
 from sqlalchemy.orm import Session
 
-from api.contract.document import load_document
-from api.signing import KeyRing
+from api.contract.compile.document import load_document
+from api.credentials.signing import KeyRing
 from app import CONTRACT
-from models.database import Database
-from models.demo import seed_demo_users
-from models.password import Passwords
-from models.user import Role, User
+from models.demo.demo_accounts import seed_demo_users
+from models.identity.password import Passwords
+from models.identity.user import Role, User
+from models.storage.database import Database
 from tests.contract.desk_proofs import DeskProofs
 from tests.contract.desk_shop import DeskShop
 from tests.contract.shelf import OTHERS
+from tests.factories import STATUSES, Person, make_access_token
 from tests.live import HOST, LiveServer
-from tests.models.people import Person
-from tests.models.shop import STATUSES
-from tests.signing_in import access_token
+from tests.models.reading import read_payment
 
 ACCOUNTS: Mapping[str, Role] = {"user": "user", "peer": "user", "administrator": "admin"}
 """Who can sign in. `user` and `peer` must not see each other's account."""
@@ -61,11 +60,15 @@ class SignInDesk:
 
     def sign_in(self, name: str) -> str:
         """Return a token for an account of `ACCOUNTS`."""
-        return access_token(self._database, self._account(name), self._keys, self._issuer)
+        return make_access_token(self._database, self._account(name), self._keys, self._issuer)
 
-    def order(self, name: str, status: str) -> str:
-        """Return the id of a new order in this state, of an account of `ACCOUNTS`."""
-        return str(self._shop.order(Person(self._account(name).id), status).id)
+    def order(self, name: str, status: str) -> Mapping[str, str]:
+        """Return the id of a new order in this state, of an account of `ACCOUNTS`.
+
+        The method and reference of its payment are added if it has been paid for.
+        """
+        order = self._shop.order(Person(self._account(name).id), status)
+        return {"id": str(order.id), **read_payment(self._database, order.id)}
 
     def proof(self, name: str, operation_id: str) -> Mapping[str, str]:
         """Return what an account of `ACCOUNTS` has to send with an operation to be believed."""
@@ -112,7 +115,7 @@ def open_desk(server: LiveServer) -> Iterator[str]:
         def do_POST(self) -> None:
             match self.path[1:].split("/"):
                 case [name, "orders", state]:
-                    self._answer({"id": desk.order(name, state)})
+                    self._answer(desk.order(name, state))
                 case [name, "proofs", operation_id]:
                     self._answer(desk.proof(name, operation_id))
                 case [name]:

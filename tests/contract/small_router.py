@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from api.contract.operations import compile_operations
-from api.contract.routing import Router
-from api.contract.schemas import SchemaNode, Validators
+from api.contract.compile.operations import compile_operations
+from api.contract.compile.schemas import SchemaNode, Validators
+from api.contract.serve.routing import Router
 
 
 def router_of(paths: Iterable[str]) -> Router:

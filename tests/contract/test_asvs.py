@@ -111,12 +111,12 @@ def _is_written(named: str) -> bool:
     return bool(text) and " ".join(text.split()) in words(ROOT / file)
 
 
-def test_every_requirement_has_a_verdict_that_holds() -> None:
+def test_every_requirement_has_a_valid_verdict() -> None:
     found = faults(TABLE)
     assert not found, "\n".join(found)
 
 
-HERE = "contract/test_asvs.py::test_a_table_that_is_wrong_is_found"
+HERE = "contract/test_asvs.py::test_an_invalid_table_is_found"
 GOOD = {"id": "6.2.1", "level": 1, "about": "Length.", "tests": [HERE]}
 OTHER = {"id": "6.2.2", "level": 1, "about": "Change.", "documents": ["README.md: # Concord"]}
 
@@ -136,7 +136,7 @@ OTHER = {"id": "6.2.2", "level": 1, "about": "Change.", "documents": ["README.md
         ({"test": "typing error"}, "6.2.1 has test"),
     ],
 )
-def test_a_table_that_is_wrong_is_found(changes: Requirement, fault: str) -> None:
+def test_an_invalid_table_is_found(changes: Requirement, fault: str) -> None:
     assert faults(_table(GOOD, OTHER)) == []
     assert any(each.startswith(fault) for each in faults(_table({**GOOD, **changes}, OTHER)))
 

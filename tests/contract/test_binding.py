@@ -16,15 +16,17 @@ from connexion.spec import OpenAPISpecification, Specification
 from flask import Flask
 from flask.ctx import RequestContext
 
-from api.contract import binding, middleware
-from api.contract.document import load_document
-from api.contract.errors import ContractViolation
-from api.contract.middleware import Engine
-from api.contract.operations import Operation, compile_operations
-from api.contract.request import Answer, Request
-from api.contract.schemas import Validators
-from api.settings import Settings
-from app import CONTRACT, Application, create_app
+from api.contract import binding
+from api.contract.compile.document import load_document
+from api.contract.compile.operations import Operation, compile_operations
+from api.contract.compile.schemas import Validators
+from api.contract.engine_errors import ContractError, ContractViolation
+from api.contract.serve import middleware
+from api.contract.serve.middleware import Engine
+from api.contract.serve.request import Answer, Request
+from api.server.application import Application
+from api.server.settings import Settings
+from app import CONTRACT, create_app
 
 
 def parameters(function: Callable[..., object]) -> list[str]:
@@ -52,7 +54,7 @@ def make(settings: Settings) -> Application:
     return app
 
 
-def test_the_stack_of_middlewares_can_be_replaced() -> None:
+def test_the_middleware_stack_can_be_replaced() -> None:
     # binding._ContractApp hands the engine over as the only middleware.
     assert "middlewares" in parameters(AbstractApp.__init__)
     assert "_middleware_app" in AbstractApp.__annotations__
@@ -70,7 +72,7 @@ def test_the_stack_can_be_built_before_the_first_request() -> None:
     assert "middleware_stack" in inspect.getsource(ConnexionMiddleware.__call__)
 
 
-def test_a_specification_can_be_spared_the_check() -> None:
+def test_a_specification_check_can_be_skipped() -> None:
     # binding._CheckedSpecification checks nothing, and binding._ContractApp.bind hands it over.
     assert parameters(Specification._validate_spec) == ["spec"]  # noqa: SLF001 - as in binding.
     assert "self._validate_spec(raw_spec)" in inspect.getsource(Specification.__init__)
@@ -83,7 +85,7 @@ def test_a_specification_can_be_spared_the_check() -> None:
     assert "self.apis.append(api)" in inspect.getsource(ConnexionMiddleware.add_api)
 
 
-def test_an_operation_is_made_by_a_method_that_can_be_overridden() -> None:
+def test_operations_are_created_by_an_overridable_method() -> None:
     # binding._ContractApi.make_operation returns the view of a compiled call.
     assert parameters(FlaskApi.make_operation) == ["self", "operation"]
     assert parameters(RoutedAPI.add_operation) == ["self", "path", "method"]
@@ -94,13 +96,13 @@ def test_an_operation_is_made_by_a_method_that_can_be_overridden() -> None:
     assert "blueprint" in inspect.getsource(FlaskApi._set_blueprint)  # noqa: SLF001 - as above.
 
 
-def test_a_resolver_says_which_function_runs_an_operation() -> None:
-    # binding._TagResolver.resolve finds it by tag and operationId.
+def test_a_resolver_finds_the_function_of_an_operation() -> None:
+    # binding._FoundHandlers.resolve says which it is.
     assert parameters(Resolver.resolve) == ["self", "operation"]
     assert parameters(Resolution.__init__) == ["self", "function", "operation_id"]
 
 
-def test_flask_can_be_told_the_route_of_a_request() -> None:
+def test_flask_accepts_the_matched_route() -> None:
     # binding._MatchedContext sets what Flask's own search for the route would set.
     assert parameters(RequestContext.__init__)[:4] == ["self", "app", "environ", "request"]
     assert parameters(Flask.create_url_adapter) == ["self", "request"]
@@ -110,7 +112,7 @@ def test_flask_can_be_told_the_route_of_a_request() -> None:
     assert "req.view_args" in source
 
 
-def test_a_request_is_as_flask_makes_one() -> None:
+def test_a_request_is_like_flasks() -> None:
     # binding._Request sets what Flask's constructor reads from the environment.
     request = Request("GET", "/é".encode(), b"a=%C3%BC", {}, "id", 0.0, "192.0.2.1", "")
     made = binding._Request(request)  # noqa: SLF001 - as in binding.
@@ -122,7 +124,7 @@ def test_a_request_is_as_flask_makes_one() -> None:
     assert (made.path, made.args["a"], made.url) == ("/é", "ü", flasks.url)
 
 
-def test_a_response_is_as_flask_makes_one() -> None:
+def test_a_response_is_like_flasks() -> None:
     # binding._Answered sets what Flask's constructor sets, and adds no header.
     answer = Answer(201, [("ETag", '"1"'), ("Content-Type", "text/plain")], b"body")
     made = binding._Answered(answer)  # noqa: SLF001 - as in binding.
@@ -134,7 +136,7 @@ def test_a_response_is_as_flask_makes_one() -> None:
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\r"])
-def test_a_header_that_would_begin_another_is_not_sent(value: str) -> None:
+def test_a_header_that_contains_another_is_not_sent(value: str) -> None:
     # binding._Answered takes headers without looking at them, as Flask's response does not.
     with pytest.raises(ContractViolation, match="line break"):
         middleware._start(Answer(200, [("ETag", '"1"'), ("Link", value)]))  # noqa: SLF001 - see above.
@@ -177,9 +179,7 @@ def test_what_is_registered_with_flask_is_called(settings: Settings) -> None:
 
 
 @pytest.mark.mission("M2")
-def test_the_engine_is_the_only_middleware_and_is_there_before_the_first_request(
-    settings: Settings,
-) -> None:
+def test_the_engine_is_the_only_middleware(settings: Settings) -> None:
     middleware = vars(make(settings).asgi)["middleware"]
     assert isinstance(middleware.app, Engine)
     assert middleware.middleware_stack[0] is middleware.app
@@ -193,22 +193,22 @@ def test_an_operation_without_a_handler_stops_the_start(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, handler: str
 ) -> None:
     monkeypatch.delattr(handler)
-    with pytest.raises(ContractViolation, match=f"no handler {handler}"):
+    with pytest.raises(ContractError, match=f"/operationId: no handler {handler}"):
         create_app(settings)
 
 
-def test_a_handler_that_asks_for_what_nothing_provides_stops_the_start(
+def test_a_handler_with_an_unknown_argument_stops_the_start(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def divide(a: float, c: float) -> None:
         """Take what the contract does not declare."""
 
     monkeypatch.setattr("api.divide.divide", divide)
-    with pytest.raises(ContractViolation, match="divide asks for 'c', which nothing provides"):
+    with pytest.raises(ContractError, match="divide asks for 'c', which nothing provides"):
         create_app(settings)
 
 
-def test_a_handler_may_leave_out_what_it_does_not_need(
+def test_a_handler_may_omit_unused_arguments(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.divide.divide", lambda a: {"result": a})

@@ -10,8 +10,8 @@ from typing import NoReturn
 
 import pytest
 
-from api.contract.bridge import INLINE, Bridge, Pool
-from api.contract.errors import Overloaded
+from api.contract.engine_errors import Overloaded
+from api.contract.serve.bridge import INLINE, Bridge, Pool
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def test_work_runs_in_a_thread_of_the_pool(pool: Pool) -> None:
     assert ran_in is not threading.current_thread()
 
 
-def test_inline_work_runs_where_it_is_asked_for(pool: Pool) -> None:
+def test_inline_work_runs_on_the_calling_thread(pool: Pool) -> None:
     bridge = Bridge({"test": pool})
     assert asyncio.run(bridge.run(INLINE, threading.current_thread)) is threading.current_thread()
     assert asyncio.run(bridge.run("test", int, "5")) == 5
 
 
-def test_what_finds_all_places_taken_is_refused_at_once(pool: Pool) -> None:
+def test_work_beyond_the_pool_is_refused_at_once(pool: Pool) -> None:
     async def fill() -> None:
         go = threading.Event()
         try:
@@ -61,7 +61,7 @@ def test_what_finds_all_places_taken_is_refused_at_once(pool: Pool) -> None:
     asyncio.run(fill())
 
 
-def test_work_that_fails_gives_its_place_back(pool: Pool) -> None:
+def test_failed_work_returns_its_place(pool: Pool) -> None:
     async def fail_often() -> None:
         for _ in range(5):
             with pytest.raises(ZeroDivisionError):
@@ -72,7 +72,7 @@ def test_work_that_fails_gives_its_place_back(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["in the queue", "in its thread"])
-def test_work_that_is_cancelled_gives_its_place_back(pool: Pool, *, waits: bool) -> None:
+def test_cancelled_work_returns_its_place(pool: Pool, *, waits: bool) -> None:
     async def cancel() -> None:
         go = threading.Event()
         first = asyncio.create_task(pool.run(go.wait, 10))
@@ -89,7 +89,7 @@ def test_work_that_is_cancelled_gives_its_place_back(pool: Pool, *, waits: bool)
     asyncio.run(cancel())
 
 
-def test_a_closed_pool_refuses_and_does_not_wait() -> None:
+def test_a_closed_pool_refuses_without_waiting() -> None:
     pool = Pool("test", threads=1, queue=1)
     pool.close()
     with pytest.raises(Overloaded, match="stopping"):
@@ -97,7 +97,7 @@ def test_a_closed_pool_refuses_and_does_not_wait() -> None:
     assert pool.use == 0
 
 
-def test_closing_waits_for_what_runs_and_for_what_waits(pool: Pool) -> None:
+def test_closing_waits_for_running_and_queued_work(pool: Pool) -> None:
     async def close() -> None:
         go, ran = threading.Event(), threading.Event()
         works = [asyncio.create_task(pool.run(go.wait, 10)), asyncio.create_task(pool.run(ran.set))]
@@ -118,7 +118,7 @@ def test_closing_waits_for_what_runs_and_for_what_waits(pool: Pool) -> None:
     asyncio.run(close())
 
 
-def test_work_that_was_cancelled_before_a_thread_was_free_is_not_done(pool: Pool) -> None:
+def test_work_cancelled_in_the_queue_does_not_run(pool: Pool) -> None:
     async def cancel() -> None:
         go, ran = threading.Event(), threading.Event()
         first = asyncio.create_task(pool.run(go.wait, 10))
@@ -134,9 +134,7 @@ def test_work_that_was_cancelled_before_a_thread_was_free_is_not_done(pool: Pool
     asyncio.run(cancel())
 
 
-def test_where_no_thread_can_be_had_the_others_do_the_work(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_existing_threads_work_if_no_more_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_thread: threading.Thread) -> NoReturn:
         raise RuntimeError("can't start new thread")
 
@@ -172,13 +170,13 @@ def test_a_thread_outlives_the_loop_that_waited_for_it(pool: Pool) -> None:
     assert asyncio.run(pool.run(int)) == 0
 
 
-def test_an_error_that_no_future_takes_is_raised_all_the_same(pool: Pool) -> None:
+def test_an_error_without_a_waiting_future_is_raised(pool: Pool) -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
         asyncio.run(pool.run(next, iter(())))
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_nothing_of_a_request_is_kept_when_it_is_answered(pool: Pool, *, fails: bool) -> None:
+def test_nothing_of_a_request_is_kept_after_its_response(pool: Pool, *, fails: bool) -> None:
     class Sent:
         def work(self) -> None:
             if fails:
@@ -199,14 +197,18 @@ def test_nothing_of_a_request_is_kept_when_it_is_answered(pool: Pool, *, fails: 
         gc.enable()
 
 
-def test_work_that_has_waited_too_long_is_refused(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("api.contract.bridge.LONGEST_WAIT", 0.01)
-
+def test_work_that_waited_too_long_is_refused(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     async def wait_in_line() -> None:
-        go = threading.Event()
-        first = asyncio.create_task(pool.run(go.wait, 10))
+        started, go = threading.Event(), threading.Event()
+
+        def work() -> bool:
+            started.set()
+            return go.wait(10)
+
+        first = asyncio.create_task(pool.run(work))
+        await asyncio.to_thread(started.wait, 10)
+        # Not before the first has its thread: it must not be refused for its own way there.
+        monkeypatch.setattr("api.contract.serve.bridge.LONGEST_WAIT", 0.01)
         second = asyncio.create_task(pool.run(threading.current_thread))
         await until(pool, 2)
         await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A state machine is shown as it is: as text in README.md, and as a picture in the documents."""
+"""A state machine is drawn as it is: as a Mermaid diagram, and as a picture at /docs."""
 
 import re
 from pathlib import Path
@@ -6,15 +6,15 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from api.contract.diagrams import mermaid
-from api.contract.document import load_document
-from api.contract.drawing import draw
-from api.contract.transitions import compile_lifecycle
+from api.contract.compile.document import load_document
+from api.contract.compile.transitions import compile_state_machine
+from api.pages.diagrams import mermaid
+from api.pages.drawing import draw
 from models.lifecycle import Lifecycle
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
-ORDERS = compile_lifecycle(load_document(ROOT / "openapi").bundle, "OrderStatus")
+ORDERS = Lifecycle(*compile_state_machine(load_document(ROOT / "openapi").bundle, "OrderStatus"))
 TITLE = "The states of an order"
 # Back to the start, back by one, from a lower row up, straight down, and one that is not reached.
 TANGLED = Lifecycle(
@@ -45,13 +45,7 @@ def boxes(svg: Element) -> list[tuple[float, float, float, float]]:
     return found
 
 
-@pytest.mark.mission("M27")
-def test_the_diagram_in_the_readme_is_that_of_the_contract() -> None:
-    [block] = re.findall(r"(?ms)^```mermaid\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"))
-    assert block == mermaid(ORDERS)
-
-
-def test_mermaid_says_what_leads_where_what_stays_and_who_acts() -> None:
+def test_mermaid_shows_transitions_final_states_and_actors() -> None:
     lines = [line.strip() for line in mermaid(TANGLED).splitlines()]
     assert lines[:3] == ["stateDiagram-v2", "direction LR", "[*] --> new"]
     wanted = {
@@ -63,7 +57,7 @@ def test_mermaid_says_what_leads_where_what_stays_and_who_acts() -> None:
 
 
 @pytest.mark.parametrize("lifecycle", [ORDERS, TANGLED])
-def test_the_picture_shows_every_state_and_every_action(lifecycle: Lifecycle) -> None:
+def test_the_diagram_shows_every_state_and_action(lifecycle: Lifecycle) -> None:
     svg = fromstring(draw(lifecycle, TITLE))  # noqa: S314 - it is ours.
     shown = texts(svg)
     assert set(lifecycle.actions) <= set(shown)
@@ -83,7 +77,7 @@ def test_the_picture_shows_every_state_and_every_action(lifecycle: Lifecycle) ->
 
 
 @pytest.mark.parametrize("lifecycle", [ORDERS, TANGLED])
-def test_nothing_of_the_picture_is_covered_or_outside(lifecycle: Lifecycle) -> None:
+def test_nothing_in_the_diagram_overlaps(lifecycle: Lifecycle) -> None:
     svg = fromstring(draw(lifecycle, TITLE))  # noqa: S314 - it is ours.
     _, _, width, height = map(float, svg.attrib["viewBox"].split())
     placed = boxes(svg)
@@ -99,7 +93,7 @@ def test_nothing_of_the_picture_is_covered_or_outside(lifecycle: Lifecycle) -> N
         assert all(0 < y < height for y in numbers[1::2])
 
 
-def test_the_picture_can_be_read_aloud() -> None:
+def test_the_diagram_can_be_read_aloud() -> None:
     svg = fromstring(draw(ORDERS, TITLE))  # noqa: S314 - it is ours.
     assert svg.attrib["role"] == "img"
     assert svg.findtext(f"{SVG}title") == TITLE
@@ -109,7 +103,7 @@ def test_the_picture_can_be_read_aloud() -> None:
 
 
 @pytest.mark.mission("M27")
-def test_the_picture_is_inert_and_always_the_same() -> None:
+def test_the_diagram_is_inert_and_reproducible() -> None:
     """Nothing in it runs or loads, and every process serves the same bytes under one entity tag."""
     picture = draw(TANGLED, TITLE)
     assert picture == draw(TANGLED, TITLE)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from api.contract.document import ContractError, Document, load_document
+from api.contract.compile.document import Document, load_document
+from api.contract.engine_errors import ContractError
 
 FOLDER = Path(__file__).parents[2] / "openapi"
-DIVIDE = "paths/divide.yaml"
+DIVIDE = "paths/divide/divide.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,19 @@ def test_engine_only_keys_are_not_served(document: Document) -> None:
         assert b"x-rate-limit" in served
 
 
+def test_scopes_are_served_as_openapi_3_0_allows(document: Document) -> None:
+    for name, path, method, scopes, sentence in (
+        ("security", "/v1/users", "get", ["admin:access", "users:list"], "Required scopes: "),
+        ("one", "/v1/profile", "get", ["profile:read"], "Required scope: `profile:read`."),
+        ("optional", "/v1/products", "get", ["products:read"], "Required scope with a token: "),
+    ):
+        operation = document.public["paths"][path][method]
+        assert operation["x-scopes"] == scopes, name
+        assert sentence in operation["description"], name
+        assert operation["security"][0] == {"bearer": []}
+    assert "x-scopes" not in document.public["paths"]["/health"]["get"]
+
+
 def test_json_and_yaml_are_the_same_document(document: Document) -> None:
     assert json.loads(document.json) == yaml.safe_load(document.yaml) == document.public
 
@@ -79,31 +93,29 @@ def test_a_missing_path_file_is_named(folder: Path) -> None:
         (
             "summary:",
             "summary: x\n  summary:",
-            "the key summary stands here a second time",
+            "the key summary is duplicated",
         ),
-        ("'400'", "400", "the key 400 is not a string; put it in quotes"),
+        ("'200'", "200", "the key 200 is not a string; put it in quotes"),
         ("security: []", "security: !!python/name:os.system", "could not determine a constructor"),
         ("tags: [divide]", "tags: *divide", "found undefined alias"),
     ],
 )
-def test_what_is_not_strict_yaml_is_refused(
-    folder: Path, text: str, other: str, expected: str
-) -> None:
+def test_invalid_yaml_is_refused(folder: Path, text: str, other: str, expected: str) -> None:
     replace(folder, DIVIDE, text, other)
     assert message(folder).startswith(f"{DIVIDE}: line ")
     assert expected in message(folder)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "\x00", "\ufffe", "a: 1\n---\nb: 2\n"])
-def test_a_file_that_is_no_mapping_is_refused(folder: Path, content: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused(folder: Path, content: str) -> None:
     (folder / DIVIDE).write_text(content)
     assert message(folder).startswith(f"{DIVIDE}: ")
 
 
-def test_texts_that_look_like_dates_or_old_booleans_stay_texts(folder: Path) -> None:
+def test_texts_like_dates_or_booleans_stay_texts(folder: Path) -> None:
     replace(folder, DIVIDE, "summary: ", "summary: 12:30 # ")
-    replace(folder, "paths/health.yaml", "summary: ", "summary: yes # ")
-    replace(folder, "paths/profile.yaml", "summary: ", "summary: 2026-01-31 # ")
+    replace(folder, "paths/health/health.yaml", "summary: ", "summary: yes # ")
+    replace(folder, "paths/profile/profile.yaml", "summary: ", "summary: 2026-01-31 # ")
     paths = load_document(folder).bundle["paths"]
     summaries = [paths[url]["get"]["summary"] for url in ("/v1/divide", "/health", "/v1/profile")]
     assert summaries == ["12:30", "yes", "2026-01-31"]
@@ -112,30 +124,30 @@ def test_texts_that_look_like_dates_or_old_booleans_stay_texts(folder: Path) -> 
 @pytest.mark.parametrize(
     "reference",
     [
-        "../components/schemas/Ratio.yaml",
-        "../components/schemas/Quotient",
-        "../../openapi/components/schemas/Quotient.yaml",
+        "../../components/schemas/Ratio.yaml",
+        "../../components/schemas/Quotient",
+        "../../../openapi/components/schemas/Quotient.yaml",
         "#/components/schemas/Quotient",
         "health.yaml",
     ],
 )
-def test_a_reference_to_anything_but_a_component_is_refused(folder: Path, reference: str) -> None:
-    replace(folder, DIVIDE, "../components/schemas/Quotient.yaml", f"'{reference}'")
-    place = "get: responses: 200: content: application/json: schema"
+def test_a_reference_outside_the_components_is_refused(folder: Path, reference: str) -> None:
+    replace(folder, DIVIDE, "../../components/schemas/Quotient.yaml", f"'{reference}'")
+    place = "/get/responses/200/content/application~1json/schema"
     assert message(folder) == f"{DIVIDE}: {place}: $ref {reference} is not the file of a component"
 
 
-def test_a_path_that_is_written_out_in_the_root_is_refused(folder: Path) -> None:
-    replace(folder, "openapi.yaml", "    $ref: paths/health.yaml", "    get: {}")
-    assert message(folder) == "openapi.yaml: paths: /health: is not a $ref to a file of its own"
+def test_an_inline_path_in_the_root_is_refused(folder: Path) -> None:
+    replace(folder, "openapi.yaml", "    $ref: paths/health/health.yaml", "    get: {}")
+    assert message(folder) == "openapi.yaml: /paths/~1health: is not a $ref to a file of its own"
 
 
 @pytest.mark.parametrize(
     ("file", "text", "other", "expected"),
     [
-        ("openapi.yaml", "openapi: 3.0.3", "openapi: 3.1.0", "openapi.yaml: openapi: "),
-        ("openapi.yaml", "  title: Concord\n", "", 'openapi.yaml: info: "title"'),
-        (DIVIDE, "responses:", "answers:", f"{DIVIDE}: get: "),
+        ("openapi.yaml", "openapi: 3.0.3", "openapi: 3.1.0", "openapi.yaml: /openapi: "),
+        ("openapi.yaml", "  title: Concord\n", "", 'openapi.yaml: /info: "title"'),
+        (DIVIDE, "responses:", "answers:", f"{DIVIDE}: /get: "),
         (
             "components/schemas/Role.yaml",
             "type: string",
@@ -143,10 +155,10 @@ def test_a_path_that_is_written_out_in_the_root_is_refused(folder: Path) -> None
             "components/schemas/Role.yaml: ",
         ),
         ("components/parameters/Limit.yaml", "default: 25", "default: all", "'all'"),
-        ("paths/users_{user_id}.yaml", "UserId.yaml", "ProblemSlug.yaml", "'user_id'"),
+        ("paths/users/users_{user_id}.yaml", "UserId.yaml", "ProblemSlug.yaml", "'user_id'"),
     ],
 )
-def test_what_is_not_valid_openapi_is_refused_in_one_line(
+def test_invalid_openapi_is_refused_in_one_line(
     folder: Path, file: str, text: str, other: str, expected: str
 ) -> None:
     replace(folder, file, text, other)

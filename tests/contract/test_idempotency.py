@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,18 +14,18 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from api.contract.calls import Call
-from api.contract.errors import ContractViolation
-from api.contract.operations import Operation, compile_operations
-from api.contract.pagination import Cursors
-from api.contract.request import Answer, Request
-from api.contract.schemas import SchemaNode, Validators
+from api.contract.compile.operations import Operation, compile_operations
+from api.contract.compile.schemas import SchemaNode, Validators
+from api.contract.engine_errors import ContractViolation
+from api.contract.serve.calls import Call
+from api.contract.serve.pagination import Cursors
+from api.contract.serve.request import Answer, Request
 from api.contract.strict_json import JSON
-from api.idempotency import Idempotency
-from api.security import Caller
-from models.database import Database
+from api.credentials.bearer import Caller
+from api.server.kept_answers import Idempotency
 from models.errors import IdempotencyInFlight, IdempotencyKeyReused, NotFound
-from models.user import User
+from models.identity.user import User
+from models.storage.database import Database
 from tests.databases import KINDS, make_database_url
 
 TEXT: SchemaNode = {"schema": {"type": "string"}}
@@ -33,7 +34,7 @@ CREATED: SchemaNode = {
         "Location": {"required": True, **TEXT},
         "ETag": {"required": True, **TEXT},
         "Idempotent-Replayed": {"schema": {"type": "string", "enum": ["true"]}},
-        "Cache-Control": {"required": True, "schema": {"type": "string", "enum": ["no-store"]}},
+        "Cache-Control": {"required": True, "schema": {"type": "string", "default": "no-store"}},
     },
     "links": {"self": {"operationId": "get_user"}},
     "content": {
@@ -43,6 +44,7 @@ CREATED: SchemaNode = {
     },
 }
 ALICE, BOB = "alice", "bob"
+SCOPES = frozenset({"users:write", "users:read"})
 Work = Callable[[Session], User]
 
 
@@ -53,7 +55,7 @@ def operation(name: str = "make_user", **changes: Any) -> Operation:  # noqa: AN
         "tags": ["users"],
         "security": [{"bearer": ["users:write"]}],
         "parameters": [
-            {"name": "team", "in": "path", "required": True, **TEXT},
+            {"name": "team", "in": "path", "required": True, "x-ownership": "shared", **TEXT},
             {"name": "Idempotency-Key", "in": "header", **TEXT},
         ],
         "responses": {"201": CREATED},
@@ -61,7 +63,8 @@ def operation(name: str = "make_user", **changes: Any) -> Operation:  # noqa: AN
     }
     got: SchemaNode = {**declared, "operationId": "get_user", "parameters": []}
     bundle: SchemaNode = {
-        "paths": {f"/teams/{{team}}/{name}": {"post": declared}, "/user": {"get": got}}
+        "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
+        "paths": {f"/teams/{{team}}/{name}": {"post": declared}, "/user": {"get": got}},
     }
     return compile_operations(bundle, Validators(bundle))[0]
 
@@ -73,7 +76,7 @@ class Desk:
         self._idempotency = Idempotency(database)
         self._database = database
         self._callers = {
-            name: Caller(self.account(name).id, "user", frozenset(), 1, uuid4())
+            name: Caller(self.account(name).id, "user", SCOPES, 1, uuid4(), None)
             for name in (ALICE, BOB)
         }
 
@@ -95,6 +98,7 @@ class Desk:
         caller: str = ALICE,
         team: str = "red",
         declared: Operation | None = None,
+        scopes: frozenset[str] = SCOPES,
     ) -> Answer:
         """Send a request whose handler is `work`."""
         declared = declared or operation()
@@ -109,7 +113,8 @@ class Desk:
             idempotency=self._idempotency,
         )
         request = Request("POST", b"", b"", {}, "id", 0.0, "", "http://concord.example")
-        request.operation, request.caller, request.body = declared, self._callers[caller], body
+        request.caller = replace(self._callers[caller], scopes=scopes)
+        request.operation, request.body = declared, body
         request.path_values, request.header_values = {"team": team}, {"idempotency_key": key}
         return call(request)
 
@@ -155,7 +160,7 @@ def desk(database: Database) -> Desk:
     return Desk(database)
 
 
-def test_the_same_request_again_gets_the_same_answer_and_does_nothing(desk: Desk) -> None:
+def test_a_repeated_request_gets_the_same_response_once_executed(desk: Desk) -> None:
     first = desk.ask(make, {"a": 1, "b": {"c": 2, "d": [3]}})
     again = desk.ask(make, {"b": {"d": [3], "c": 2}, "a": 1})
 
@@ -176,9 +181,11 @@ def test_the_same_request_again_gets_the_same_answer_and_does_nothing(desk: Desk
         {"body": None},
         {"team": "blue"},
         {"declared": operation("make_other")},
+        {"scopes": frozenset({"users:write"})},
+        {"scopes": SCOPES | {"admin:access"}},
     ],
 )
-def test_another_request_with_the_key_is_refused(desk: Desk, other: dict[str, Any]) -> None:
+def test_a_different_request_with_the_key_is_refused(desk: Desk, other: dict[str, Any]) -> None:
     desk.ask(make, {"a": 1})
     with pytest.raises(IdempotencyKeyReused):
         desk.ask(make, **{"body": {"a": 1}, **other})
@@ -186,20 +193,20 @@ def test_another_request_with_the_key_is_refused(desk: Desk, other: dict[str, An
     assert desk.ask(make, {"a": 1}).header("idempotent-replayed") == "true"
 
 
-def test_a_key_is_its_callers_own(desk: Desk) -> None:
+def test_a_key_belongs_to_its_caller(desk: Desk) -> None:
     desk.ask(make, {"a": 1})
     desk.ask(make, {"a": 2}, caller=BOB)
     desk.ask(make, {"a": 3}, key="KEY")
     assert desk.count() == 3
 
 
-def test_without_a_key_a_request_is_done_each_time(desk: Desk) -> None:
+def test_requests_without_a_key_are_all_executed(desk: Desk) -> None:
     for _ in range(2):
         assert desk.ask(make, {"a": 1}, key=None).header("idempotent-replayed") is None
     assert desk.count() == 2
 
 
-def test_a_refusal_is_not_remembered(desk: Desk) -> None:
+def test_a_refusal_is_not_stored(desk: Desk) -> None:
     with pytest.raises(NotFound):
         desk.ask(refuse, {"a": 1})
     assert desk.count() == 0
@@ -207,7 +214,7 @@ def test_a_refusal_is_not_remembered(desk: Desk) -> None:
     assert desk.count() == 1
 
 
-def test_a_request_that_another_one_got_in_the_way_of_is_done_once(desk: Desk) -> None:
+def test_a_conflicting_request_is_executed_once(desk: Desk) -> None:
     tries: list[User] = []
 
     def make_at_last(session: Session) -> User:
@@ -234,7 +241,7 @@ class Slow:
         return user
 
 
-def test_while_it_runs_the_same_process_refuses_it_at_once(desk: Desk) -> None:
+def test_the_same_process_refuses_a_running_key_at_once(desk: Desk) -> None:
     slow = Slow()
     thread = threading.Thread(target=desk.ask, args=(slow, {"a": 1}))
     thread.start()
@@ -250,7 +257,7 @@ def test_while_it_runs_the_same_process_refuses_it_at_once(desk: Desk) -> None:
     assert desk.count() == 1
 
 
-def test_while_it_runs_another_process_refuses_it_or_waits_for_it(
+def test_another_process_refuses_or_waits_for_a_running_key(
     database: Database, desk: Desk, kind: str
 ) -> None:
     slow, other = Slow(), Desk(database)
@@ -280,8 +287,6 @@ def test_while_it_runs_another_process_refuses_it_or_waits_for_it(
         {"x-engine-transaction": "none"},
     ],
 )
-def test_a_key_where_nobody_is_known_or_nothing_is_written_stops_the_start(
-    desk: Desk, changes: SchemaNode
-) -> None:
+def test_a_key_needs_a_caller_and_a_transaction(desk: Desk, changes: SchemaNode) -> None:
     with pytest.raises(ContractViolation, match="make_user takes an idempotency key"):
         desk.ask(make, None, declared=operation(**changes))

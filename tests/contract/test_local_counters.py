@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from api.contract import local_counters
-from api.contract.local_counters import LocalCounters
+from api.contract.serve import local_counters
+from api.contract.serve.local_counters import LocalCounters
 
 pytestmark = pytest.mark.mission("M22")
 
@@ -53,14 +53,14 @@ def enter(counters: LocalCounters, key: str = "a", *, limit: int = 3, window: in
     return run(counters.acquire_entry(key, limit, window))
 
 
-def test_so_many_are_let_in_and_no_more(clock: Clock) -> None:
+def test_requests_up_to_the_limit_are_admitted(clock: Clock) -> None:
     counters = LocalCounters()
     assert [enter(counters) for _ in range(5)] == [True, True, True, False, False]
     assert enter(counters, "b")
     assert run(counters.get_moving_window("a", 3, 60)) == (clock.time(), 3)
 
 
-def test_at_no_instant_are_there_more_than_the_limit_in_a_window(clock: Clock) -> None:
+def test_no_window_contains_more_than_the_limit(clock: Clock) -> None:
     counters, let_in = LocalCounters(), []
     for _ in range(400):
         clock.now += 0.7
@@ -71,7 +71,7 @@ def test_at_no_instant_are_there_more_than_the_limit_in_a_window(clock: Clock) -
         assert len([each for each in let_in if began <= each < began + 10]) <= 3
 
 
-def test_a_place_is_free_again_when_its_request_leaves_the_window(clock: Clock) -> None:
+def test_a_request_that_leaves_the_window_makes_room(clock: Clock) -> None:
     counters = LocalCounters()
     for _ in range(3):
         assert enter(counters)
@@ -86,7 +86,7 @@ def test_a_place_is_free_again_when_its_request_leaves_the_window(clock: Clock) 
     assert not enter(counters)
 
 
-def test_refused_requests_do_not_put_off_the_end(clock: Clock) -> None:
+def test_refused_requests_do_not_prolong_the_wait(clock: Clock) -> None:
     counters = LocalCounters()
     for _ in range(3):
         enter(counters)
@@ -98,9 +98,7 @@ def test_refused_requests_do_not_put_off_the_end(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR])
-def test_a_clock_that_is_put_right_lets_nobody_in_and_keeps_nobody_out(
-    clock: Clock, step: float
-) -> None:
+def test_a_clock_change_admits_nobody_and_blocks_nobody(clock: Clock, step: float) -> None:
     counters = LocalCounters()
     for _ in range(3):
         assert enter(counters)
@@ -121,9 +119,7 @@ def test_a_counter_counts_until_it_expires(clock: Clock) -> None:
     assert run(counters.incr("a", 60)) == 1
 
 
-def test_what_nobody_counts_any_more_is_forgotten(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unused_counters_are_forgotten(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_counters, "_SWEEP_EVERY", 10)
     counters = LocalCounters()
     for number in range(1000):
@@ -143,5 +139,5 @@ def test_the_number_of_keys_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyP
     assert run(counters.reset()) == 200
 
 
-def test_it_is_always_there() -> None:
+def test_the_storage_is_always_available() -> None:
     assert asyncio.run(LocalCounters().check())

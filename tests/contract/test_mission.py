@@ -12,7 +12,7 @@ DELIVERED = (
     *("M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8", "M9", "M10", "M11", "M12", "M13", "M14"),
     *("M16", "M17", "M18", "M19", "M20", "M21", "M22", "M25", "M26", "M27"),
 )
-ALL = frozenset(f"M{number}" for number in range(1, 28))
+ALL = frozenset(f"M{number}" for number in range(1, 36))
 
 
 @cache
@@ -52,7 +52,7 @@ def test_a_delivered_row_has_a_test(row: str) -> None:
     assert marked().get(row), f"no test is marked with mission({row!r})"
 
 
-def test_every_marked_row_is_one_of_the_mission() -> None:
+def test_every_marked_row_exists() -> None:
     assert set(marked()) <= ALL
 
 

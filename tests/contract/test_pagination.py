@@ -6,12 +6,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from api.contract.errors import InvalidParameters
-from api.contract.pagination import Cursors, next_link
-from api.contract.parameters import Value
+from api.contract.compile.parameters import Value
+from api.contract.engine_errors import InvalidParameters
+from api.contract.serve.pagination import Cursors, next_link
 
 CURSORS = Cursors(b"k" * 32)
-REFUSAL = "is not a cursor of this listing with these filters"
+REFUSAL = "is not a cursor for this list with these filters"
 FILTERS: Mapping[str, Value] = {"active": True, "role": None, "limit": 25, "cursor": None}
 
 
@@ -31,12 +31,12 @@ def refusal(
 
 
 @pytest.mark.parametrize("position", [1, 2**63 - 1, "0198c1a2-7b3c-7def", [5, "é"]])
-def test_a_cursor_gives_back_its_position(position: object) -> None:
+def test_a_cursor_returns_its_position(position: object) -> None:
     cursor = CURSORS.encode("list_users", FILTERS, position)
     assert CURSORS.decode("list_users", FILTERS, cursor) == position
 
 
-def test_a_cursor_is_good_with_another_limit_and_from_another_process() -> None:
+def test_a_cursor_is_valid_with_other_limits_and_processes() -> None:
     cursor = CURSORS.encode("list_users", FILTERS, 5)
     other = Cursors(b"k" * 32)
     assert other.decode("list_users", {**FILTERS, "limit": 3, "cursor": cursor}, cursor) == 5
@@ -64,7 +64,7 @@ def test_a_cursor_is_bound_to_its_operation_and_key() -> None:
     assert refusal(cursor, cursors=Cursors(b"x" * 32)) == REFUSAL
 
 
-def test_a_cursor_that_was_changed_anywhere_is_refused() -> None:
+def test_a_modified_cursor_is_refused() -> None:
     cursor = CURSORS.encode("list_users", FILTERS, 1234567890)
     # The last character of base64 may have bits that belong to no byte.
     for at, letter in itertools.product(range(len(cursor) - 1), "A_"):
@@ -73,7 +73,7 @@ def test_a_cursor_that_was_changed_anywhere_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["", ".", "a", "a.b", "e30.e30", "." * 400, "eyJrIjo0Mn0.c2ln"])
-def test_what_was_never_a_cursor_is_refused(text: str) -> None:
+def test_an_invented_cursor_is_refused(text: str) -> None:
     assert refusal(text) == REFUSAL
 
 
@@ -86,7 +86,7 @@ def test_the_link_repeats_the_filters_and_leads_to_the_next_page() -> None:
     assert parse_qs(url.query) == {"active": ["true"], "limit": ["25"], "cursor": ["c.d"]}
 
 
-def test_the_link_escapes_what_a_filter_holds() -> None:
+def test_the_link_escapes_the_filters() -> None:
     header = next_link("http://a.example/", {"q": 'a>"b&c=d é', "tag": ["x", "y"]}, "c")
     target = header.partition(">")[0].removeprefix("<")
     assert header.isascii()

@@ -61,11 +61,11 @@ def test_a_path_leads_to_its_resource(raw: bytes, path: str, values: tuple[str, 
         *(b"/a/%00", b"/a/%0A", b"/a/%1F", b"/a/%7F", b"/a/%C2%85", b"/a/\n", b"/%0Aa", b"/a%00"),
     ],
 )
-def test_what_is_no_path_of_the_contract_leads_nowhere(raw: bytes) -> None:
+def test_an_unknown_path_leads_nowhere(raw: bytes) -> None:
     assert ROUTER.match(raw) is None
 
 
-def test_every_resource_is_there_once_with_its_methods() -> None:
+def test_every_resource_occurs_once_with_its_methods() -> None:
     assert len(ROUTER.resources) == 9
     assert {resource.allow for resource in ROUTER.resources} == {"GET, HEAD, OPTIONS"}
 
@@ -86,7 +86,7 @@ FILES = router_of(["/files/{rest}", "/files/{x}/info", "/files/known", "/v/{x}/{
         (b"/v/1/a/b", "/v/{x}/{rest}", ("1", "a/b")),
     ],
 )
-def test_a_parameter_that_is_a_path_takes_what_is_left(
+def test_a_path_parameter_takes_the_rest_of_the_path(
     raw: bytes, path: str, values: tuple[str, ...]
 ) -> None:
     match = FILES.match(raw)
@@ -101,5 +101,5 @@ def test_a_parameter_that_is_a_path_takes_what_is_left(
         *(b"/files/a%2Fb", b"/files/.", b"/files/a\x00", b"/files/%00", b"/v/1"),
     ],
 )
-def test_a_path_that_climbs_or_hides_a_separator_leads_nowhere(raw: bytes) -> None:
+def test_a_path_with_traversal_or_hidden_separators_leads_nowhere(raw: bytes) -> None:
     assert FILES.match(raw) is None

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from api.contract import routing
-from api.contract.routing import Router
+from api.contract.serve import routing
+from api.contract.serve.routing import Router
 from tests.contract.small_router import router_of
 
 pytestmark = pytest.mark.mission("M4")
@@ -71,7 +71,7 @@ def test_the_cost_of_a_path_does_not_grow_with_the_number_of_paths(path: bytes) 
     assert larger == [small, small]
 
 
-def test_the_same_is_found_among_few_and_among_many() -> None:
+def test_results_are_equal_with_few_and_many_paths() -> None:
     for size in SIZES:
         match = router(size).match(b"/v1/things/5/parts/7")
         assert match is not None
@@ -79,9 +79,17 @@ def test_the_same_is_found_among_few_and_among_many() -> None:
 
 
 @pytest.mark.parametrize("segment", [b"a", b"%61", b"", b"%2f"])
-def test_the_cost_grows_with_the_length_of_the_path_and_not_faster(segment: bytes) -> None:
+def test_the_cost_is_linear_in_the_length_of_the_path(segment: bytes) -> None:
     found = router(SIZES[0])
     short, long = (
         instructions(found, b"/v1" + (b"/" + segment) * length) for length in (100, 1000)
     )
     assert long < 11 * short
+
+
+def test_a_path_longer_than_any_resource_is_not_read() -> None:
+    found = router(SIZES[0])
+    for segment in (b"/a", b"/%61", b"a"):
+        path = b"/v1/things/" + segment * 14_000
+        assert found.match(path) is None
+        assert instructions(found, path) < instructions(found, b"/none")

@@ -9,9 +9,9 @@ from uuid import UUID
 import orjson
 import pytest
 
-from api.contract.errors import ContractViolation
-from api.contract.schemas import SchemaNode
-from api.contract.serializers import compile_serializer
+from api.contract.compile.schemas import SchemaNode
+from api.contract.compile.serializers import compile_serializer
+from api.contract.engine_errors import ContractViolation
 
 TEXT: SchemaNode = {"type": "string"}
 POINT: SchemaNode = {
@@ -77,34 +77,32 @@ def holder(schema: SchemaNode) -> SchemaNode:
         ({"type": "array", "items": TEXT}, ["a", None], ["a", None]),
     ],
 )  # fmt: skip
-def test_only_what_is_declared_goes_out(
+def test_only_declared_properties_are_sent(
     schema: SchemaNode, value: object, expected: object
 ) -> None:
     assert sent(schema, value) == expected
 
 
 @pytest.mark.parametrize("schema", [TEXT, {"type": "integer"}, {"type": "array", "items": TEXT}])
-def test_an_object_where_none_is_declared_fails_and_is_not_written_whole(
-    schema: SchemaNode,
-) -> None:
+def test_an_undeclared_object_is_refused(schema: SchemaNode) -> None:
     value: object = [Row()] if schema["type"] == "array" else Row()
     with pytest.raises(TypeError):
         compile_serializer(BUNDLE, holder(schema))({"p": value})
 
 
 @pytest.mark.parametrize("value", [SimpleNamespace(y=1), {"y": 1}, SimpleNamespace()])
-def test_a_declared_property_that_is_lacking_fails(value: object) -> None:
+def test_a_missing_declared_property_fails(value: object) -> None:
     with pytest.raises((AttributeError, KeyError)):
         compile_serializer(BUNDLE, POINT)(value)
 
 
-def test_a_lacking_property_of_an_inner_object_fails() -> None:
+def test_a_missing_property_of_an_inner_object_fails() -> None:
     write = compile_serializer(BUNDLE, {"type": "array", "items": holder(POINT_REF)})
     with pytest.raises((AttributeError, KeyError)):
         write([{"p": {"x": 1}}, {"p": {}}])
 
 
-def test_times_are_those_of_rfc_3339_and_ids_are_texts() -> None:
+def test_times_follow_rfc_3339_and_ids_are_strings() -> None:
     moment = datetime(2026, 1, 31, 12, 0, 0, 5, UTC)
     assert sent(holder({}), {"p": moment}) == {"p": "2026-01-31T12:00:00.000005Z"}
     east = moment.astimezone(timezone(timedelta(hours=2)))
@@ -113,7 +111,7 @@ def test_times_are_those_of_rfc_3339_and_ids_are_texts() -> None:
 
 
 @pytest.mark.parametrize("value", [Row(), {"secret": "CANARY"}])
-def test_an_object_without_properties_is_an_empty_one(value: object) -> None:
+def test_an_object_without_properties_is_empty(value: object) -> None:
     closed = {"type": "object", "additionalProperties": False, "properties": {}}
     assert sent(closed, value) == {}
 
@@ -123,7 +121,7 @@ def test_alternatives_stop_the_start() -> None:
         compile_serializer(BUNDLE, holder({"oneOf": [POINT_REF, TEXT]}))
 
 
-def test_what_goes_out_is_compact_utf_8_in_the_order_of_the_contract() -> None:
+def test_output_is_compact_utf_8_in_contract_order() -> None:
     schema = {"type": "object", "properties": {"b": {}, "a": {}}}
     assert compile_serializer(BUNDLE, schema)({"a": "é", "b": 1}) == '{"b":1,"a":"é"}'.encode()
 
@@ -141,7 +139,7 @@ LAMP: SchemaNode = {
 
 
 @pytest.mark.parametrize("make", [dict, SimpleNamespace])
-def test_what_is_allowed_follows_from_the_state(make: Callable[..., object]) -> None:
+def test_allowed_actions_follow_from_the_state(make: Callable[..., object]) -> None:
     on = {"allowed_actions": ["stop", "skip"], "id": 1, "status": "on"}
     off = {"allowed_actions": [], "id": 2, "status": "off"}
     lamps = [make(id=1, status="on"), make(id=2, status="off", allowed_actions=["lie"])]
@@ -150,7 +148,17 @@ def test_what_is_allowed_follows_from_the_state(make: Callable[..., object]) -> 
     assert sent({"properties": referred}, lamps[0]) == on
 
 
-def test_what_is_allowed_is_read_where_no_state_says_it() -> None:
+def test_a_resource_rules_out_actions_that_its_state_allows() -> None:
+    ruling: SchemaNode = {**ACTIONS, "x-engine-ruled-out": "no"}
+    schema: SchemaNode = {"properties": {"allowed_actions": ruling, "status": STATE}}
+    lamp = SimpleNamespace(status="on", no=("skip",))
+    assert sent(schema, lamp) == {"allowed_actions": ["stop"], "status": "on"}
+    lamp.no = ()
+    assert sent(schema, lamp) == {"allowed_actions": ["stop", "skip"], "status": "on"}
+    assert sent(schema, {"status": "off"}) == {"allowed_actions": [], "status": "off"}
+
+
+def test_allowed_actions_without_a_state_are_read() -> None:
     schema: SchemaNode = {"properties": {"allowed_actions": ACTIONS, "status": TEXT}}
     assert sent(schema, {"status": "on", "allowed_actions": ["skip"]}) == {
         "status": "on",
@@ -158,7 +166,7 @@ def test_what_is_allowed_is_read_where_no_state_says_it() -> None:
     }
 
 
-def test_an_action_that_the_enum_of_actions_lacks_stops_the_start() -> None:
+def test_an_undeclared_action_stops_the_start() -> None:
     few: SchemaNode = {"type": "array", "items": {"type": "string", "enum": ["stop"]}}
     schema: SchemaNode = {"properties": {"allowed_actions": few, "status": STATE}}
     with pytest.raises(ContractViolation, match="the enum of actions lacks skip"):
@@ -166,9 +174,7 @@ def test_an_action_that_the_enum_of_actions_lacks_stops_the_start() -> None:
 
 
 @pytest.mark.parametrize("behind_a_reference", [True, False])
-def test_a_property_may_be_read_from_an_attribute_of_another_name(
-    *, behind_a_reference: bool
-) -> None:
+def test_a_property_may_come_from_another_attribute(*, behind_a_reference: bool) -> None:
     labels: SchemaNode = {
         "type": "object",
         "additionalProperties": TEXT,
@@ -183,7 +189,7 @@ def test_a_property_may_be_read_from_an_attribute_of_another_name(
     assert orjson.loads(write({"metadata": {"a": "b"}})) == {"metadata": {"a": "b"}}
 
 
-def test_a_dict_may_lack_what_is_not_required_and_nothing_else() -> None:
+def test_a_dict_may_lack_only_optional_properties() -> None:
     address = {
         "type": "object",
         "required": ["city"],
@@ -214,14 +220,14 @@ class Named:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_the_name_of_a_property_is_data_and_never_code(name: str) -> None:
+def test_property_names_are_data_and_never_code(name: str) -> None:
     schema: SchemaNode = {"properties": {"x": {}, name: {}}}
     assert sent(schema, {"x": 0, name: 1, "secret": "CANARY"}) == {"x": 0, name: 1}
     assert sent(schema, {"x": 0}) == {"x": 0}
     assert sent(holder({"properties": {name: POINT}}), {"p": Named()}) == {"p": {name: {"x": name}}}
 
 
-def test_hostile_names_do_not_get_into_each_other() -> None:
+def test_hostile_names_do_not_interfere() -> None:
     schema: SchemaNode = {"properties": dict.fromkeys(HOSTILE, POINT), "required": HOSTILE}
     row = {name: {"x": number} for number, name in enumerate(HOSTILE)}
     assert sent(schema, row) == row
@@ -229,28 +235,28 @@ def test_hostile_names_do_not_get_into_each_other() -> None:
 
 
 @pytest.mark.parametrize("name", ["in", "a.b", "a-b", "", "1", "x; y", "\ufb01", "x\n", 7, None])
-def test_an_attribute_that_no_object_has_stops_the_start(name: object) -> None:
+def test_an_impossible_attribute_stops_the_start(name: object) -> None:
     with pytest.raises(ContractViolation, match="not a name"):
         compile_serializer(BUNDLE, holder({"x-engine-attribute": name}))
 
 
-def test_a_property_whose_name_is_no_text_stops_the_start() -> None:
+def test_a_property_name_that_is_not_a_string_stops_the_start() -> None:
     with pytest.raises(ContractViolation, match="not a name"):
         compile_serializer(BUNDLE, {"properties": {1: {}}})
 
 
-def test_a_state_that_the_contract_does_not_know_fails() -> None:
+def test_an_undeclared_state_fails() -> None:
     with pytest.raises(KeyError):
         compile_serializer(BUNDLE, LAMP)(SimpleNamespace(id=1, status="dim"))
 
 
-def test_a_dict_without_a_state_does_not_tell_what_is_allowed() -> None:
+def test_a_dict_without_a_state_has_no_allowed_actions() -> None:
     assert sent(LAMP, {"id": 1, "allowed_actions": ["lie"]}) == {"id": 1}
     with pytest.raises(KeyError):
         compile_serializer(BUNDLE, {**LAMP, "required": ["allowed_actions"]})({"id": 1})
 
 
-def test_a_schema_may_refer_to_itself_through_lists_and_maps() -> None:
+def test_a_schema_may_be_recursive_through_lists_and_maps() -> None:
     tree: SchemaNode = {"$ref": "#/components/schemas/Tree"}
     declared: SchemaNode = {
         "below": {"type": "array", "items": tree},

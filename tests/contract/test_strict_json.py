@@ -80,7 +80,7 @@ REFUSED = {
 
 @given(VALUES, st.booleans())
 @settings(deadline=None, max_examples=200)
-def test_every_json_text_reads_as_with_the_standard_library(
+def test_valid_json_reads_like_the_standard_library(
     value: JSON,
     ascii_only: bool,  # noqa: FBT001 - drawn by hypothesis.
 ) -> None:
@@ -94,7 +94,7 @@ ALMOST_JSON = st.text(alphabet='[]{}",:0123456789.eE-tfn\\u \n', max_size=40)
 
 @given(st.binary(max_size=40) | ALMOST_JSON)
 @settings(deadline=None, max_examples=300)
-def test_any_bytes_are_read_or_refused_and_never_read_otherwise(text: bytes | str) -> None:
+def test_bytes_are_read_correctly_or_refused(text: bytes | str) -> None:
     raw = text.encode() if isinstance(text, str) else text
     try:
         value = parse(raw)
@@ -105,7 +105,7 @@ def test_any_bytes_are_read_or_refused_and_never_read_otherwise(text: bytes | st
 
 @pytest.mark.mission("M10")
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
-def test_what_parsers_dispute_is_refused_and_not_repeated(text: bytes) -> None:
+def test_disputed_json_is_refused_and_not_repeated(text: bytes) -> None:
     with pytest.raises(NotStrictJSON) as caught:
         parse(text)
     assert "CANARY" not in str(caught.value)
@@ -130,12 +130,12 @@ def test_what_parsers_dispute_is_refused_and_not_repeated(text: bytes) -> None:
         (b"[" + b"[]," * 500 + b"[]]", [[]] * 501),
     ],
 )
-def test_what_is_at_the_edge_is_still_read(text: bytes, value: JSON) -> None:
+def test_edge_cases_of_json_are_read(text: bytes, value: JSON) -> None:
     read = parse(text)
     assert read == value if value is not None else isinstance(read, list)
 
 
-def test_numbers_are_read_to_the_nearest_double() -> None:
+def test_numbers_are_rounded_to_the_nearest_double() -> None:
     for text in ("0.1", "2.2250738585072011e-308", "123456789.123456789e-20", "9007199254740993.0"):
         read = parse(text.encode())
         assert isinstance(read, float)

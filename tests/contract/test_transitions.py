@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from api.contract.errors import ContractViolation
-from api.contract.schemas import SchemaNode
-from api.contract.transitions import compile_lifecycle
+from api.contract.compile.schemas import SchemaNode
+from api.contract.compile.transitions import compile_state_machine
+from api.contract.engine_errors import ContractViolation
+from models.lifecycle import Lifecycle
 
 ACTIONS: SchemaNode = {
     "open": {"edit": ["open"], "pay": ["open", "paid"]},
@@ -26,31 +27,34 @@ def bundle(actions: SchemaNode, **automatic: Any) -> SchemaNode:  # noqa: ANN401
 
 @pytest.mark.parametrize("name", ["Status", "Referring"])
 def test_a_state_machine_is_read_with_its_order(name: str) -> None:
-    lifecycle = compile_lifecycle(bundle(ACTIONS, open={"lapse": ["gone"]}), name)
+    machine = compile_state_machine(bundle(ACTIONS, open={"lapse": ["gone"]}), name)
+    lifecycle = Lifecycle(*machine)
     assert lifecycle.allowed("open") == ("edit", "pay")
     assert lifecycle.allowed("paid") == ()
     assert lifecycle.target("open", "pay", "paid") == "paid"
     assert lifecycle.target("open", "lapse", "gone", automatic=True) == "gone"
 
 
-def test_nothing_needs_to_be_automatic() -> None:
-    assert compile_lifecycle(bundle(ACTIONS), "Status").automatic == {}
+def test_automatic_actions_are_optional() -> None:
+    assert compile_state_machine(bundle(ACTIONS), "Status").automatic == {}
 
 
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        (bundle({"open": {}, "paid": {}}), "the state gone stands either"),
-        (bundle({**ACTIONS, "lost": {}}), "the state lost stands either"),
+        ({"components": {"schemas": {}}}, "needs components/schemas/Status.yaml"),
+        ({"components": {"schemas": {"Status": {"enum": ["open"]}}}}, "needs actions"),
+        (bundle({"open": {}, "paid": {}}), "the state gone is in only one"),
+        (bundle({**ACTIONS, "lost": {}}), "the state lost is in only one"),
         (bundle({**ACTIONS, "paid": {"edit": ["lost"]}}), "the state paid has an action edit"),
         (bundle({**ACTIONS, "paid": {"edit": []}}), "the state paid has an action edit"),
-        (bundle(ACTIONS, lost={"lapse": ["gone"]}), "the state lost stands in automatic"),
+        (bundle(ACTIONS, lost={"lapse": ["gone"]}), "the state lost is in automatic"),
         (bundle(ACTIONS, open={"lapse": ["lost"]}), "the state open has an action lapse"),
-        (bundle(ACTIONS, open={"pay": ["paid"]}), "is automatic as well"),
+        (bundle(ACTIONS, open={"pay": ["paid"]}), "is also automatic"),
     ],
 )
-def test_a_state_machine_that_does_not_fit_its_states_stops_the_start(
+def test_a_state_machine_that_differs_from_its_enum_stops_the_start(
     document: SchemaNode, reason: str
 ) -> None:
     with pytest.raises(ContractViolation, match=reason):
-        compile_lifecycle(document, "Status")
+        compile_state_machine(document, "Status")

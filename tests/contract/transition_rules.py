@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from api.contract.schemas import SchemaNode, Validator
-from tests.contract.walk import Finding, Operation, operations, schemas
+from api.contract.compile.schemas import SchemaNode, Validator
+from tests.contract.walk import DeclaredOperation, Finding, operations, schemas
 
 _CHOICES: SchemaNode = {
     "type": "object",
@@ -82,7 +82,7 @@ def _following(allowed: SchemaNode, action: str) -> set[str]:
     return {each for target in targets for each in allowed.get(target, ())}
 
 
-def _linked(operation: Operation) -> set[str]:
+def _linked(operation: DeclaredOperation) -> set[str]:
     return {
         str(link.get("operationId"))
         for response in operation.successes.values()

@@ -1,12 +1,13 @@
 """Ways through a bundled contract, for the rules that hold it to its conventions."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from api.contract.operations import METHODS
-from api.contract.schemas import SchemaNode, resolve
+from api.contract.compile.operations import METHODS
+from api.contract.compile.schemas import SchemaNode, resolve
 
 EXAMPLES = ("example", "examples")
 
@@ -19,7 +20,7 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Operation:
+class DeclaredOperation:
     """An operation as it is declared, with what it shares with the others of its path."""
 
     bundle: SchemaNode
@@ -64,11 +65,26 @@ class Operation:
         )
 
 
-def operations(bundle: SchemaNode) -> Iterator[Operation]:
+def broken(bundle: SchemaNode, change: SchemaNode) -> SchemaNode:
+    """Return the contract after one operation of JSON Patch (RFC 6902)."""
+    result = deepcopy(bundle)
+    way = [key.replace("~1", "/").replace("~0", "~") for key in change["path"].split("/")[1:]]
+    parent: Any = result
+    for key in way[:-1]:
+        parent = parent[int(key) if isinstance(parent, list) else key]
+    last = int(way[-1]) if isinstance(parent, list) else way[-1]
+    if change["op"] == "remove":
+        del parent[last]
+    else:
+        parent[last] = change["value"]
+    return result
+
+
+def operations(bundle: SchemaNode) -> Iterator[DeclaredOperation]:
     for path, item in bundle["paths"].items():
         for method in METHODS:
             if method in item:
-                yield Operation(bundle, path, method, item[method])
+                yield DeclaredOperation(bundle, path, method, item[method])
 
 
 def components(bundle: SchemaNode, kind: str) -> Iterator[tuple[str, SchemaNode]]:

@@ -17,12 +17,12 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.signing import KeyRing
-from models.database import Database
-from models.order import Order
-from models.product import Price, Product
-from models.user import User
-from tests.signing_in import access_token
+from api.credentials.signing import KeyRing
+from models.catalogue.product import Price, Product
+from models.identity.user import User
+from models.orders.order import Order
+from models.storage.database import Database
+from tests.factories import make_access_token
 
 T = TypeVar("T")
 PRICE = 1000
@@ -59,7 +59,7 @@ class Shop:
             return create(session, name="Ada", email=email, password_hash="none")
 
         user = self.database.transact(work, write=True)
-        token = access_token(self.database, user, self.keys, self.issuer)
+        token = make_access_token(self.database, user, self.keys, self.issuer)
         return user.id, {"Authorization": f"Bearer {token}"}
 
     def product(self, stock: int, by: int) -> int:

@@ -4,22 +4,35 @@
 """
 
 import asyncio
+import dataclasses
 import functools
 import json
 import logging
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
-from api.http1.limits import ConnectionLimits
-from api.serving import ServerOptions, serve, serve_workers
+from api.contract.compile.problem_kinds import ProblemKind
+from api.server.http1.limits import ConnectionLimits
+from api.server.problem_documents import Problems
+from api.server.serving import ServerOptions, serve, serve_workers
 
 _log = logging.getLogger(__name__)
 
 PUBLIC_URL = "https://api.example.test"
+MEDIUM_BYTES = 256 * 1024
+KINDS = {
+    slug: ProblemKind(slug, status, title, *3 * (f"{title}.",))
+    for slug, status, title in (
+        ("malformed-request", 400, "Malformed request"),
+        ("request-timeout", 408, "Request timeout"),
+        ("header-fields-too-large", 431, "Header fields too large"),
+    )
+}
 LARGE_BYTES = 32 * 1024 * 1024
 LIMITS = ConnectionLimits(
     header_bytes=8192,
@@ -38,6 +51,7 @@ class Setup:
     drain_seconds: float = 0.0
     stop_seconds: float = 4.0
     fail_to_start: bool = False
+    keep_alive_seconds: int = LIMITS.keep_alive_seconds
 
 
 class SmallService:
@@ -46,6 +60,7 @@ class SmallService:
     def __init__(self, *, fail_to_start: bool) -> None:
         self.draining = threading.Event()
         self._fail_to_start = fail_to_start
+        self._seen: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -72,6 +87,7 @@ class SmallService:
     async def _respond(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, object]]:
         status = 200
         answer: dict[str, object] = {}
+        self._seen[scope["path"]] += 1
         match scope["path"]:
             case "/wait":
                 await asyncio.sleep(0.6)
@@ -84,6 +100,12 @@ class SmallService:
                 status = 503 if self.draining.is_set() else 200
             case "/large":
                 answer = {"large": "x" * LARGE_BYTES}
+            case "/seen":
+                answer = {"paths": self._seen}
+            case "/medium":
+                answer = {"medium": "x" * MEDIUM_BYTES}
+            case path if path.startswith("/echo/"):
+                answer = {"path": path, "length": await _body_length(receive)}
             case "/length":
                 answer = {"length": await _body_length(receive), "headers": _names(scope)}
             case _:
@@ -118,8 +140,8 @@ def main(setup: Setup) -> None:
     options = ServerOptions(
         "127.0.0.1",
         0,
-        PUBLIC_URL,
-        limits=LIMITS,
+        Problems(PUBLIC_URL, KINDS).types,
+        limits=dataclasses.replace(LIMITS, keep_alive_seconds=setup.keep_alive_seconds),
         drain_seconds=setup.drain_seconds,
         stop_seconds=setup.stop_seconds,
     )

@@ -18,10 +18,11 @@ import pytest
 from sqlalchemy import inspect, text
 from sqlalchemy.orm import Session
 
-from models.database import Database
-from tests.api.calling import operations
+from models.storage.database import Database
+from tests.api.sample_calls import operations
 from tests.databases import KINDS, make_database_url
 from tests.live import LiveServer, running_server
+from tests.mailbox import link_in, wait_for
 
 pytestmark = [pytest.mark.mission("M8"), pytest.mark.mission("M14"), pytest.mark.timeout(300)]
 
@@ -89,7 +90,7 @@ def witness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Witness]
                 database.dispose()
 
 
-def test_trust42_canaries_are_seen_nowhere(witness: Witness) -> None:
+def test_trust42_canaries_appear_nowhere(witness: Witness) -> None:
     for operation in operations():
         path = operation.path.format_map(_Canaries(witness))
         bearer = f"Bearer {witness.canary()}"
@@ -109,7 +110,7 @@ def test_trust42_canaries_are_seen_nowhere(witness: Witness) -> None:
         assert witness.found(place) == set()
 
 
-def test_trust42_what_lets_somebody_in_is_kept_as_a_hash_or_sealed(witness: Witness) -> None:
+def test_trust42_credentials_are_hashed_or_encrypted(witness: Witness) -> None:
     json_body = {"Content-Type": "application/json"}
     email = f"{uuid.uuid4().hex}@concord.example"
     witness.learn(PASSWORD)
@@ -123,6 +124,11 @@ def test_trust42_what_lets_somebody_in_is_kept_as_a_hash_or_sealed(witness: Witn
         url = witness.server.url + path
         return dict(httpx.post(url, json=body, headers=headers, timeout=30).json())
 
+    mail = witness.server.log.parent / "var" / "mail"
+    link = link_in(wait_for(mail, email, "welcome")).secret
+    proofs = {"token": link, "current_password": PASSWORD}
+    confirmation = "/v1/auth/email-verification/confirm"
+    assert witness.send("POST", confirmation, json=proofs).status_code == 204
     first = post("/v1/auth/token", credentials)
     second = post("/v1/auth/refresh", {"refresh_token": first["refresh_token"]})
     access = str(second["access_token"])
@@ -137,7 +143,9 @@ def test_trust42_what_lets_somebody_in_is_kept_as_a_hash_or_sealed(witness: Witn
     )
     for signed_in in (first, second, third):
         witness.learn(signed_in["access_token"], signed_in["refresh_token"])
-    witness.learn(key["key"], factor["secret"], waiting["challenge"], *codes["recovery_codes"])
+    witness.learn(
+        link, key["key"], factor["secret"], waiting["challenge"], *codes["recovery_codes"]
+    )
     witness.learn(*(code.replace("-", "") for code in codes["recovery_codes"]))
     # They are sent once more, where they are wrong.
     for secret in list(witness.secrets):

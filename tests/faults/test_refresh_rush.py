@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.database import Database
-from models.session import RefreshToken
-from models.user import User
+from models.access.session import RefreshToken
+from models.identity.user import User
+from models.storage.database import Database
 from tests.databases import KINDS, make_database_url
+from tests.factories import make_session
 from tests.faults.live_shop import Shop, at_once, open_shop
 from tests.live import running_server
-from tests.signing_in import begin_session
 
 pytestmark = [pytest.mark.mission("M14"), pytest.mark.mission("M25"), pytest.mark.timeout(300)]
 
@@ -55,7 +55,7 @@ def unused(database: Database) -> int:
 
 
 def test_fifty_refreshes_of_one_token_leave_one_living_lineage(shop: Shop) -> None:
-    grant = begin_session(shop.database, register(shop.database), shop.keys)
+    grant = make_session(shop.database, register(shop.database), shop.keys)
     others = unused(shop.database) - 1
     token = grant.refresh_token
     for _ in range(2):
@@ -76,8 +76,8 @@ def test_fifty_refreshes_of_one_token_leave_one_living_lineage(shop: Shop) -> No
         token = successors.pop()
 
 
-def test_a_thief_and_the_owner_at_once_leave_no_living_session_after_the_replay(shop: Shop) -> None:
-    grant = begin_session(shop.database, register(shop.database), shop.keys)
+def test_a_replay_concurrent_with_the_owner_ends_the_session(shop: Shop) -> None:
+    grant = make_session(shop.database, register(shop.database), shop.keys)
     stolen = grant.refresh_token
     token = stolen
     for _ in range(2):

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from sqlalchemy import inspect, select, table, text
 from sqlalchemy.orm import Session, selectinload
 
-from models.database import Database
-from models.order import Order
-from models.order_event import OrderEvent
-from models.product import Product
-from models.stock import StockEntry
+from models.catalogue.product import Product
+from models.catalogue.stock_entry import StockEntry
+from models.orders.order import Order
+from models.orders.order_event import OrderEvent
+from models.storage.database import Database
 
 LIVE = frozenset({"pending", "paid", "partially_shipped"})
 """The states in which what has not been shipped is reserved."""
@@ -101,14 +101,24 @@ def _check_conservation(books: Books) -> None:
 
 def _check_money(order: Order) -> None:
     assert order.total_amount == sum(line.unit_amount * line.quantity for line in order.lines)
-    assert 0 <= order.refunded_amount <= order.paid_amount <= order.total_amount
+    balance = order.balance
+    assert balance.paid.amount == (
+        balance.applied + balance.unapplied.amount + balance.refunded.amount
+    )
+    assert 0 <= order.refunded_amount <= order.paid_amount - order.bounced_amount
+    assert order.paid_amount <= order.total_amount
+    assert balance.held >= balance.applied >= 0
     assert {line.currency for line in order.lines} == {order.currency}
     if any(line.shipped for line in order.lines):
         assert order.paid_amount == order.total_amount
     if order.status in {"paid", "partially_shipped", "shipped", "delivered"}:
-        assert order.refunded_amount < order.paid_amount or not order.total_amount
-    if order.status == "refunded":
-        assert order.refunded_amount == order.paid_amount == order.total_amount
+        assert balance.applied or order.bounced_amount or not order.total_amount
+        assert balance.due.amount == order.bounced_amount
+    if order.status in {"cancelled", "expired", "refunded"}:
+        assert (balance.applied, balance.due.amount) == (0, 0)
+    if order.status in {"pending", "paid"}:
+        assert bool(balance.due.amount) == (order.status == "pending")
+    assert ("refund" in balance.ruled_out) == (balance.held == 0)
     assert (order.expires_at is not None) == (order.status == "pending")
 
 
@@ -124,9 +134,12 @@ def _check_timelines(books: Books) -> None:
         assert told[-1].status == order.status
         moved = {
             action: sum(event.money or 0 for event in told if event.action == action)
-            for action in ("pay", "refund")
+            for action in ("pay", "bounce", "refund")
         }
-        assert moved == {"pay": order.paid_amount, "refund": order.refunded_amount}
+        # What was received, less what bounced, pays for the order, is unapplied, or was refunded.
+        assert moved["pay"] - moved["bounce"] == order.paid.amount
+        assert moved["refund"] == order.refunded.amount
+        assert (told[-1].unapplied_amount or 0) == order.unapplied.amount
 
 
 def everything(database: Database) -> dict[str, list[str]]:

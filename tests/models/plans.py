@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, event, text
 from sqlalchemy.orm import Session
 
-from models.database import Database
+from models.storage.database import Database
 
 _BOUNDED = frozenset({"Append", "Merge Append", "Subquery Scan", "Sort", "Aggregate", "Unique"})
 """What reads no more rows than the nodes below it give."""

@@ -9,15 +9,20 @@ from contextlib import contextmanager, suppress
 class Relay:
     """Passes bytes on to an address, as long as it is not frozen."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], listener: socket.socket | None = None) -> None:
         self._address = address
         self._flows = threading.Event()
         self._flows.set()
         self._sockets: list[socket.socket] = []
         self._forgotten: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port of this machine that leads to the address."""
+        port: int = self._listener.getsockname()[1]
+        return port
 
     def freeze(self) -> None:
         """Keep connections open and let nothing through, like a paused server."""

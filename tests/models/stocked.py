@@ -9,14 +9,14 @@ from uuid import UUID
 from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
-from models.database import Database
-from models.identifiers import first_id_from
-from models.order import Order
-from models.product import Product
-from models.product_search import ProductTerm
-from models.user import User
+from models.catalogue.product import Product
+from models.catalogue.product_search import ProductTerm
+from models.identity.user import User
+from models.orders.order import Order
+from models.storage.database import Database
+from models.storage.identifiers import first_id_from
 from tests.databases import make_database_url
-from tests.models.shop import STATUSES
+from tests.factories import STATUSES
 
 ROWS = 4000
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from models.database import Database
-from models.demo import DEMO_PASSWORD, seed_demo_users
-from models.password import OWASP, Passwords
-from models.user import User
-from tests.models.people import erase_user
+from models.demo.demo_accounts import DEMO_PASSWORD, seed_demo_users
+from models.identity.password import OWASP, Passwords
+from models.identity.user import User
+from models.storage.database import Database
+from tests.models.actions import erase_user
 
 PASSWORDS = Passwords(parameters=replace(OWASP, time_cost=1, memory_cost=8))
 
@@ -19,7 +19,7 @@ def read_all(database: Database) -> list[User]:
     )
 
 
-def test_demo_users_are_plausible_and_all_different(database: Database) -> None:
+def test_demo_users_are_plausible_and_distinct(database: Database) -> None:
     assert seed_demo_users(database, PASSWORDS) == 300
 
     users = read_all(database)
@@ -33,9 +33,7 @@ def test_demo_users_are_plausible_and_all_different(database: Database) -> None:
     assert all(user.email.isascii() for user in users)
 
 
-def test_demo_users_share_a_known_password_and_none_is_an_administrator(
-    database: Database,
-) -> None:
+def test_demo_users_share_a_known_password_without_administrators(database: Database) -> None:
     seed_demo_users(database, PASSWORDS, count=20)
 
     (password_hash,) = {user.password_hash for user in read_all(database)}
@@ -43,7 +41,7 @@ def test_demo_users_share_a_known_password_and_none_is_an_administrator(
     assert {user.role for user in read_all(database)} == {"user"}
 
 
-def test_demo_users_are_the_same_every_time(database: Database) -> None:
+def test_demo_users_are_reproducible(database: Database) -> None:
     seed_demo_users(database, PASSWORDS, count=26)
 
     seen = [(user.name, user.email, user.active) for user in read_all(database)]
@@ -61,7 +59,7 @@ def test_seeding_again_adds_only_what_is_missing(database: Database) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 50, 51, 120])
-def test_progress_goes_up_to_the_end(database: Database, count: int) -> None:
+def test_progress_reaches_the_end(database: Database, count: int) -> None:
     calls: list[tuple[int, int]] = []
 
     seed_demo_users(

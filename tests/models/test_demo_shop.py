@@ -6,19 +6,19 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from models.database import Database
-from models.demo_shop import Added, seed_demo
+from models.catalogue.product import Product
+from models.catalogue.stock_entry import StockEntry
+from models.demo.demo_shop import Added, seed_demo
+from models.identity.password import OWASP, Passwords
+from models.identity.user import User
 from models.money import CURRENCIES
-from models.order import Order
-from models.order_event import OrderEvent
-from models.password import OWASP, Passwords
-from models.product import Product
-from models.stock import StockEntry
-from models.user import User
+from models.orders.order import Order
+from models.orders.order_event import OrderEvent
+from models.storage.database import Database
 from tests.databases import KINDS, make_database_url
+from tests.factories import LIFECYCLE
+from tests.models.actions import adjust_stock, change_product, erase_user
 from tests.models.books import check_books
-from tests.models.dealing import LIFECYCLE, adjust_stock, change_product
-from tests.models.people import erase_user
 
 PASSWORDS = Passwords(parameters=replace(OWASP, time_cost=1, memory_cost=8))
 EVERYTHING = Added(accounts=40, products=60, orders=200)
@@ -66,7 +66,7 @@ def test_demo_products_are_plausible(seeded: Database) -> None:
     assert len([product for product in products if not product.labels]) > 5
 
 
-def test_there_are_demo_orders_in_every_state_and_the_books_are_right(seeded: Database) -> None:
+def test_demo_orders_cover_every_state_and_the_books_balance(seeded: Database) -> None:
     check_books(seeded)
     orders = read_orders(seeded)
     counts = Counter(order.status for order in orders)
@@ -86,15 +86,13 @@ def test_there_are_demo_orders_in_every_state_and_the_books_are_right(seeded: Da
     }  # fmt: skip
 
 
-def test_pending_demo_orders_stay_for_a_month(
-    seeded: Database,
-) -> None:
+def test_pending_demo_orders_stay_for_a_month(seeded: Database) -> None:
     for order in read_orders(seeded):
         if order.expires_at is not None:
             assert (order.expires_at - order.created_at).days == 30
 
 
-def test_customers_order_and_an_account_without_rights_does_the_rest(seeded: Database) -> None:
+def test_customers_order_and_a_service_account_does_the_rest(seeded: Database) -> None:
     shop = read_shop(seeded)
     assert (shop.role, shop.active, shop.password_hash) == ("user", False, None)
     customers = {order.id: order.user_id for order in read_orders(seeded)}
@@ -105,7 +103,7 @@ def test_customers_order_and_an_account_without_rights_does_the_rest(seeded: Dat
         assert event.actor_id == by.get(event.action, shop.id)
 
 
-def test_the_demo_shop_is_the_same_every_time(seeded: Database) -> None:
+def test_the_demo_shop_is_reproducible(seeded: Database) -> None:
     products = read_products(seeded)
     assert [(product.name, product.sku, product.price_amount) for product in products[:5]] == [
         ("Élan desk lamp", "DEMO-ELAN-LAMP", 8890),
@@ -139,13 +137,15 @@ def test_seeding_again_adds_only_what_is_missing(database: Database) -> None:
     [(customer, ordered)] = orders.most_common(1)
     erase_user(database, customer)
     lamp = read_products(database)[0]
-    database.transact(lambda session: session.get_one(Product, lamp.id).archive(), write=True)
+    database.transact(
+        lambda session: session.get_one(Product, lamp.id).archive(session), write=True
+    )
 
     assert seed_demo(database, PASSWORDS, LIFECYCLE, count=40) == Added(1, 1, ordered)
     assert len(read_orders(database)) == 200 + ordered
 
 
-def test_what_the_shop_cannot_sell_any_more_is_left_out(database: Database) -> None:
+def test_orders_that_cannot_be_placed_are_left_out(database: Database) -> None:
     seed_demo(database, PASSWORDS, LIFECYCLE, count=1)
     erase_user(database, read_orders(database)[0].user_id)
     for product in read_products(database):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.email_address import EmailAddress
 from models.errors import InvalidEmail
+from models.identity.email_address import EmailAddress
 
 TWINS = [
     ("alice@example.com", "ALICE@EXAMPLE.COM"),
@@ -116,7 +116,7 @@ def test_different_mailboxes_have_different_keys(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize("text", INVALID)
-def test_what_is_no_address_is_refused_without_being_repeated(text: str) -> None:
+def test_an_invalid_address_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(InvalidEmail) as refusal:
         EmailAddress.parse(text)
     assert len(text) < 5 or text not in refusal.value.detail
@@ -138,7 +138,7 @@ def test_an_address_is_kept_as_given(text: str) -> None:
     assert EmailAddress.parse(text).given == text
 
 
-def test_the_normal_form_of_what_is_no_address_is_itself() -> None:
+def test_the_normal_form_of_an_invalid_address_is_itself() -> None:
     assert EmailAddress.normal_form("Alice@Example.com") == "alice@example.com"
     assert EmailAddress.normal_form("No Address") == "No Address"
 
@@ -150,7 +150,7 @@ def test_a_key_is_its_own_key() -> None:
 
 
 @given(st.text(st.characters(categories=("L", "N", "M")), min_size=1, max_size=12))
-def test_no_change_of_case_or_composition_escapes_the_key(local: str) -> None:
+def test_no_change_of_case_or_composition_changes_the_key(local: str) -> None:
     try:
         key = EmailAddress.parse(f"{local}@example.com").key
     except InvalidEmail:

@@ -3,10 +3,12 @@ from pathlib import Path
 from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
-from models.database import Database
-from models.user import User
+from models.identity.user import User
+from models.storage.database import Database
 from tests.databases import make_database_url
-from tests.models.people import ROOT, erase_user, make_user, read_page, read_user
+from tests.factories import ROOT, make_user
+from tests.models.actions import erase_user
+from tests.models.reading import read_page, read_user
 
 SECRETS = ("Zebedee Quill", "Zebedee.Quill@example.com", "zebedee.quill@example.com", "$zq-hash$")
 
@@ -15,7 +17,7 @@ def make_zebedee(database: Database) -> User:
     return make_user(database, name=SECRETS[0], email=SECRETS[1], password_hash=SECRETS[3])
 
 
-def test_nothing_is_left_that_tells_who_it_was(database: Database) -> None:
+def test_nothing_identifying_is_left(database: Database) -> None:
     zebedee = make_zebedee(database)
     erase_user(database, zebedee.id)
 
@@ -41,7 +43,7 @@ def test_an_erased_account_is_inactive_and_its_tokens_have_ended(database: Datab
     assert erased.erased_at >= zebedee.created_at
 
 
-def test_an_erased_account_is_seen_nowhere(database: Database) -> None:
+def test_an_erased_account_is_not_visible(database: Database) -> None:
     zebedee = make_zebedee(database)
     erase_user(database, zebedee.id)
 
@@ -67,7 +69,7 @@ def test_the_address_of_an_erased_account_can_be_registered_again(database: Data
     assert read_user(database, third.id).email == SECRETS[1]
 
 
-def test_nothing_is_left_in_the_file_of_the_embedded_database(tmp_path: Path) -> None:
+def test_nothing_is_left_in_the_sqlite_file(tmp_path: Path) -> None:
     with make_database_url("sqlite", tmp_path) as url:
         database = Database(url)
         for _ in range(20):

@@ -1,21 +1,25 @@
 import threading
 from datetime import timedelta
+from functools import partial
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from models.account import erase_account
-from models.audit_event import Origin
-from models.base import utcnow
-from models.database import Database
-from models.idempotency import IdempotencyRecord, KeptAnswer, purge_answers
-from models.token import Token
-from models.user import User
-from tests.models.people import ROOT, make_token, make_user
+from models.access.token_status import TokenStatuses
+from models.accounts.account import erase_account
+from models.identity.audit_event import RequestOrigin
+from models.identity.user import User
+from models.storage.base import utcnow
+from models.storage.batches import change_batch
+from models.storage.database import Database
+from models.storage.idempotency_record import IdempotencyRecord, KeptAnswer
+from tests.databases import change_all
+from tests.factories import ROOT, make_token, make_user
 from tests.models.together import together
 
+TOKEN_STATUSES = TokenStatuses(strict_administrators=False)
 HEADERS = [["ETag", '"1"'], ["Location", "http://concord.example/v1/orders/1"]]
 
 
@@ -44,7 +48,7 @@ def kept(database: Database) -> list[str]:
     return database.transact(lambda session: list(session.scalars(query)), write=False)
 
 
-def test_what_is_stored_is_found_by_user_and_key(database: Database) -> None:
+def test_a_record_is_found_by_user_and_key(database: Database) -> None:
     alice, bob = make_user(database), make_user(database)
     store(database, record(alice.id))
 
@@ -60,7 +64,7 @@ def test_what_is_stored_is_found_by_user_and_key(database: Database) -> None:
     assert find(alice.id, "Key") is find(alice.id, "key ") is find(bob.id, "key") is None
 
 
-def test_a_key_is_one_for_each_user(database: Database) -> None:
+def test_a_key_belongs_to_one_user(database: Database) -> None:
     alice, bob = make_user(database), make_user(database)
     store(database, record(alice.id), record(bob.id))
 
@@ -70,74 +74,77 @@ def test_a_key_is_one_for_each_user(database: Database) -> None:
         store(database, record(987_654))
 
 
-def test_what_is_older_than_it_is_kept_goes_oldest_first(database: Database) -> None:
-    alice = make_user(database)
-    ages = {"a": 100, "b": 400, "c": 200, "d": 300, "e": 10}
-    store(database, *(record(alice.id, key, age=age) for key, age in ages.items()))
-    before = utcnow() - timedelta(seconds=50)
-
-    def purge(limit: int) -> int:
-        return database.transact(
-            lambda session: IdempotencyRecord.purge(session, before, limit), write=True
-        )
-
-    assert purge(2) == 2
-    assert kept(database) == ["a", "c", "e"]
-    assert (purge(2), purge(2)) == (2, 0)
-    assert kept(database) == ["e"]
-
-
-def test_everything_that_is_too_old_goes_however_much_it_is(database: Database) -> None:
+def test_only_expired_records_are_deleted(database: Database) -> None:
     alice = make_user(database)
     store(database, *(record(alice.id, str(n), age=100) for n in range(1203)), record(alice.id))
 
-    purge_answers(database, timedelta(seconds=50))
+    change_all(database, partial(IdempotencyRecord.purge, timedelta(seconds=50)))
 
     assert kept(database) == ["key"]
 
 
-def test_two_processes_may_purge_at_once(database: Database) -> None:
+def test_one_transaction_deletes_a_bounded_number_of_records(database: Database) -> None:
+    alice = make_user(database)
+    store(database, *(record(alice.id, str(n), age=100) for n in range(5)), record(alice.id))
+    old = partial(IdempotencyRecord.purge, timedelta(seconds=50))
+
+    left = [(change_batch(database, old, limit=2), len(kept(database))) for _ in range(4)]
+
+    assert left == [(True, 4), (True, 2), (False, 1), (False, 1)]
+
+
+def test_two_processes_may_purge_concurrently(database: Database) -> None:
     alice = make_user(database)
     store(database, *(record(alice.id, str(n), age=100) for n in range(300)))
+    old = partial(IdempotencyRecord.purge, timedelta(0))
 
     def purge() -> None:
-        for _ in range(10):
-            database.transact(
-                lambda session: IdempotencyRecord.purge(session, utcnow(), 20), write=True
-            )
+        while kept(database):
+            change_batch(database, old, limit=20)
 
     assert together(*[purge] * 4) == [None] * 4
-    assert kept(database) == []
 
 
-def test_an_erased_account_leaves_no_answer(database: Database) -> None:
+def test_a_purge_with_nothing_to_do_does_not_wait_for_a_writer(database: Database) -> None:
+    alice = make_user(database)
+    store(database, record(alice.id))
+
+    def write(session: Session) -> bool:
+        session.execute(update(IdempotencyRecord).values(status=200))
+        return change_batch(database, partial(IdempotencyRecord.purge, timedelta(seconds=50)))
+
+    # SQLite has one writer at a time, so another one would wait in vain.
+    assert database.transact(write, write=True) is False
+
+
+def test_an_erased_account_leaves_no_record(database: Database) -> None:
     alice, bob = make_user(database), make_user(database)
     store(database, record(alice.id, "one"), record(alice.id, "two"), record(bob.id, "bob"))
 
     def erase(session: Session) -> None:
         user = User.visible_to(session, ROOT, alice.id)
-        erase_account(session, user, by=ROOT, origin=Origin())
+        erase_account(session, user, by=ROOT, origin=RequestOrigin())
 
     database.transact(erase, write=True)
 
     assert kept(database) == ["bob"]
 
 
-def test_an_erasure_waits_for_a_request_whose_answer_is_kept(database: Database) -> None:
+def test_an_erasure_waits_for_a_request_with_a_key(database: Database) -> None:
     alice = make_user(database)
     token = make_token(database, alice)
 
     def erase() -> None:
         def work(session: Session) -> None:
             user = User.visible_to(session, ROOT, alice.id)
-            erase_account(session, user, by=ROOT, origin=Origin())
+            erase_account(session, user, by=ROOT, origin=RequestOrigin())
 
         database.transact(work, write=True)
 
     thread = threading.Thread(target=erase)
 
     def request(session: Session) -> bool:
-        assert Token.standing(session.connection(), token.id, hold=True) is not None
+        assert TOKEN_STATUSES.read(session.connection(), token.id, hold=True) is not None
         thread.start()
         thread.join(0.3)
         session.add(record(alice.id))
@@ -149,7 +156,8 @@ def test_an_erasure_waits_for_a_request_whose_answer_is_kept(database: Database)
     assert kept(database) == []
     assert (
         database.transact(
-            lambda session: Token.standing(session.connection(), token.id, hold=True), write=True
+            lambda session: TOKEN_STATUSES.read(session.connection(), token.id, hold=True),
+            write=True,
         )
         is None
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.identifiers import first_id_from, instant_of, new_id
+from models.storage.identifiers import first_id_from, instant_of, new_id
 from tests.models.together import together
 
 pytestmark = pytest.mark.mission("M16")
@@ -22,7 +22,7 @@ def made_at(milliseconds: int, chance: int) -> UUID:
     return UUID(int=milliseconds << 80 | 7 << 76 | random_a << 64 | 2 << 62 | random_b)
 
 
-def test_an_identifier_is_a_uuid_of_version_7_and_tells_when_it_was_made() -> None:
+def test_an_identifier_is_a_uuidv7_with_its_creation_time() -> None:
     before = datetime.now(UTC)
     identifier = new_id()
     after = datetime.now(UTC)
@@ -32,21 +32,21 @@ def test_an_identifier_is_a_uuid_of_version_7_and_tells_when_it_was_made() -> No
     assert before - MILLISECOND < instant_of(identifier) <= after
 
 
-def test_identifiers_are_in_the_order_in_which_they_were_made() -> None:
+def test_identifiers_are_in_order_of_creation() -> None:
     identifiers = [new_id() for _ in range(2000)]
 
     assert all(first < second for first, second in pairwise(identifiers))
     assert sorted(identifiers, key=str) == identifiers
 
 
-def test_no_identifier_is_made_twice() -> None:
+def test_identifiers_are_unique() -> None:
     made = together(*[lambda: [new_id() for _ in range(2000)]] * 4)
 
     identifiers = {each for batch in made if isinstance(batch, list) for each in batch}
     assert len(identifiers) == 8000
 
 
-def test_the_bound_lies_at_the_millisecond() -> None:
+def test_bounds_are_exact_to_the_millisecond() -> None:
     instant = datetime(2026, 3, 29, 1, 30, 0, 123000, tzinfo=UTC)
     first, last = made_at(1774747800123, 0), made_at(1774747800123, (1 << 74) - 1)
 
@@ -56,7 +56,7 @@ def test_the_bound_lies_at_the_millisecond() -> None:
     assert last < first_id_from(instant + MICROSECOND) == first_id_from(instant + MILLISECOND)
 
 
-def test_the_zone_of_an_instant_makes_no_difference() -> None:
+def test_the_time_zone_does_not_matter() -> None:
     instant = datetime.fromisoformat("2026-03-29T01:30:00.123+14:00")
 
     assert first_id_from(instant) == first_id_from(instant.astimezone(UTC))
@@ -65,12 +65,12 @@ def test_the_zone_of_an_instant_makes_no_difference() -> None:
 @pytest.mark.parametrize(
     "instant", [datetime.min.replace(tzinfo=UTC), EPOCH - MICROSECOND, EPOCH, EPOCH + MICROSECOND]
 )
-def test_before_the_epoch_nothing_was_made(instant: datetime) -> None:
+def test_bounds_before_the_epoch_are_below_every_identifier(instant: datetime) -> None:
     assert first_id_from(instant) <= made_at(1, 0)
     assert (first_id_from(instant) <= made_at(0, 0)) == (instant <= EPOCH)
 
 
-def test_bounds_reach_to_the_end_of_the_calendar() -> None:
+def test_bounds_cover_the_whole_calendar() -> None:
     latest = first_id_from(datetime.max.replace(tzinfo=UTC))
 
     assert new_id() < latest <= UUID(int=(1 << 128) - 1)
@@ -81,7 +81,7 @@ def test_bounds_reach_to_the_end_of_the_calendar() -> None:
     st.integers(0, (1 << 74) - 1),
     st.datetimes(timezones=st.just(UTC)),
 )
-def test_an_identifier_lies_beyond_a_bound_just_if_it_was_made_then_or_later(
+def test_identifiers_compare_with_bounds_like_their_times(
     milliseconds: int, chance: int, instant: datetime
 ) -> None:
     identifier = made_at(milliseconds, chance)

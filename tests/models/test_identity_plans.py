@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from models.audit_event import AuditAction, AuditEvent, Origin
-from models.base import utcnow
-from models.database import Database
-from models.identifiers import new_id
-from models.token import Token
-from tests.models.people import ROOT, Person, make_token, make_user
+from models.identity.audit_event import AuditAction, AuditEvent, RequestOrigin
+from models.identity.token import Token
+from models.storage.base import utcnow
+from models.storage.database import Database
+from models.storage.identifiers import new_id
+from tests.factories import ROOT, Person, make_token, make_user
 from tests.models.plans import explain
 
 pytestmark = [pytest.mark.mission("M14"), pytest.mark.mission("M20")]
@@ -27,7 +27,7 @@ def filled(database: Database) -> Database:
     def record(session: Session) -> None:
         for user_id in (None, *users):
             for _ in range(100):
-                AuditEvent.record(session, "sign-in", Origin(), user_id=user_id)
+                AuditEvent.record(session, "sign-in", RequestOrigin(), user_id=user_id)
 
     users = [make_user(database).id for _ in range(2)]
     database.transact(record, write=True)

@@ -2,9 +2,11 @@ from collections.abc import Callable
 
 import pytest
 
-from models.database import Database
 from models.errors import LastAdministrator
-from tests.models.people import change_user, erase_user, make_user, read_page, read_user
+from models.storage.database import Database
+from tests.factories import make_user
+from tests.models.actions import change_user, erase_user
+from tests.models.reading import read_page, read_user
 from tests.models.together import together
 
 REMOVALS: dict[str, Callable[[Database, int], object]] = {
@@ -33,7 +35,7 @@ def test_the_last_administrator_cannot_be_removed(
 
 
 @removals
-def test_an_administrator_beside_others_can_be_removed(
+def test_an_administrator_can_be_removed_if_another_stays(
     database: Database, remove: Callable[[Database, int], object]
 ) -> None:
     first, second = make_user(database, role="admin"), make_user(database, role="admin")
@@ -45,14 +47,14 @@ def test_an_administrator_beside_others_can_be_removed(
 
 
 @removals
-def test_nobody_else_is_kept_by_this_rule(
+def test_the_rule_applies_to_administrators_only(
     database: Database, remove: Callable[[Database, int], object]
 ) -> None:
     remove(database, make_user(database).id)
     remove(database, make_user(database, role="admin", active=False).id)
 
 
-def test_the_last_administrator_may_change_in_every_other_way(database: Database) -> None:
+def test_the_last_administrator_may_change_otherwise(database: Database) -> None:
     admin = make_user(database, role="admin")
 
     change_user(database, admin.id, name="Root", email="r@example.com", role="admin", active=True)

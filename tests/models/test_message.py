@@ -7,15 +7,17 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from models import message, message_upkeep
-from models.audit_event import AuditEvent, Origin
-from models.base import utcnow
-from models.database import Database
-from models.message import Letter, Message, MessageKind
-from models.message_upkeep import purge_messages
-from models.one_time_token import OneTimeToken
-from models.user import User
-from tests.models.people import change_user, erase_user, make_user, read_user
+from models.identity.audit_event import AuditEvent, RequestOrigin
+from models.identity.one_time_token import OneTimeToken
+from models.identity.user import User
+from models.messages import message
+from models.messages.message import Letter, Message, MessageKind, Withheld
+from models.storage.base import utcnow
+from models.storage.database import Database
+from tests.databases import change_all
+from tests.factories import make_user
+from tests.models.actions import change_user, erase_user
+from tests.models.reading import read_user
 from tests.models.together import together
 
 pytestmark = pytest.mark.mission("M24")
@@ -29,13 +31,13 @@ def enqueue(
     database.transact(work, write=True)
 
 
-def take(database: Database) -> Letter | None:
-    return database.transact(Message.take, write=True)
+def take(database: Database) -> Letter | Withheld | None:
+    return database.transact(partial(Message.take, mailbox_key=b"a key"), write=True)
 
 
 def taken(database: Database) -> Letter:
     letter = take(database)
-    assert letter is not None
+    assert isinstance(letter, Letter)
     return letter
 
 
@@ -53,6 +55,13 @@ def count(database: Database, table: type[Message | OneTimeToken]) -> int:
     return database.transact(lambda s: s.scalar(query), write=False) or 0
 
 
+def issue(database: Database, user: User) -> None:
+    work = partial(
+        OneTimeToken.issue, user=user, purpose="set_password", lifetime=timedelta(minutes=70)
+    )
+    database.transact(work, write=True)
+
+
 def holds(database: Database, letter: Letter) -> bool:
     """Whether the secret of a letter is good."""
 
@@ -64,7 +73,7 @@ def holds(database: Database, letter: Letter) -> bool:
     return database.transact(find, write=False)
 
 
-def test_a_message_goes_out_with_what_it_tells_of_or_not_at_all(database: Database) -> None:
+def test_a_message_is_sent_only_if_its_transaction_commits(database: Database) -> None:
     user = make_user(database)
 
     def fail(session: Session) -> None:
@@ -92,7 +101,7 @@ def test_a_message_goes_out_with_what_it_tells_of_or_not_at_all(database: Databa
         ("set_password", "set_password", 1),
     ],
 )
-def test_the_link_of_a_message_holds_as_long_as_it_says(
+def test_the_link_in_a_message_is_valid_as_long_as_it_says(
     database: Database, kind: MessageKind, purpose: str, hours: int
 ) -> None:
     enqueue(database, kind, make_user(database))
@@ -103,7 +112,7 @@ def test_the_link_of_a_message_holds_as_long_as_it_says(
     assert token.expires_at - token.created_at == timedelta(hours=hours)
 
 
-def test_whoever_has_no_password_is_welcomed_with_a_link_to_set_one(database: Database) -> None:
+def test_an_account_without_password_is_welcomed_with_a_link(database: Database) -> None:
     enqueue(database, "welcome", make_user(database, password_hash=None))
     assert taken(database).link == ("set_password", timedelta(days=7))
 
@@ -116,19 +125,20 @@ def test_a_notice_has_no_link(database: Database, kind: MessageKind) -> None:
     assert count(database, OneTimeToken) == 0
 
 
-def test_each_message_is_taken_by_one_of_those_who_come_together(database: Database) -> None:
+def test_concurrent_senders_take_each_message_once(database: Database) -> None:
     for _ in range(9):
         enqueue(database, "welcome", make_user(database))
 
     def drain() -> list[Letter]:
-        return list(iter(partial(take, database), None))
+        taken = iter(partial(take, database), None)
+        return [letter for letter in taken if isinstance(letter, Letter)]
 
     drained = [each for each in together(*[drain] * 3) if isinstance(each, list)]
     letters = [letter for each in drained for letter in each]
     assert len(letters) == len({letter.id for letter in letters}) == 9
 
 
-def test_a_message_is_taken_over_from_who_died_and_from_nobody_else(database: Database) -> None:
+def test_only_messages_of_dead_senders_are_taken_over(database: Database) -> None:
     enqueue(database, "set_password", make_user(database))
     first = taken(database)
     assert take(database) is None
@@ -150,16 +160,25 @@ def test_a_message_is_taken_over_from_who_died_and_from_nobody_else(database: Da
     assert count(database, Message) == 0
 
 
-def test_the_newest_link_counts(database: Database) -> None:
-    user = make_user(database)
+def test_another_link_ends_none_and_surplus_links_are_removed(database: Database) -> None:
+    user = make_user(database, password_hash=None)
+    enqueue(database, "welcome", user)
+    invitation = taken(database)
     enqueue(database, "set_password", user)
-    enqueue(database, "set_password", user)
-    first, second = taken(database), taken(database)
-    assert not holds(database, first)
-    assert holds(database, second)
+    reset = taken(database)
+    for _ in range(17):
+        issue(database, user)
+    assert holds(database, invitation)
+    assert holds(database, reset)
+    for _ in range(40):
+        issue(database, user)
+    # The invitation lasts for a week, and the resets for an hour.
+    assert holds(database, invitation)
+    assert not holds(database, reset)
+    assert count(database, OneTimeToken) == 20
 
 
-def test_a_message_that_fails_is_tried_later_and_later(database: Database) -> None:
+def test_a_failing_message_is_retried_with_growing_pauses(database: Database) -> None:
     enqueue(database, "welcome", make_user(database))
     pauses = []
     for _ in range(12):
@@ -182,9 +201,7 @@ def test_a_message_is_given_up_after_three_days(database: Database) -> None:
     assert count(database, Message) == 0
 
 
-def test_what_nobody_needs_any_more_is_dropped_and_does_not_stand_in_the_way(
-    database: Database,
-) -> None:
+def test_an_obsolete_message_is_dropped_and_delays_no_other(database: Database) -> None:
     verified, disabled, erased, other = (make_user(database) for _ in range(4))
     for _ in range(30):
         enqueue(database, "set_password", None, email="nobody@example.com")
@@ -196,19 +213,17 @@ def test_what_nobody_needs_any_more_is_dropped_and_does_not_stand_in_the_way(
     change_user(database, disabled.id, active=False)
     erase_user(database, erased.id)
 
-    letters = [letter for _ in range(3) if (letter := take(database)) is not None]
+    letters = [letter for _ in range(3) if isinstance(letter := take(database), Letter)]
 
     assert [letter.to for letter in letters] == [other.email]
     assert count(database, Message) == count(database, OneTimeToken) == 1
 
 
-def test_what_ends_the_tokens_of_an_account_ends_what_its_owner_asked_for(
-    database: Database,
-) -> None:
+def test_ending_the_tokens_of_an_account_ends_a_pending_move(database: Database) -> None:
     user = make_user(database)
     ask = partial(Message.enqueue, user_id=user.id, token_version=user.token_version)
-    for kind in ("change_email", "verify_email"):
-        database.transact(partial(ask, kind=kind, email="new@example.com"), write=True)
+    move = partial(ask, kind="change_email", email="new@example.com")
+    database.transact(move, write=True)
     assert taken(database).kind == "change_email"
 
     database.transact(lambda s: s.get_one(User, user.id).end_tokens(s), write=True)
@@ -218,7 +233,7 @@ def test_what_ends_the_tokens_of_an_account_ends_what_its_owner_asked_for(
     assert count(database, Message) == 0
 
 
-def test_any_number_of_messages_for_nobody_does_not_keep_one_waiting(database: Database) -> None:
+def test_messages_for_unknown_addresses_delay_no_other(database: Database) -> None:
     for number in range(130):
         enqueue(database, "set_password", None, email=f"nobody{number}@example.com")
     user = make_user(database)
@@ -227,7 +242,7 @@ def test_any_number_of_messages_for_nobody_does_not_keep_one_waiting(database: D
     assert count(database, Message) == 1
 
 
-def test_one_transaction_does_not_go_through_messages_for_ever(
+def test_one_transaction_searches_a_bounded_number_of_messages(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(message, "_BATCHES", 2)
@@ -239,10 +254,7 @@ def test_one_transaction_does_not_go_through_messages_for_ever(
     assert count(database, Message) == 0
 
 
-def test_messages_that_nobody_could_send_do_not_stay(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(message_upkeep, "_BATCH", 2)
+def test_undeliverable_messages_are_removed(database: Database) -> None:
     for _ in range(5):
         enqueue(database, "welcome", make_user(database))
     old = timedelta(days=3, minutes=59)
@@ -250,13 +262,13 @@ def test_messages_that_nobody_could_send_do_not_stay(
         aged = update(Message).values(created_at=utcnow() - age)
         database.transact(partial(Session.execute, statement=aged), write=True)
         enqueue(database, "welcome", make_user(database))
-        purge_messages(database)
+        change_all(database, Message.purge)
         assert count(database, Message) == left
 
 
 def test_a_message_to_an_address_goes_to_the_account_that_has_it(database: Database) -> None:
     user = make_user(database, email="Alice@example.com")
-    origin = Origin(address="192.0.2.7", request_id="a-request")
+    origin = RequestOrigin(address="192.0.2.7", request_id="a-request")
     ask = partial(Message.enqueue, kind="set_password", user_id=None, origin=origin)
     for email in ("nobody@example.com", "alice@example.com", "no address"):
         database.transact(partial(ask, email=email), write=True)
@@ -273,7 +285,7 @@ def test_a_message_to_an_address_goes_to_the_account_that_has_it(database: Datab
     assert told == [(None, False, *here), (user.id, True, *here), (None, False, *here)]
 
 
-def test_a_message_goes_to_the_address_of_the_moment(database: Database) -> None:
+def test_a_message_goes_to_the_current_address(database: Database) -> None:
     user = make_user(database)
     enqueue(database, "password_changed", user)
     change_user(database, user.id, email="moved@example.com")

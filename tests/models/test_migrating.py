@@ -11,18 +11,25 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, inspect, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from models.base import Base
-from models.database import Database
 from models.errors import DatabaseUnavailable
-from models.migrating import migrate, newest_version
-from tests.databases import make_database_url
-from tests.models.people import make_user, read_page
+from models.storage.base import Base
+from models.storage.database import Database
+from models.storage.migrating import migrate
+from models.storage.schema_version import (
+    SchemaError,
+    known_versions,
+    newest_version,
+    schema_fault,
+)
+from tests.databases import make_database_url, migrate_to
+from tests.factories import make_user
+from tests.models.reading import read_page
 from tests.models.together import together
 
 PROCESS = """
 import sys
-from models.database import Database
-from models.migrating import migrate
+from models.storage.database import Database
+from models.storage.migrating import migrate
 
 database = Database(sys.argv[1])
 print("ready", flush=True)
@@ -34,8 +41,8 @@ database.dispose()
 
 WITHOUT_ALEMBIC = """
 import sys
-from models.database import Database
-from models.migrating import migrate
+from models.storage.database import Database
+from models.storage.migrating import migrate
 
 migrate(Database(sys.argv[1]))
 sys.exit("alembic" in sys.modules)
@@ -85,7 +92,7 @@ def test_models_and_migrations_agree(database: Database, empty: Database) -> Non
         assert describe(connection) == migrated
 
 
-def test_migrating_makes_a_database_ready(empty: Database) -> None:
+def test_migrating_prepares_a_database(empty: Database) -> None:
     assert not empty.is_ready()
 
     migrate(empty)
@@ -112,7 +119,9 @@ def test_the_newest_version_is_the_head(empty: Database) -> None:
     assert ScriptDirectory("models/migrations").get_heads() == [newest_version()]
 
 
-def test_nothing_to_migrate_is_seen_without_alembic(empty: Database, empty_url: str) -> None:
+def test_an_up_to_date_database_is_recognised_without_alembic(
+    empty: Database, empty_url: str
+) -> None:
     migrate(empty)
 
     subprocess.run(  # noqa: S603 - our own interpreter
@@ -120,7 +129,7 @@ def test_nothing_to_migrate_is_seen_without_alembic(empty: Database, empty_url: 
     )
 
 
-def test_migrating_says_nothing(
+def test_migrating_prints_nothing(
     empty: Database, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     migrate(empty)
@@ -162,7 +171,7 @@ def test_threads_that_start_together_migrate_once(empty_url: str) -> None:
         database.dispose()
 
 
-def test_waiting_for_another_migration_ends(empty: Database, empty_url: str) -> None:
+def test_waiting_for_another_migration_times_out(empty: Database, empty_url: str) -> None:
     other = Database(empty_url)
     with other.maintenance(patience=5):
         start = monotonic()
@@ -175,7 +184,7 @@ def test_waiting_for_another_migration_ends(empty: Database, empty_url: str) -> 
 
 
 @pytest.mark.postgresql
-def test_a_migration_may_take_long_but_does_not_wait_for_locks(tmp_path: Path) -> None:
+def test_a_migration_may_be_slow_but_does_not_wait_for_locks(tmp_path: Path) -> None:
     with make_database_url("postgresql", tmp_path) as url:
         database = Database(url, lock_timeout=0.2)
         with database.maintenance(patience=5) as connection:
@@ -188,7 +197,7 @@ def test_a_migration_may_take_long_but_does_not_wait_for_locks(tmp_path: Path) -
         database.dispose()
 
 
-def test_a_migration_that_fails_leaves_nothing(empty: Database) -> None:
+def test_a_failed_migration_leaves_nothing(empty: Database) -> None:
     def fail() -> None:
         with empty.maintenance(patience=5) as connection:
             Base.metadata.create_all(connection)
@@ -214,3 +223,61 @@ def test_a_migration_cannot_leave_rows_without_their_parent(tmp_path: Path) -> N
         with database.maintenance(patience=5) as connection:
             assert not inspect(connection).has_table("pets")
         database.dispose()
+
+
+def tables(database: Database) -> dict[str, dict[str, bool]]:
+    """Each column of each table, and whether a row can be inserted that does not mention it."""
+    with database.maintenance(patience=5) as connection:
+        found = inspect(connection)
+        return {
+            table: {
+                column["name"]: bool(column["nullable"] or column["default"])
+                for column in found.get_columns(table)
+            }
+            for table in found.get_table_names()
+        }
+
+
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+def test_older_releases_can_use_the_schema_that_each_version_makes(tmp_path: Path) -> None:
+    # Version 0007 is the first that releases compare with their own.
+    first = known_versions().index("0007")
+    with make_database_url("sqlite", tmp_path, migrated=False) as url:
+        database = Database(url)
+        migrate_to(database, "0007")
+        before = tables(database)
+        oldest = ""
+        for version in known_versions()[first + 1 :]:
+            migrate_to(database, version)
+            after = tables(database)
+            since = version[5:].removeprefix("since_")
+            # What a version demands of older code, all later ones demand as well.
+            assert since >= oldest
+            if since == oldest:
+                for table, columns in before.items():
+                    assert columns.keys() <= after[table].keys(), (version, table)
+                    added = after[table].keys() - columns.keys()
+                    assert all(after[table][name] for name in added), (version, table, added)
+            before, oldest = after, since
+        database.dispose()
+
+
+@pytest.mark.parametrize(("found", "usable"), [("9999", True), ("9999_since_9999", False)])
+def test_migrating_a_newer_schema_changes_nothing(
+    database: Database, found: str, *, usable: bool
+) -> None:
+    statement = text("UPDATE alembic_version SET version_num = :version")
+    database.transact(lambda session: session.execute(statement, {"version": found}))
+    if usable:
+        migrate(database)
+    else:
+        with pytest.raises(SchemaError, match="start the release"):
+            migrate(database)
+    assert database.schema_version() == found
+    newest = {"version": newest_version()}
+    database.transact(lambda session: session.execute(statement, newest))
+
+
+def test_an_empty_database_has_no_version(empty: Database) -> None:
+    assert empty.schema_version() is None
+    assert "run the command migrate" in str(schema_fault(None))

@@ -23,11 +23,11 @@ def test_every_currency_has_its_own_minor_unit(code: str, name: str, digits: int
 
 
 @pytest.mark.parametrize("code", ["XAU", "XDR", "XTS", "XXX", "eur", "DEM", ""])
-def test_what_has_no_minor_unit_or_is_no_currency_is_left_out(code: str) -> None:
+def test_currencies_without_a_minor_unit_are_left_out(code: str) -> None:
     assert code not in CURRENCIES
 
 
-def test_all_other_currencies_of_the_standard_are_there_in_the_order_of_their_codes() -> None:
+def test_all_other_currencies_are_listed_by_code() -> None:
     with_minor_units = {each.code: each for each in iso4217.Currency if each.exponent is not None}
 
     assert list(CURRENCIES) == sorted(with_minor_units)
@@ -39,7 +39,7 @@ def test_all_other_currencies_of_the_standard_are_there_in_the_order_of_their_co
         assert isinstance(currency.minor_units, int)
 
 
-def test_the_largest_amount_is_the_last_that_every_client_counts_to() -> None:
+def test_the_largest_amount_is_exact_in_a_double() -> None:
     assert int(float(MAX_AMOUNT)) == MAX_AMOUNT
     assert float(MAX_AMOUNT + 1) == float(MAX_AMOUNT + 2)
 

@@ -3,44 +3,27 @@ from functools import partial
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from models.database import Database
 from models.errors import (
-    Fault,
     InvalidLines,
     NotFound,
     QuantityExceeded,
     UnknownProduct,
     VersionMismatch,
 )
-from models.identifiers import new_id
-from models.order import Order
-from models.order_event import OrderEvent
-from models.order_view import OrderView, view_order
-from models.page import Page
+from models.orders.order import Order
+from models.orders.order_event import OrderEvent
+from models.orders.order_reading import view_order
+from models.orders.order_view import OrderView
+from models.storage.database import Database
+from models.storage.identifiers import new_id
+from models.storage.page import Page
+from tests.factories import LIFECYCLE, Person, make_admin, make_buyer, make_order, make_product
+from tests.models.actions import archive_product, cancel, deliver, pay, refund, ship, update
 from tests.models.books import check_books, everything
-from tests.models.dealing import (
-    LIFECYCLE,
-    archive_product,
-    cancel,
-    deliver,
-    make_admin,
-    pay,
-    refund,
-    ship,
-    update,
-)
-from tests.models.people import Person
-from tests.models.shop import (
-    make_buyer,
-    make_order,
-    make_product,
-    read_events,
-    read_order,
-    read_product,
-)
+from tests.models.reading import read_events, read_order, read_product
 from tests.models.together import together
 
 pytestmark = pytest.mark.mission("M16")
@@ -48,16 +31,16 @@ pytestmark = pytest.mark.mission("M16")
 ADDRESS = {"name": "Alice", "line1": "Hauptstr. 1", "city": "Ulm", "country": "DE"}
 
 
-def test_people_see_their_own_orders_and_administrators_all(database: Database) -> None:
+def test_users_see_their_own_orders_and_administrators_all(database: Database) -> None:
     alice, bob, admin = make_buyer(database), make_buyer(database), make_admin(database)
     order = make_order(database, buyer=alice)
 
     def view(actor: Person, order_id: UUID) -> OrderView:
         read = partial(view_order, actor=actor, order_id=order_id)
-        return database.read(read, snapshot=True)
+        return database.read(read)
 
     def change(actor: Person, order_id: UUID) -> Order:
-        read = partial(Order.changeable_by, actor=actor, order_id=order_id)
+        read = partial(Order.lock_visible, actor=actor, order_id=order_id)
         return database.transact(read, write=True)
 
     for read in (view, change):
@@ -68,26 +51,27 @@ def test_people_see_their_own_orders_and_administrators_all(database: Database) 
                 read(actor, order_id)
 
 
-def test_anothers_order_is_read_no_further_than_one_that_is_not_there(database: Database) -> None:
+def test_another_users_order_costs_the_same_as_a_missing_one(database: Database) -> None:
     alice, bob = make_buyer(database), make_buyer(database)
     order = make_order(database, buyer=alice)
 
     def statements(actor: Person, order_id: UUID) -> int:
         sent: list[str] = []
 
-        def read(connection: Connection) -> None:
+        def read(session: Session) -> None:
+            connection = session.connection()
             event.listen(connection, "before_cursor_execute", lambda *call: sent.append(call[2]))
             with contextlib.suppress(NotFound):
                 view_order(connection, actor, order_id)
 
-        database.read(read, snapshot=True)
+        database.transact(read)
         return len(sent)
 
     assert statements(bob, order.id) == statements(bob, new_id()) == 1
     assert statements(alice, order.id) == 2
 
 
-def test_what_the_customer_says_can_be_changed_before_it_is_shipped(database: Database) -> None:
+def test_details_can_be_changed_before_shipping(database: Database) -> None:
     order = make_order(database, note="First", metadata={"a": "1"})
 
     update(database, order, shipping_address=ADDRESS)
@@ -100,13 +84,13 @@ def test_what_the_customer_says_can_be_changed_before_it_is_shipped(database: Da
     assert [event.action for event in read_events(database, order)] == ["create"] + ["update"] * 2
 
 
-def test_of_updates_to_one_version_only_the_first_is_made(database: Database) -> None:
+def test_one_of_updates_to_one_version_succeeds(database: Database) -> None:
     alice = make_buyer(database)
     order = make_order(database, buyer=alice)
 
     def note(text: str) -> None:
         def work(session: Session) -> None:
-            found = Order.changeable_by(session, alice, order.id)
+            found = Order.lock_visible(session, alice, order.id)
             found.require_version(frozenset({1}))
             found.update(session, LIFECYCLE, {"note": text}, by=alice)
 
@@ -122,7 +106,7 @@ def test_of_updates_to_one_version_only_the_first_is_made(database: Database) ->
     check_books(database)
 
 
-def test_a_row_is_only_changed_at_a_version_that_the_caller_knows(database: Database) -> None:
+def test_a_change_requires_a_known_version(database: Database) -> None:
     order = make_order(database)
 
     order.require_version(None)
@@ -132,7 +116,7 @@ def test_a_row_is_only_changed_at_a_version_that_the_caller_knows(database: Data
             order.require_version(versions)
 
 
-def test_an_order_is_shipped_in_parts_until_nothing_is_left(database: Database) -> None:
+def test_an_order_is_shipped_in_parts(database: Database) -> None:
     shirt, mug = make_product(database), make_product(database)
     order = make_order(database, status="paid", lines=[(shirt, 3), (mug, 2)])
 
@@ -156,7 +140,7 @@ def test_an_order_is_shipped_in_parts_until_nothing_is_left(database: Database) 
     check_books(database)
 
 
-def test_no_more_is_shipped_than_is_left(database: Database) -> None:
+def test_no_more_than_the_rest_is_shipped(database: Database) -> None:
     shirt, mug = make_product(database), make_product(database)
     order = make_order(database, status="partially_shipped", lines=[(shirt, 3), (mug, 2)])
     before = everything(database)
@@ -164,11 +148,11 @@ def test_no_more_is_shipped_than_is_left(database: Database) -> None:
     with pytest.raises(QuantityExceeded) as refused:
         ship(database, order, [(mug, 2), (shirt, 3)])
 
-    assert refused.value.faults == (Fault("/lines/1/quantity", "must be at most 2"),)
+    assert refused.value.violations == {"/lines/1/quantity": "must be at most 2"}
     assert everything(database) == before
 
 
-def test_what_is_shipped_stands_once_in_the_lines_of_the_order(database: Database) -> None:
+def test_a_shipment_names_each_product_once(database: Database) -> None:
     shirt, other = make_product(database), make_product(database)
     order = make_order(database, status="paid", lines=[(shirt, 3)])
     before = everything(database)
@@ -178,12 +162,12 @@ def test_what_is_shipped_stands_once_in_the_lines_of_the_order(database: Databas
     with pytest.raises(InvalidLines) as repeated:
         ship(database, order, [(shirt, 1), (shirt, 1)])
 
-    assert [fault.pointer for fault in unknown.value.faults] == ["/lines/1/product_id"]
-    assert [fault.pointer for fault in repeated.value.faults] == ["/lines/1/product_id"]
+    assert list(unknown.value.violations) == ["/lines/1/product_id"]
+    assert list(repeated.value.violations) == ["/lines/1/product_id"]
     assert everything(database) == before
 
 
-def test_products_that_are_archived_are_still_shipped_and_released(database: Database) -> None:
+def test_archived_products_are_still_shipped_and_released(database: Database) -> None:
     product = make_product(database)
     paid = make_order(database, status="paid", lines=[(product, 2)])
     pending = make_order(database, lines=[(product, 3)])
@@ -196,7 +180,7 @@ def test_products_that_are_archived_are_still_shipped_and_released(database: Dat
     check_books(database)
 
 
-def test_the_timeline_tells_the_whole_story_in_pages(database: Database) -> None:
+def test_the_timeline_is_complete_and_paged(database: Database) -> None:
     alice, product = make_buyer(database), make_product(database, price=100)
     order = make_order(database, buyer=alice, lines=[(product, 3)])
     pay(database, order, 100, method="cash", reference="till 1")

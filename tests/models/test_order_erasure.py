@@ -2,20 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from models.database import Database
-from models.order import Order
+from models.orders.order import Order
+from models.storage.database import Database
 from tests.databases import make_database_url
+from tests.factories import STATUSES, Person, make_buyer, make_order, make_product
+from tests.models.actions import pay, refund, ship, update
 from tests.models.books import check_books, everything
-from tests.models.dealing import pay, refund, ship, update
-from tests.models.people import Person
-from tests.models.shop import (
-    STATUSES,
-    make_buyer,
-    make_order,
-    make_product,
-    read_events,
-    read_order,
-)
+from tests.models.reading import read_events, read_order
 
 pytestmark = pytest.mark.mission("M16")
 
@@ -59,7 +52,7 @@ def forget(database: Database, buyer: Person) -> None:
     database.transact(lambda s: Order.forget(s, buyer.user_id), write=True)
 
 
-def test_nothing_is_left_that_tells_who_the_customer_was(database: Database) -> None:
+def test_nothing_identifying_the_customer_is_left(database: Database) -> None:
     buyer = make_buyer(database)
     make_secret_orders(database, buyer)
     assert SECRET in str(everything(database))
@@ -70,7 +63,7 @@ def test_nothing_is_left_that_tells_who_the_customer_was(database: Database) -> 
         assert SECRET not in str(rows), table
 
 
-def test_what_was_sold_and_for_how_much_stays(database: Database) -> None:
+def test_sales_and_amounts_are_kept(database: Database) -> None:
     buyer = make_buyer(database)
     orders = make_secret_orders(database, buyer)
     before = [read_order(database, order) for order in orders]
@@ -99,7 +92,7 @@ def test_what_was_sold_and_for_how_much_stays(database: Database) -> None:
     check_books(database, redacted=True)
 
 
-def test_every_order_of_the_customer_is_a_new_version(database: Database) -> None:
+def test_every_order_of_the_customer_gets_a_new_version(database: Database) -> None:
     buyer = make_buyer(database)
     order = make_order(database, buyer=buyer)
 
@@ -113,7 +106,7 @@ def test_every_order_of_the_customer_is_a_new_version(database: Database) -> Non
     check_books(database, redacted=True)
 
 
-def test_the_orders_of_others_stay_as_they_are(database: Database) -> None:
+def test_orders_of_others_stay_unchanged(database: Database) -> None:
     buyer, other = make_buyer(database), make_buyer(database)
     make_secret_orders(database, other)
     before = everything(database)
@@ -123,7 +116,7 @@ def test_the_orders_of_others_stay_as_they_are(database: Database) -> None:
     assert everything(database) == before
 
 
-def test_nothing_is_left_in_the_file_of_the_embedded_database(tmp_path: Path) -> None:
+def test_nothing_is_left_in_the_sqlite_file(tmp_path: Path) -> None:
     with make_database_url("sqlite", tmp_path) as url:
         database = Database(url)
         buyer, other = make_buyer(database), make_buyer(database)

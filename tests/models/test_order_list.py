@@ -8,22 +8,15 @@ from uuid import UUID
 
 import pytest
 
-from models.database import Database
-from models.narrowing import FEW
-from models.order import Order
-from models.order_list import OrderFilter, OrderSort
-from models.order_view import OrderView
-from models.page import Page
-from tests.models.dealing import cancel, make_admin
-from tests.models.people import Person
-from tests.models.shop import (
-    ALL_ORDERS,
-    STATUSES,
-    make_buyer,
-    make_order,
-    make_product,
-    read_orders,
-)
+from models.orders.order import Order
+from models.orders.order_list import OrderFilter, OrderSort
+from models.orders.order_view import OrderView
+from models.storage.database import Database
+from models.storage.filtering import FEW
+from models.storage.page import Page
+from tests.factories import STATUSES, Person, make_admin, make_buyer, make_order, make_product
+from tests.models.actions import cancel
+from tests.models.reading import ALL_ORDERS, read_orders
 
 pytestmark = pytest.mark.mission("M16")
 
@@ -101,10 +94,10 @@ def fill(database: Database, buyers: Sequence[Person]) -> list[Order]:
 
 
 @pytest.mark.parametrize("few", [3, FEW])
-def test_every_list_is_what_filtering_and_sorting_by_hand_gives(
+def test_lists_equal_filtering_and_sorting_in_python(
     database: Database, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
-    monkeypatch.setattr("models.narrowing.FEW", few)
+    monkeypatch.setattr("models.storage.filtering.FEW", few)
     buyers = [make_buyer(database), make_buyer(database), make_buyer(database)]
     orders, admin = fill(database, buyers), make_admin(database)
     early, late = orders[3].created_at, orders[12].created_at
@@ -122,7 +115,7 @@ def test_every_list_is_what_filtering_and_sorting_by_hand_gives(
         assert walk(database, admin, wanted, sort=sort, limit=3) == expected
 
 
-def test_nobody_sees_the_orders_of_others(database: Database) -> None:
+def test_nobody_lists_the_orders_of_others(database: Database) -> None:
     alice, bob = make_buyer(database), make_buyer(database)
     fill(database, [alice, bob])
     admin = make_admin(database)
@@ -137,7 +130,7 @@ def test_nobody_sees_the_orders_of_others(database: Database) -> None:
         assert walk(database, bob, theirs, sort=sort, limit=3) == []
 
 
-def test_there_may_be_no_orders(database: Database) -> None:
+def test_a_list_may_be_empty(database: Database) -> None:
     for sort in SORTS:
         assert read_orders(database, by=make_admin(database), sort=sort) == Page([], None)
 
@@ -152,7 +145,7 @@ def test_all_states_together_are_no_restriction(database: Database) -> None:
     assert walk(database, admin, OrderFilter(["lost"]), limit=3) == []
 
 
-def test_bounds_in_time_are_exact_to_the_microsecond(database: Database) -> None:
+def test_time_bounds_are_exact_to_the_microsecond(database: Database) -> None:
     order, admin = make_order(database), make_admin(database)
     made = order.created_at
     assert made.microsecond % 1000 == 0
@@ -171,7 +164,7 @@ def test_bounds_in_time_are_exact_to_the_microsecond(database: Database) -> None
     assert not found(created_from=made, created_to=made)
 
 
-def test_bounds_of_the_total_are_within_the_list(database: Database) -> None:
+def test_bounds_of_the_total_are_inclusive(database: Database) -> None:
     make_order(database, lines=[(make_product(database, price=500), 1)])
     admin = make_admin(database)
 
@@ -187,7 +180,7 @@ def test_bounds_of_the_total_are_within_the_list(database: Database) -> None:
     assert not found(501, 499)
 
 
-def test_orders_come_with_their_lines_in_one_more_query(database: Database) -> None:
+def test_orders_and_their_lines_take_two_queries(database: Database) -> None:
     lines = [(make_product(database), 1), (make_product(database), 2)]
     for _ in range(3):
         make_order(database, lines=lines)
@@ -199,7 +192,7 @@ def test_orders_come_with_their_lines_in_one_more_query(database: Database) -> N
 
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("statuses", [None, ["pending", "paid"]])
-def test_a_walk_neither_repeats_nor_skips_what_stays(
+def test_paging_neither_repeats_nor_skips_unchanged_rows(
     database: Database, sort: OrderSort, statuses: list[str] | None
 ) -> None:
     product, buyer = make_product(database, stock=100), make_buyer(database)

@@ -6,11 +6,11 @@ from typing import get_args
 
 import pytest
 
-from models.database import Database
-from models.narrowing import FEW
-from models.order_list import OrderFilter, OrderSort, list_orders
+from models.orders.order_list import OrderFilter, OrderSort, find_orders
+from models.storage.database import Database
+from models.storage.filtering import FEW
 from tests.databases import KINDS
-from tests.models.people import ROOT
+from tests.factories import ROOT
 from tests.models.plans import Plan, explain
 from tests.models.stocked import FIRST_DAY, ROWS, identifier, stocked_database
 
@@ -48,7 +48,7 @@ def plans(database: Database, kind: str, wanted: OrderFilter, sort: OrderSort) -
         for plan in explain(
             database,
             kind,
-            lambda s, after=after: list_orders(  # type: ignore[misc]  # mypy infers no default
+            lambda s, after=after: find_orders(  # type: ignore[misc]  # mypy infers no default
                 s.connection(), wanted, by=ROOT, sort=sort, after=after, limit=25
             ),
         )
@@ -76,7 +76,7 @@ def index_across(wanted: OrderFilter, sort: OrderSort) -> set[str] | None:
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("statuses", STATUSES)
 @pytest.mark.parametrize("user_id", USERS)
-def test_every_list_comes_in_the_order_of_an_index(
+def test_every_list_is_read_in_index_order(
     stocked: Database,
     stocked_kind: str,
     user_id: int | None,
@@ -84,7 +84,7 @@ def test_every_list_comes_in_the_order_of_an_index(
     sort: OrderSort,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("models.narrowing.FEW", NONE)
+    monkeypatch.setattr("models.storage.filtering.FEW", NONE)
     for (since, until), (least, most) in combinations(PERIODS, TOTALS):
         wanted = OrderFilter(statuses, user_id, since, until, least, most)
         for plan in plans(stocked, stocked_kind, wanted, sort):
@@ -110,7 +110,7 @@ def test_every_list_comes_in_the_order_of_an_index(
         (1, STATUSES[2], True, ("ix_orders_user_id_status_total_amount_id",)),
     ],
 )
-def test_the_index_has_everything_that_a_list_is_narrowed_by(
+def test_the_index_covers_every_filter(
     stocked: Database,
     stocked_kind: str,
     user_id: int | None,
@@ -131,10 +131,10 @@ def test_the_index_has_everything_that_a_list_is_narrowed_by(
 
 @pytest.mark.parametrize("few", [NONE, FEW])
 @pytest.mark.parametrize("user_id", USERS)
-def test_of_several_states_only_some_pages_are_read(
+def test_several_states_read_only_some_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user_id: int | None, few: int
 ) -> None:
-    monkeypatch.setattr("models.narrowing.FEW", few)
+    monkeypatch.setattr("models.storage.filtering.FEW", few)
     with stocked_database("sqlite", tmp_path) as database:
         for statuses, (least, most), sort in combinations(STATUSES[1:], TOTALS, SORTS):
             wanted = OrderFilter(statuses, user_id, total_min=least, total_max=most)
@@ -143,9 +143,7 @@ def test_of_several_states_only_some_pages_are_read(
 
 
 @pytest.mark.parametrize("user_id", USERS)
-def test_few_are_read_by_the_index_that_has_their_bounds(
-    tmp_path: Path, user_id: int | None
-) -> None:
+def test_narrow_bounds_use_their_own_index(tmp_path: Path, user_id: int | None) -> None:
     assert FEW > ROWS
     choices = combinations(STATUSES, PERIODS, TOTALS, SORTS)
     # To PostgreSQL's planner any index is as good in a table that is as small.

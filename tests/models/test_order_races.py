@@ -4,23 +4,22 @@ from functools import partial
 
 import pytest
 
-from models.database import Database
+from models.catalogue.product import Price
 from models.errors import IllegalTransition, OutOfStock, RefundExceedsPaid
-from models.order import Order
-from models.product import Price
-from tests.models.books import check_books
-from tests.models.dealing import (
+from models.orders.order import Order
+from models.storage.database import Database
+from tests.factories import Person, make_admin, make_buyer, make_order, make_product
+from tests.models.actions import (
     adjust_stock,
     archive_product,
     cancel,
     change_product,
-    make_admin,
     place,
     refund,
     ship,
 )
-from tests.models.people import Person
-from tests.models.shop import make_buyer, make_order, make_product, read_order, read_product
+from tests.models.books import check_books
+from tests.models.reading import read_order, read_product
 from tests.models.together import together
 
 pytestmark = [pytest.mark.mission("M16"), pytest.mark.mission("M25")]
@@ -30,7 +29,7 @@ def names(results: list[Order | Exception]) -> list[str]:
     return sorted(type(result).__name__ for result in results)
 
 
-def test_of_twenty_buyers_five_get_the_five_units_there_are(database: Database) -> None:
+def test_twenty_concurrent_buyers_get_five_units(database: Database) -> None:
     product = make_product(database, stock=5)
     buyers = [make_buyer(database) for _ in range(20)]
 
@@ -45,9 +44,7 @@ def test_of_twenty_buyers_five_get_the_five_units_there_are(database: Database) 
     check_books(database)
 
 
-def test_orders_with_the_same_products_in_opposite_order_do_not_block_each_other(
-    database: Database,
-) -> None:
+def test_orders_with_opposite_lines_do_not_deadlock(database: Database) -> None:
     products = [make_product(database, stock=100) for _ in range(5)]
     buyers = [make_buyer(database) for _ in range(8)]
     forth = [(product, 1) for product in products]
@@ -65,9 +62,7 @@ def test_orders_with_the_same_products_in_opposite_order_do_not_block_each_other
     check_books(database)
 
 
-def test_orders_that_are_placed_shipped_and_given_up_at_once_do_not_block_each_other(
-    database: Database,
-) -> None:
+def test_concurrent_actions_on_orders_do_not_deadlock(database: Database) -> None:
     products = [make_product(database, stock=50) for _ in range(4)]
     forth = [(product, 2) for product in products]
     back, buyer = forth[::-1], make_buyer(database)
@@ -115,7 +110,7 @@ def test_an_order_is_shipped_once(database: Database) -> None:
     check_books(database)
 
 
-def test_all_the_money_is_given_back_once(database: Database) -> None:
+def test_concurrent_full_refunds_refund_once(database: Database) -> None:
     product = make_product(database)
     order = make_order(database, status="paid", lines=[(product, 3)])
 
@@ -128,7 +123,7 @@ def test_all_the_money_is_given_back_once(database: Database) -> None:
     check_books(database)
 
 
-def test_stock_is_not_taken_away_from_under_an_order(database: Database) -> None:
+def test_reserved_stock_cannot_be_removed_concurrently(database: Database) -> None:
     make_admin(database)
     for _ in range(4):
         product, buyer = make_product(database, stock=5), make_buyer(database)
@@ -143,7 +138,7 @@ def test_stock_is_not_taken_away_from_under_an_order(database: Database) -> None
     check_books(database)
 
 
-def test_an_order_has_the_price_of_before_or_of_after_a_change(database: Database) -> None:
+def test_a_concurrent_price_change_applies_fully_or_not_at_all(database: Database) -> None:
     make_admin(database)
     for _ in range(4):
         product, buyer = make_product(database, price=100), make_buyer(database)
@@ -158,7 +153,7 @@ def test_an_order_has_the_price_of_before_or_of_after_a_change(database: Databas
     check_books(database)
 
 
-def test_what_is_archived_at_that_moment_is_ordered_or_refused(database: Database) -> None:
+def test_a_concurrently_archived_product_is_ordered_or_refused(database: Database) -> None:
     make_admin(database)
     for _ in range(4):
         product, buyer = make_product(database), make_buyer(database)

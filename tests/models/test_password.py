@@ -8,7 +8,7 @@ import argon2
 import pytest
 
 from models.errors import WeakPassword
-from models.password import OWASP, Passwords
+from models.identity.password import OWASP, Passwords
 
 CHEAP = replace(OWASP, time_cost=1, memory_cost=8)
 EMAIL = "walter.white@example.com"
@@ -33,7 +33,7 @@ def passwords() -> Passwords:
         " 7 leading spaces",
     ],
 )
-def test_any_characters_make_a_password(passwords: Passwords, password: str) -> None:
+def test_any_characters_are_allowed_in_a_password(passwords: Passwords, password: str) -> None:
     password_hash = passwords.hash(password, email=EMAIL)
 
     assert passwords.verify(password_hash, password)
@@ -101,7 +101,7 @@ def test_a_common_password_is_refused(passwords: Passwords, password: str) -> No
         ("CONCORD-x93k", EMAIL),
     ],
 )
-def test_a_password_that_holds_what_is_known_is_refused(
+def test_a_password_with_personal_words_is_refused(
     passwords: Passwords, password: str, email: str
 ) -> None:
     with pytest.raises(WeakPassword, match="email address or the name"):
@@ -112,13 +112,13 @@ def test_a_short_local_part_may_occur_by_chance(passwords: Passwords) -> None:
     assert passwords.hash("bobsled over tin", email="bob@example.com")
 
 
-def test_composition_of_characters_does_not_matter(passwords: Passwords) -> None:
+def test_no_composition_rules_apply(passwords: Passwords) -> None:
     password_hash = passwords.hash("caf\u00e9 au lait", email=EMAIL)
 
     assert passwords.verify(password_hash, "cafe\u0301 au lait")
 
 
-def test_the_default_is_argon2id_as_owasp_advises() -> None:
+def test_the_default_is_argon2id_as_recommended_by_owasp() -> None:
     passwords = Passwords()
 
     password_hash = passwords.hash("vk39-teal", email=EMAIL)
@@ -136,7 +136,7 @@ def test_equal_passwords_have_different_hashes(passwords: Passwords) -> None:
     assert first != second
 
 
-def test_a_hash_with_other_parameters_is_due_for_an_upgrade(passwords: Passwords) -> None:
+def test_a_hash_with_other_parameters_needs_an_upgrade(passwords: Passwords) -> None:
     stronger = Passwords(parameters=replace(CHEAP, time_cost=2))
     password_hash = passwords.hash("vk39-teal", email=EMAIL)
 
@@ -145,16 +145,16 @@ def test_a_hash_with_other_parameters_is_due_for_an_upgrade(passwords: Passwords
     assert not passwords.needs_rehash(password_hash)
 
 
-def test_an_upgrade_does_not_judge_the_password_again(passwords: Passwords) -> None:
+def test_an_upgrade_does_not_check_the_password_rules(passwords: Passwords) -> None:
     assert passwords.verify(passwords.rehash("password"), "password")
 
 
-def test_without_a_hash_nothing_verifies(passwords: Passwords) -> None:
+def test_nothing_verifies_without_a_hash(passwords: Passwords) -> None:
     assert not passwords.verify(None, "")
     assert not passwords.verify(None, "vk39-teal")
 
 
-def test_without_a_hash_verifying_costs_the_same() -> None:
+def test_verifying_without_a_hash_costs_the_same() -> None:
     passwords = Passwords()
     password_hash = passwords.hash("vk39-teal", email=EMAIL)
 
@@ -169,7 +169,7 @@ def test_without_a_hash_verifying_costs_the_same() -> None:
     assert 0.5 < known / unknown < 2
 
 
-def test_the_lists_are_not_loaded_by_an_import() -> None:
-    code = "import sys, models.password; sys.exit('zxcvbn' in sys.modules)"
+def test_importing_does_not_load_the_lists() -> None:
+    code = "import sys, models.identity.password; sys.exit('zxcvbn' in sys.modules)"
 
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own interpreter

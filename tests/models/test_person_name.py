@@ -1,7 +1,7 @@
 import pytest
 
 from models.errors import InvalidName
-from models.person_name import person_name
+from models.identity.person_name import person_name
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,6 @@ def test_a_name_is_trimmed_and_composed() -> None:
         "Alice\U000e0041",  # a tag that nobody sees
     ],
 )
-def test_a_text_that_cannot_be_shown_as_a_name_is_refused(name: str) -> None:
+def test_an_unprintable_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidName):
         person_name(name)

@@ -3,7 +3,10 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from time import monotonic
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -11,11 +14,12 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from models.database import Database
 from models.errors import DatabaseUnavailable
-from models.postgresql import BoundedConnection
+from models.storage.database import Database
+from models.storage.postgresql import BoundedConnection
 from tests.databases import CLOSE_SESSIONS, make_database_url
-from tests.models.people import make_user, read_page
+from tests.factories import make_user
+from tests.models.reading import read_page
 from tests.models.relay import Relay, relay_to
 
 pytestmark = pytest.mark.postgresql
@@ -49,6 +53,29 @@ def through(relay: Relay, url: str) -> str:
     )
 
 
+def test_a_database_is_reached_by_ipv6_and_by_socket(url: str) -> None:
+    parts = make_url(url)
+    folder = Path(mkdtemp(prefix="concord-"))  # The name of a socket must be short.
+    local = socket.socket(socket.AF_UNIX)
+    local.bind(str(folder / ".s.PGSQL.5432"))
+    local.listen()
+    six = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    who, name = f"postgresql://{parts.username}:{parts.password}@", parts.database
+    hosts = (
+        f"[::1]:{six.getsockname()[1]}/{name}?sslmode=prefer",
+        f"/{name}?host={folder}",
+        f"{quote(str(folder), safe='')}/{name}",
+    )
+    relays = [Relay((parts.host or "127.0.0.1", parts.port or 5432), each) for each in (six, local)]
+    for host in hosts:
+        database = Database(who + host)
+        assert database.is_ready(), host
+        database.dispose()
+    for relay in relays:
+        relay.close()
+    rmtree(folder)
+
+
 def end_sessions(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(CLOSE_SESSIONS)
@@ -58,7 +85,7 @@ def setting(database: Database, name: str, *, write: bool) -> object:
     return database.transact(lambda s: s.scalar(text(f"SHOW {name}")), write=write)
 
 
-def test_every_transaction_is_set_up(url: str) -> None:
+def test_every_transaction_is_configured(url: str) -> None:
     database = Database(
         f"{url}?options=-c%20work_mem%3D8MB", lock_timeout=1.5, statement_timeout=2.5
     )
@@ -76,7 +103,7 @@ def test_every_transaction_is_set_up(url: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01"])
-def test_a_conflict_is_tried_again(database: Database, state: str) -> None:
+def test_a_conflict_is_retried(database: Database, state: str) -> None:
     attempts = []
 
     def work(session: Session) -> None:
@@ -89,8 +116,10 @@ def test_a_conflict_is_tried_again(database: Database, state: str) -> None:
     assert len(attempts) == 2
 
 
-@pytest.mark.parametrize("state", ["08006", "25P03", "53100", "53300", "55P03", "57014", "58030"])
-def test_a_server_in_trouble_is_unavailable_at_once(database: Database, state: str) -> None:
+@pytest.mark.parametrize(
+    "state", ["08006", "25P03", "42501", "53100", "53300", "55P03", "57014", "58030"]
+)
+def test_a_failing_server_is_unavailable_at_once(database: Database, state: str) -> None:
     attempts = []
 
     def work(session: Session) -> None:
@@ -117,7 +146,7 @@ def test_a_standby_that_cannot_be_written_is_unavailable(database: Database) -> 
         database.transact(work, write=True)
 
 
-def test_transactions_that_lock_each_other_out_both_succeed(database: Database) -> None:
+def test_deadlocked_transactions_both_succeed(database: Database) -> None:
     first, second = make_user(database).id, make_user(database).id
     both = threading.Barrier(2)
     lock = text("UPDATE users SET name = name || :mark WHERE id = :id")
@@ -142,7 +171,7 @@ def test_transactions_that_lock_each_other_out_both_succeed(database: Database) 
     assert all({"!", "?"} <= set(user.name) for user in read_page(database).items)
 
 
-def test_a_statement_that_takes_too_long_is_stopped(url: str) -> None:
+def test_a_slow_statement_is_stopped(url: str) -> None:
     database = Database(url, statement_timeout=0.3)
 
     start = monotonic()
@@ -173,10 +202,10 @@ def test_a_connection_lost_in_a_transaction_is_unavailable_once(
     assert database.is_ready()
 
 
-def test_of_connections_that_lead_nowhere_one_is_waited_for(
+def test_one_of_many_dead_connections_is_waited_for(
     url: str, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.postgresql._TRUSTED", 0)
+    monkeypatch.setattr("models.storage.postgresql._TRUSTED", 0)
     database = Database(through(relay, url), statement_timeout=2, connect_timeout=2)
     everybody = threading.Barrier(4)
 
@@ -209,7 +238,7 @@ def test_a_server_that_refuses_connections_is_unavailable() -> None:
         assert monotonic() - start < 2
 
 
-def test_a_server_that_accepts_and_says_nothing_is_unavailable_in_time() -> None:
+def test_a_silent_server_is_unavailable_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/concord"
         database = Database(url, connect_timeout=2)
@@ -221,7 +250,7 @@ def test_a_server_that_accepts_and_says_nothing_is_unavailable_in_time() -> None
         assert monotonic() - start < 6
 
 
-def test_a_server_that_falls_silent_is_unavailable_until_it_is_back(url: str, relay: Relay) -> None:
+def test_a_server_that_falls_silent_recovers(url: str, relay: Relay) -> None:
     database = Database(through(relay, url), statement_timeout=0.5, connect_timeout=2)
     assert not read_page(database).items
     assert database.is_ready()

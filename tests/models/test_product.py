@@ -3,20 +3,20 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy.orm import Session
 
-from models.database import Database
+from models.catalogue.product import Product
 from models.errors import NotFound, SkuTaken, VersionMismatch
 from models.money import Money
-from models.product import Product
+from models.storage.database import Database
+from tests.factories import ROOT, Person, make_admin, make_buyer, make_order, make_product
+from tests.models.actions import adjust_stock, archive_product, change_product
 from tests.models.books import everything
-from tests.models.dealing import adjust_stock, archive_product, change_product, make_admin
-from tests.models.people import ROOT, Person
-from tests.models.shop import make_buyer, make_order, make_product, read_product
+from tests.models.reading import read_product
 from tests.models.together import together
 
 pytestmark = pytest.mark.mission("M16")
 
 
-def test_a_new_product_is_for_sale_and_there_is_nothing_of_it(database: Database) -> None:
+def test_a_new_product_is_active_without_stock(database: Database) -> None:
     before = datetime.now(UTC)
 
     product = make_product(
@@ -31,7 +31,7 @@ def test_a_new_product_is_for_sale_and_there_is_nothing_of_it(database: Database
     assert before <= product.created_at == product.updated_at <= datetime.now(UTC)
 
 
-def test_a_product_is_read_back_as_it_was_given(database: Database) -> None:
+def test_a_product_is_stored_completely(database: Database) -> None:
     product = make_product(
         database,
         sku="a/B.c_d-9",
@@ -52,7 +52,7 @@ def test_a_product_is_read_back_as_it_was_given(database: Database) -> None:
     assert not read.active
 
 
-def test_a_sku_belongs_to_one_product_in_whatever_case(database: Database) -> None:
+def test_a_sku_is_unique_in_any_case(database: Database) -> None:
     first, other = make_product(database, sku="Ts-Red"), make_product(database, sku="TS-BLUE")
     before = everything(database)
 
@@ -66,7 +66,7 @@ def test_a_sku_belongs_to_one_product_in_whatever_case(database: Database) -> No
     assert change_product(database, first, sku="TS-RED").sku == "TS-RED"
 
 
-def test_twins_of_a_sku_that_come_at_the_same_moment_make_one_product(database: Database) -> None:
+def test_concurrent_creations_of_a_sku_make_one_product(database: Database) -> None:
     make_admin(database)
 
     results = together(
@@ -76,7 +76,7 @@ def test_twins_of_a_sku_that_come_at_the_same_moment_make_one_product(database: 
     assert sorted(type(result).__name__ for result in results) == ["Product"] + ["SkuTaken"] * 3
 
 
-def test_the_sku_of_an_archived_product_is_free_again(database: Database) -> None:
+def test_archiving_frees_the_sku(database: Database) -> None:
     first = make_product(database, sku="TS-1")
     archive_product(database, first)
 
@@ -86,7 +86,7 @@ def test_the_sku_of_an_archived_product_is_free_again(database: Database) -> Non
     assert make_product(database, sku="TS-1").id > second.id > first.id
 
 
-def test_what_is_not_given_stays(database: Database) -> None:
+def test_omitted_members_stay_unchanged(database: Database) -> None:
     product = make_product(database, name="Mug", description="Blue.", metadata={"a": "1"})
 
     changed = change_product(database, product, price={"amount": 700, "currency": "GBP"})
@@ -106,7 +106,7 @@ def test_metadata_is_replaced_as_a_whole(database: Database) -> None:
     assert read_product(database, product).labels == {"b": "3"}
 
 
-def test_changing_nothing_changes_nothing(database: Database) -> None:
+def test_a_change_without_effect_changes_nothing(database: Database) -> None:
     product = make_product(database, name="Mug", metadata={"a": "1"})
     before = everything(database)
 
@@ -123,9 +123,7 @@ def test_changing_nothing_changes_nothing(database: Database) -> None:
     assert everything(database) == before
 
 
-def test_customers_see_what_is_active_and_administrators_also_what_is_not(
-    database: Database,
-) -> None:
+def test_only_administrators_see_inactive_products(database: Database) -> None:
     shown, hidden = make_product(database), make_product(database, active=False)
     buyer, admin = make_buyer(database), make_admin(database)
 
@@ -145,11 +143,11 @@ def test_customers_see_what_is_active_and_administrators_also_what_is_not(
     assert seen() == [(False, False)] * 3
 
 
-def test_only_administrators_change_products_and_nobody_archived_ones(database: Database) -> None:
+def test_only_administrators_change_products_unless_archived(database: Database) -> None:
     product, buyer = make_product(database), make_buyer(database)
 
     def change(actor: Person, product_id: int) -> None:
-        database.transact(lambda s: Product.changeable_by(s, actor, product_id), write=True)
+        database.transact(lambda s: Product.lock_visible(s, actor, product_id), write=True)
 
     change(ROOT, product.id)
     for actor, product_id in ((buyer, product.id), (ROOT, product.id + 1)):
@@ -160,7 +158,7 @@ def test_only_administrators_change_products_and_nobody_archived_ones(database: 
         change(ROOT, product.id)
 
 
-def test_an_archived_product_stays_in_the_orders_that_have_it(database: Database) -> None:
+def test_an_archived_product_stays_in_its_orders(database: Database) -> None:
     product = make_product(database, name="Mug", stock=5)
     order = make_order(database, lines=[(product, 2)])
 
@@ -173,14 +171,14 @@ def test_an_archived_product_stays_in_the_orders_that_have_it(database: Database
     assert [line.product_id for line in order.lines] == [product.id]
 
 
-def test_only_what_is_active_can_be_ordered(database: Database) -> None:
+def test_only_active_products_can_be_ordered(database: Database) -> None:
     product = make_product(database)
 
     assert product.can_be_ordered
     assert not change_product(database, product, active=False).can_be_ordered
 
 
-def test_a_row_is_only_changed_at_a_version_that_the_caller_knows(database: Database) -> None:
+def test_a_change_requires_a_known_version(database: Database) -> None:
     product = make_product(database, stock=0)
 
     product.require_version(None)
@@ -190,12 +188,12 @@ def test_a_row_is_only_changed_at_a_version_that_the_caller_knows(database: Data
             product.require_version(versions)
 
 
-def test_of_changes_to_one_version_only_the_first_is_made(database: Database) -> None:
+def test_one_of_changes_to_one_version_succeeds(database: Database) -> None:
     product = make_product(database, stock=0)
 
     def rename(name: str) -> None:
         def work(session: Session) -> None:
-            found = Product.changeable_by(session, ROOT, product.id)
+            found = Product.lock_visible(session, ROOT, product.id)
             found.require_version(frozenset({1}))
             found.change(session, {"name": name})
 
@@ -210,7 +208,7 @@ def test_of_changes_to_one_version_only_the_first_is_made(database: Database) ->
     assert read_product(database, product).version == 2
 
 
-def test_every_change_of_the_stock_is_a_new_version(database: Database) -> None:
+def test_every_stock_change_makes_a_new_version(database: Database) -> None:
     product = make_product(database, stock=0)
 
     adjust_stock(database, product, 5)

@@ -4,11 +4,11 @@ from typing import get_args
 
 import pytest
 
-from models.database import Database
-from models.narrowing import FEW
-from models.product_list import ProductFilter, ProductSort, list_products
+from models.catalogue.product_list import ProductFilter, ProductSort, find_products
+from models.storage.database import Database
+from models.storage.filtering import FEW
 from tests.databases import KINDS
-from tests.models.people import ROOT
+from tests.factories import ROOT
 from tests.models.plans import Plan, explain
 from tests.models.stocked import ROWS, stocked_database
 
@@ -52,7 +52,7 @@ def plans(database: Database, kind: str, wanted: ProductFilter, sort: ProductSor
         for plan in explain(
             database,
             kind,
-            lambda s, after=after: list_products(  # type: ignore[misc]  # mypy infers no default
+            lambda s, after=after: find_products(  # type: ignore[misc]  # mypy infers no default
                 s, wanted, by=ROOT, sort=sort, after=after, limit=25
             ),
         )
@@ -61,14 +61,14 @@ def plans(database: Database, kind: str, wanted: ProductFilter, sort: ProductSor
 
 @pytest.mark.parametrize("question", [None, "shi", "shirt 7"])
 @pytest.mark.parametrize("sort", SORTS)
-def test_every_list_comes_in_the_order_of_an_index(
+def test_every_list_is_read_in_index_order(
     stocked: Database,
     stocked_kind: str,
     sort: ProductSort,
     question: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("models.narrowing.FEW", -1)
+    monkeypatch.setattr("models.storage.filtering.FEW", -1)
     choices = combinations(
         (True, False),
         (None, "EUR"),
@@ -92,7 +92,7 @@ def test_every_list_comes_in_the_order_of_an_index(
         ("EUR", "price", BY_PRICE_IN_ONE_CURRENCY),
     ],
 )
-def test_the_index_has_everything_that_a_list_is_narrowed_by(
+def test_the_index_covers_every_filter(
     stocked: Database, stocked_kind: str, currency: str | None, order: str, index: frozenset[str]
 ) -> None:
     sorts = [sort for sort in SORTS if sort.removeprefix("-") == order]
@@ -104,7 +104,7 @@ def test_the_index_has_everything_that_a_list_is_narrowed_by(
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_few_are_read_by_the_index_that_has_them(
+def test_a_selective_filter_uses_its_own_index(
     stocked: Database, stocked_kind: str, sort: ProductSort
 ) -> None:
     assert FEW > ROWS

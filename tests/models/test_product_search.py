@@ -1,10 +1,15 @@
 import pytest
+from sqlalchemy import text
 
-from models.database import Database
-from models.product_list import ProductFilter
-from models.product_search import MAX_WORDS
-from tests.models.dealing import change_product
-from tests.models.shop import make_product, read_products
+from models.catalogue.product_list import ProductFilter
+from models.catalogue.product_search import MAX_WORDS
+from models.catalogue.text import collation_key
+from models.storage.database import Database
+from models.storage.schema_version import newest_version
+from tests.databases import migrate_to
+from tests.factories import make_product
+from tests.models.actions import change_product
+from tests.models.reading import read_product, read_products
 
 pytestmark = pytest.mark.mission("M16")
 
@@ -15,7 +20,7 @@ def finds(database: Database, question: str) -> list[str]:
     return [product.name for product in read_products(database, wanted=wanted).items]
 
 
-def test_each_word_is_the_beginning_of_a_word(database: Database) -> None:
+def test_each_word_matches_the_beginning_of_a_word(database: Database) -> None:
     make_product(database, name="A red shirt", sku="0")
 
     for question in ("red", "r", "shi", "shi red", "red  red", "shirt, red!", "RED SHIRT"):
@@ -41,7 +46,7 @@ TWINS = [
 ]
 
 
-def test_case_and_how_a_character_is_written_make_no_difference(database: Database) -> None:
+def test_case_and_composition_do_not_matter(database: Database) -> None:
     make_product(database, name="Mug", sku="0")
     for number, (name, _) in enumerate(TWINS, start=1):
         make_product(database, name=name, sku=str(number))
@@ -50,11 +55,59 @@ def test_case_and_how_a_character_is_written_make_no_difference(database: Databa
         assert finds(database, question) == [name]
 
 
-def test_letters_with_and_without_an_accent_are_different(database: Database) -> None:
-    make_product(database, name="Caf\u00e9")
+ACCENTS = [
+    ("Caf\u00e9", "cafe"),
+    ("Phở bò", "pho bo"),
+    ("Łóżko", "lozko"),
+    ("Smørrebrød", "smorrebrod"),
+    ("Æble", "aeble"),
+    ("İSTANBUL", "istanbul"),
+    ("DI\u015eI", "d\u0131\u015f\u0131"),
+    ("שָׁלוֹם", "שלום"),
+    ("\u0645\u064f\u062d\u064e\u0645\u064e\u0651\u062f", "\u0645\u062d\u0645\u062f"),
+    ("Ελλάδα", "ελλαδα"),
+]
 
-    assert finds(database, "caf") == ["Caf\u00e9"]
-    assert finds(database, "cafe") == []
+
+def test_accents_do_not_matter(database: Database) -> None:
+    make_product(database, name="Mug", sku="0")
+    for number, (name, _) in enumerate(ACCENTS, start=1):
+        make_product(database, name=name, sku=str(number))
+
+    for name, question in ACCENTS:
+        for asked in (question, question.upper(), name, name[:-1]):
+            assert finds(database, asked) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("हिन्दी", ["हलवा नया दही", "ह न द", "हन्दी"]),
+        ("ไทย กุ้ง", ["กง", "ทย"]),
+        ("がく", ["かく"]),
+        ("தமிழ்", ["தமழ"]),
+        ("A\ufe0fb 1\ufe0f\u20e3", ["\ufe0f", "\u0301"]),
+    ],
+)
+def test_marks_that_form_other_letters_belong_to_words(
+    database: Database, name: str, others: list[str]
+) -> None:
+    make_product(database, name=name, sku="0")
+
+    for word in name.split():
+        assert finds(database, word) == [name]
+    for other in others:
+        assert finds(database, other) == []
+
+
+def test_invisible_characters_do_not_matter(database: Database) -> None:
+    make_product(database, name="\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", sku="0")
+
+    assert (
+        finds(database, "\u0645\u06cc\u062e\u0648\u0627\u0647\u0645")
+        == finds(database, "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645")
+        != []
+    )
 
 
 def test_a_product_is_found_by_the_parts_of_its_sku(database: Database) -> None:
@@ -65,21 +118,21 @@ def test_a_product_is_found_by_the_parts_of_its_sku(database: Database) -> None:
         assert finds(database, question) == ["Shirt"]
 
 
-def test_what_has_no_word_in_it_finds_nothing(database: Database) -> None:
+def test_a_query_without_words_finds_nothing(database: Database) -> None:
     make_product(database, name="100% wool_mix \U0001f600 'x'", sku="A-1")
 
     for question in ("", " ", "-", "!?", "%", "_", "\u3000", "\U0001f600", "'"):
         assert finds(database, question) == []
 
 
-def test_no_character_stands_for_others(database: Database) -> None:
+def test_there_are_no_wildcards(database: Database) -> None:
     make_product(database, name="red", sku="0")
 
     for question in ("r%d", "r_d", "r*d", "r?d", "[r]ed"):
         assert finds(database, question) == []
 
 
-def test_words_beyond_the_eighth_do_not_count(database: Database) -> None:
+def test_words_beyond_the_eighth_are_ignored(database: Database) -> None:
     make_product(database, name="a b c d e f g h", sku="0")
     make_product(database, name="a b c d e f g", sku="1")
     assert MAX_WORDS == 8
@@ -88,7 +141,7 @@ def test_words_beyond_the_eighth_do_not_count(database: Database) -> None:
     assert finds(database, "a a a a a a a a a z") == []
 
 
-def test_long_words_are_found_by_their_first_32_characters(database: Database) -> None:
+def test_long_words_match_by_their_first_32_characters(database: Database) -> None:
     word = "abcdefgh" * 5
     make_product(database, name=word, sku="0")
 
@@ -98,7 +151,7 @@ def test_long_words_are_found_by_their_first_32_characters(database: Database) -
     assert finds(database, word[:31] + "x") == []
 
 
-def test_a_product_is_found_by_the_name_and_the_sku_that_it_has_now(database: Database) -> None:
+def test_a_product_is_found_by_its_current_name_and_sku(database: Database) -> None:
     product = make_product(database, name="Red mug", sku="RM-1")
 
     change_product(database, product, name="Blue mug")
@@ -111,16 +164,32 @@ def test_a_product_is_found_by_the_name_and_the_sku_that_it_has_now(database: Da
     assert (finds(database, "blue bm"), finds(database, "gift")) == (["Blue mug"], [])
 
 
-def test_a_word_that_stands_twice_finds_a_product_once(database: Database) -> None:
+def test_a_repeated_word_finds_a_product_once(database: Database) -> None:
     make_product(database, name="Red red REDDISH", sku="red")
 
     assert finds(database, "red re r") == ["Red red REDDISH"]
 
 
-def test_names_of_the_greatest_length_are_found_by_any_of_their_words(database: Database) -> None:
+def test_the_longest_names_are_found_by_any_word(database: Database) -> None:
     words = [f"{number:x}" for number in range(16, 80)]
     name = " ".join(words)[:200].strip()
     make_product(database, name=name, sku="X" * 64)
 
     assert finds(database, name.split()[-1]) == [name]
     assert finds(database, "x" * 64) == [name]
+
+
+def test_a_migration_indexes_existing_products(database: Database) -> None:
+    product = make_product(database, name="Caf\u00e9", sku="0")
+    with database.maintenance(patience=5) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+        connection.execute(text("UPDATE products SET name_key = 'old'"))
+        connection.execute(text("UPDATE product_terms SET term = 'old' WHERE term = 'cafe'"))
+    migrate_to(database, "0007")
+    with database.maintenance(patience=5) as connection:
+        version = {"version": newest_version()}
+        connection.execute(text("UPDATE alembic_version SET version_num = :version"), version)
+
+    assert finds(database, "cafe 0") == ["Caf\u00e9"]
+    assert finds(database, "old") == []
+    assert read_product(database, product).name_key == collation_key("Caf\u00e9")

@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
-from models.audit_event import Origin
-from models.database import Database
+from models.access.authenticator_app import SecondFactor
+from models.access.recovery_code import RecoveryCode, compact
+from models.access.secret_box import SecretBox
+from models.access.totp import enrolment, new_secret, step_of
 from models.errors import SecondFactorActive, WrongCode
-from models.recovery_code import RecoveryCode, compact
-from models.seal import Seal
-from models.second_factor import SecondFactor
-from models.totp import enrolment, new_secret, step_of
-from models.user import User
-from tests.models.people import make_user
+from models.identity.audit_event import RequestOrigin
+from models.identity.user import User
+from models.storage.database import Database
+from tests.factories import make_user
 from tests.models.together import together
 
 pytestmark = [pytest.mark.mission("M12"), pytest.mark.mission("M25")]
 
-SEAL = Seal(secrets.token_bytes(32))
+SEAL = SecretBox(secrets.token_bytes(32))
 # RFC 6238, appendix B, for SHA-1: the last six of the eight digits.
 VECTORS = {
     59: "287082",
@@ -45,16 +45,14 @@ def test_codes_are_those_of_the_rfc(seconds: int, code: str) -> None:
     st.integers(min_value=0, max_value=2**31),
     st.text(alphabet="0123456789", min_size=6, max_size=6),
 )
-def test_a_code_belongs_to_a_step_near_now_or_to_none(
-    secret: bytes, seconds: int, code: str
-) -> None:
+def test_a_code_matches_a_step_near_now_or_none(secret: bytes, seconds: int, code: str) -> None:
     now = datetime.fromtimestamp(seconds + 60, UTC)
     step = step_of(secret, code, now)
     assert step is None or abs(step - (seconds + 60) // 30) <= 1
 
 
 @given(st.emails())
-def test_whatever_the_address_the_uri_is_printable_and_bounded(email: str) -> None:
+def test_the_uri_is_printable_and_bounded_for_any_address(email: str) -> None:
     secret, uri = enrolment(new_secret(), email)
     assert uri.startswith("otpauth://totp/Concord:")
     assert uri.isascii()
@@ -65,28 +63,28 @@ def test_whatever_the_address_the_uri_is_printable_and_bounded(email: str) -> No
 
 
 @given(st.binary(max_size=64), st.integers(min_value=1))
-def test_what_is_sealed_comes_back_for_its_owner_only(secret: bytes, owner: int) -> None:
+def test_an_encrypted_secret_opens_for_its_owner_only(secret: bytes, owner: int) -> None:
     sealed = SEAL.seal(secret, owner=owner)
     assert SEAL.open(sealed, owner=owner) == secret
     assert SEAL.seal(secret, owner=owner) != sealed
     assert SEAL.open(sealed, owner=owner + 1) is None
-    assert Seal(secrets.token_bytes(32)).open(sealed, owner=owner) is None
+    assert SecretBox(secrets.token_bytes(32)).open(sealed, owner=owner) is None
 
 
 @given(st.data())
-def test_a_change_of_what_is_sealed_is_noticed(data: st.DataObject) -> None:
+def test_a_modified_secret_is_detected(data: st.DataObject) -> None:
     sealed = bytearray(SEAL.seal(b"a secret of some length", owner=1))
     bit = data.draw(st.integers(min_value=0, max_value=8 * len(sealed) - 1))
     sealed[bit // 8] ^= 1 << bit % 8
     assert SEAL.open(bytes(sealed), owner=1) is None
 
 
-def test_a_sealed_secret_fits_into_its_column() -> None:
+def test_an_encrypted_secret_fits_into_its_column() -> None:
     assert len(SEAL.seal(new_secret(), owner=2**63 - 1)) <= 128
 
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567", min_size=28, max_size=28), st.data())
-def test_spaces_dashes_and_case_make_no_difference(code: str, data: st.DataObject) -> None:
+def test_spaces_dashes_and_case_do_not_matter(code: str, data: st.DataObject) -> None:
     marks = data.draw(st.lists(st.sampled_from(["", " ", "-"]), min_size=28, max_size=28))
     upper = data.draw(st.lists(st.booleans(), min_size=28, max_size=28))
     typed = "".join(
@@ -96,7 +94,7 @@ def test_spaces_dashes_and_case_make_no_difference(code: str, data: st.DataObjec
     assert compact(typed) == code
 
 
-def test_a_set_has_ten_different_codes_of_the_declared_form(database: Database) -> None:
+def test_a_set_has_ten_distinct_codes(database: Database) -> None:
     user = make_user(database)
     codes = database.transact(lambda s: RecoveryCode.replace(s, user.id), write=True)
     assert len(set(codes)) == 10
@@ -106,7 +104,7 @@ def test_a_set_has_ten_different_codes_of_the_declared_form(database: Database) 
         assert set("".join(groups)) <= set("abcdefghijklmnopqrstuvwxyz234567")
 
 
-def test_a_new_set_takes_the_place_of_the_last(database: Database) -> None:
+def test_a_new_set_replaces_the_previous_one(database: Database) -> None:
     user = make_user(database)
     first, _ = (
         database.transact(lambda s: RecoveryCode.replace(s, user.id), write=True) for _ in range(2)
@@ -117,8 +115,8 @@ def test_a_new_set_takes_the_place_of_the_last(database: Database) -> None:
     assert database.transact(lambda s: RecoveryCode.count(s, user.id), write=False) == 10
 
 
-def test_of_two_that_enrol_at_once_one_secret_counts(database: Database) -> None:
-    user = make_user(database)
+def test_concurrent_enrolments_leave_one_secret(database: Database) -> None:
+    user = make_user(database, verified=True)
 
     def enrol() -> str:
         def work(session: Session) -> str:
@@ -131,8 +129,8 @@ def test_of_two_that_enrol_at_once_one_secret_counts(database: Database) -> None
     assert not database.transact(lambda s: SecondFactor.is_active(s, user.id), write=False)
 
 
-def test_one_that_counts_is_not_replaced(database: Database) -> None:
-    user = make_user(database)
+def test_a_confirmed_secret_is_not_replaced(database: Database) -> None:
+    user = make_user(database, verified=True)
 
     def work(session: Session) -> None:
         SecondFactor.enrol(session, SEAL, user)
@@ -143,12 +141,12 @@ def test_one_that_counts_is_not_replaced(database: Database) -> None:
     database.transact(work, write=True)
 
 
-def test_without_a_second_factor_no_code_is_right(database: Database) -> None:
+def test_every_code_is_wrong_without_a_second_factor(database: Database) -> None:
     user = make_user(database)
 
     def work(session: Session) -> None:
         for code in ("000000", "aaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaa"):
             with pytest.raises(WrongCode):
-                SecondFactor.verify(session, SEAL, user.id, code, Origin())
+                SecondFactor.verify(session, SEAL, user.id, code, RequestOrigin())
 
     database.transact(work, write=True)

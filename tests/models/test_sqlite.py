@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.orm import Session
 
-from models.database import Database
 from models.errors import DatabaseUnavailable
-from models.migrating import migrate
-from models.user import User
+from models.identity.user import User
+from models.storage.database import Database
+from models.storage.migrating import migrate
 from tests.databases import make_database_url
-from tests.models.people import make_user, read_page
+from tests.factories import make_user
+from tests.models.reading import read_page
 from tests.models.together import together
 
 ROOT = Path(__file__).parents[2]
@@ -42,13 +43,13 @@ def pragma(database: Database, name: str) -> object:
     ("name", "value"),
     [("journal_mode", "wal"), ("foreign_keys", 1), ("secure_delete", 1), ("synchronous", 2)],
 )
-def test_every_connection_is_set_up(database: Database, name: str, value: object) -> None:
+def test_every_connection_is_configured(database: Database, name: str, value: object) -> None:
     results = together(*[lambda: pragma(database, name)] * 4)
 
     assert results == [value] * 4
 
 
-def test_a_new_file_that_another_process_is_writing_to_is_waited_for(tmp_path: Path) -> None:
+def test_opening_waits_for_a_process_that_creates_the_file(tmp_path: Path) -> None:
     file = tmp_path / "new.db"
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE something (id INTEGER)")
@@ -66,7 +67,7 @@ def test_a_new_file_that_another_process_is_writing_to_is_waited_for(tmp_path: P
     database.dispose()
 
 
-def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
+def test_nothing_is_opened_before_its_first_use(tmp_path: Path) -> None:
     file = tmp_path / "var" / "data" / "concord.db"
     database = Database(f"sqlite:///{file}")
 
@@ -75,16 +76,7 @@ def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
     database.dispose()
 
 
-def test_what_one_transaction_reads_does_not_change_meanwhile(database: Database) -> None:
-    def work(session: Session) -> tuple[int, int]:
-        before = len(User.page(session, limit=10).items)
-        make_user(database)
-        return before, len(User.page(session, limit=10).items)
-
-    assert database.transact(work, write=False) == (0, 0)
-
-
-def test_a_writer_has_its_turn_before_it_reads(database: Database, url: str) -> None:
+def test_a_writer_takes_its_lock_before_it_reads(database: Database, url: str) -> None:
     impatient = Database(url, lock_timeout=0.1)
 
     def work(session: Session) -> None:
@@ -113,7 +105,7 @@ def test_writers_of_several_processes_take_turns(url: str) -> None:
         each.dispose()
 
 
-def test_a_full_disk_is_unavailable_and_does_no_harm(database: Database) -> None:
+def test_a_full_disk_is_unavailable_and_harmless(database: Database) -> None:
     def work(session: Session) -> None:
         session.execute(text("PRAGMA max_page_count = 1"))
         for number in range(500):
@@ -126,7 +118,7 @@ def test_a_full_disk_is_unavailable_and_does_no_harm(database: Database) -> None
     assert not read_page(database).items
 
 
-def test_a_disk_that_cannot_be_written_is_unavailable(database: Database) -> None:
+def test_a_read_only_disk_is_unavailable(database: Database) -> None:
     def work(session: Session) -> None:
         session.execute(text("PRAGMA query_only = 1"))
         User.register(session, name="Alice", email="alice@example.com", password_hash=None)
@@ -150,7 +142,7 @@ def test_a_file_without_tables_is_not_ready(tmp_path: Path) -> None:
         database.dispose()
 
 
-def test_a_file_locked_by_another_program_is_unavailable_and_not_ready(url: str) -> None:
+def test_a_file_locked_by_another_program_is_unavailable(url: str) -> None:
     database = Database(url, lock_timeout=0.2)
     assert database.is_ready()
     database.dispose()
@@ -168,7 +160,7 @@ def test_a_file_locked_by_another_program_is_unavailable_and_not_ready(url: str)
     database.dispose()
 
 
-def test_two_processes_see_what_the_other_writes(tmp_path: Path) -> None:
+def test_two_processes_see_each_others_writes(tmp_path: Path) -> None:
     """A process that lost its locks would go on with a log that the other has removed."""
     url = f"sqlite:///{tmp_path / 'concord.db'}"
     database = Database(url)
@@ -182,7 +174,8 @@ def test_two_processes_see_what_the_other_writes(tmp_path: Path) -> None:
     for number in range(3):
         database.transact(connect_twice, write=False)
         add = (
-            "import sys; from models.database import Database; from models.user import User;"
+            "import sys; from models.storage.database import Database;"
+            "from models.identity.user import User;"
             "database = Database(sys.argv[1]); database.transact(lambda session: User.register("
             "session, name='Ada', email=sys.argv[2], password_hash=None), write=True);"
             "database.dispose()"

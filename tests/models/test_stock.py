@@ -2,30 +2,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from models.database import Database
-from models.errors import Fault, InvalidQuantity, NotFound, StockOutOfRange
-from models.page import Page
-from models.product import MAX_STOCK, Product
-from models.stock import StockEntry
+from models.catalogue.product import MAX_STOCK, Product
+from models.catalogue.stock_entry import StockEntry
+from models.errors import InvalidQuantity, NotFound, StockOutOfRange
+from models.storage.database import Database
+from models.storage.page import Page
+from tests.factories import STATUSES, make_admin, make_buyer, make_order, make_product
+from tests.models.actions import adjust_stock, archive_product, cancel, expire, pay, refund, ship
 from tests.models.books import check_books, everything
-from tests.models.dealing import (
-    adjust_stock,
-    archive_product,
-    cancel,
-    expire,
-    make_admin,
-    pay,
-    refund,
-    ship,
-)
-from tests.models.shop import (
-    STATUSES,
-    make_buyer,
-    make_order,
-    make_product,
-    read_entries,
-    read_product,
-)
+from tests.models.reading import read_entries, read_product
 from tests.models.together import together
 
 pytestmark = pytest.mark.mission("M16")
@@ -45,7 +30,7 @@ def read_page(
     )
 
 
-def test_an_adjustment_is_written_down_with_who_made_it_and_why(database: Database) -> None:
+def test_an_adjustment_records_its_author_and_reason(database: Database) -> None:
     product, before = make_product(database, stock=0), datetime.now(UTC)
 
     entry = adjust_stock(database, product, 7)
@@ -62,7 +47,7 @@ def test_an_adjustment_is_written_down_with_who_made_it_and_why(database: Databa
     assert read_product(database, product).stock == (7, 0, 7)
 
 
-def test_an_adjustment_can_take_away_what_is_not_reserved(database: Database) -> None:
+def test_an_adjustment_can_remove_unreserved_stock(database: Database) -> None:
     product = make_product(database, stock=10)
     make_order(database, lines=[(product, 4)])
 
@@ -73,7 +58,7 @@ def test_an_adjustment_can_take_away_what_is_not_reserved(database: Database) ->
 
 
 @pytest.mark.parametrize("quantity", [-7, MAX_STOCK - 9])
-def test_the_stock_stays_between_what_is_reserved_and_what_can_be_counted(
+def test_stock_stays_between_the_reserved_and_the_maximum(
     database: Database, quantity: int
 ) -> None:
     product = make_product(database, stock=10)
@@ -86,7 +71,7 @@ def test_the_stock_stays_between_what_is_reserved_and_what_can_be_counted(
     assert everything(database) == before
 
 
-def test_there_can_be_as_many_as_can_be_counted(database: Database) -> None:
+def test_stock_can_reach_the_maximum(database: Database) -> None:
     product = make_product(database, stock=10)
 
     adjust_stock(database, product, MAX_STOCK - 10)
@@ -96,17 +81,17 @@ def test_there_can_be_as_many_as_can_be_counted(database: Database) -> None:
     assert read_product(database, product).stock == (0, 0, 0)
 
 
-def test_an_adjustment_by_nothing_is_refused(database: Database) -> None:
+def test_an_adjustment_by_zero_is_refused(database: Database) -> None:
     product = make_product(database)
 
     with pytest.raises(InvalidQuantity) as refused:
         adjust_stock(database, product, 0)
 
-    assert refused.value.faults == (Fault("/quantity", "must not be 0"),)
+    assert refused.value.violations == {"/quantity": "must not be 0"}
     assert not moves(database, product)
 
 
-def test_no_adjustment_is_lost_when_many_come_at_once(database: Database) -> None:
+def test_concurrent_adjustments_are_all_applied(database: Database) -> None:
     product = make_product(database, stock=10)
 
     results = together(
@@ -118,7 +103,7 @@ def test_no_adjustment_is_lost_when_many_come_at_once(database: Database) -> Non
     check_books(database)
 
 
-def test_what_is_ordered_and_shipped_is_written_down(database: Database) -> None:
+def test_orders_and_shipments_are_recorded(database: Database) -> None:
     product, buyer = make_product(database), make_buyer(database)
     order = make_order(database, buyer=buyer, lines=[(product, 5)])
     pay(database, order)
@@ -140,7 +125,7 @@ def test_what_is_ordered_and_shipped_is_written_down(database: Database) -> None
     check_books(database)
 
 
-def test_what_is_not_going_to_be_shipped_is_released_and_written_down(database: Database) -> None:
+def test_releases_are_recorded(database: Database) -> None:
     product = make_product(database)
     cancel(database, make_order(database, lines=[(product, 5)]))
     expire(database, make_order(database, lines=[(product, 4)]))
@@ -162,7 +147,7 @@ def test_what_is_not_going_to_be_shipped_is_released_and_written_down(database: 
     check_books(database)
 
 
-def test_what_expires_is_released_by_nobody(database: Database) -> None:
+def test_an_expiry_is_released_without_an_actor(database: Database) -> None:
     product = make_product(database)
     expire(database, make_order(database, lines=[(product, 5)]))
 
@@ -170,9 +155,7 @@ def test_what_expires_is_released_by_nobody(database: Database) -> None:
 
 
 @pytest.mark.parametrize("archived", [False, True])
-def test_the_books_are_right_with_orders_in_all_states(
-    database: Database, *, archived: bool
-) -> None:
+def test_the_books_balance_with_orders_in_all_states(database: Database, *, archived: bool) -> None:
     first, second = make_product(database, stock=100), make_product(database, stock=100)
     orders = {
         status: make_order(database, status=status, lines=[(first, 3), (second, 2)], paid=1)
@@ -186,7 +169,7 @@ def test_the_books_are_right_with_orders_in_all_states(
     check_books(database)
 
 
-def test_more_than_can_be_counted_does_not_come_back(database: Database) -> None:
+def test_returned_goods_cannot_exceed_the_maximum(database: Database) -> None:
     product = make_product(database, stock=3)
     order = make_order(database, status="shipped", lines=[(product, 3)])
     adjust_stock(database, product, MAX_STOCK - 2)
@@ -200,7 +183,7 @@ def test_more_than_can_be_counted_does_not_come_back(database: Database) -> None
     assert read_product(database, product).on_hand == MAX_STOCK
 
 
-def test_the_ledger_is_read_in_pages_from_the_oldest_entry(database: Database) -> None:
+def test_the_ledger_is_paged_from_the_oldest_entry(database: Database) -> None:
     product, other = make_product(database, stock=1), make_product(database, stock=1)
     for quantity in range(2, 6):
         adjust_stock(database, product, quantity)
@@ -215,7 +198,7 @@ def test_the_ledger_is_read_in_pages_from_the_oldest_entry(database: Database) -
     assert second.next_key is None
 
 
-def test_an_entry_is_found_in_the_ledger_of_its_own_product_only(database: Database) -> None:
+def test_an_entry_is_found_in_its_own_products_ledger_only(database: Database) -> None:
     product, other = make_product(database), make_product(database)
     entry = adjust_stock(database, product, 1)
 

@@ -3,15 +3,18 @@ from collections.abc import Callable
 from time import monotonic
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from models.database import Database
 from models.errors import DatabaseUnavailable
-from models.user import User
-from tests.models.people import ROOT, change_user, make_user, read_user
+from models.identity.user import User
+from models.storage.database import Database
+from models.storage.reader import Reader
+from tests.factories import ROOT, make_user
+from tests.models.actions import change_user
+from tests.models.reading import read_user
 from tests.models.together import together
 
 Work = Callable[[Session], object]
@@ -24,7 +27,7 @@ def rename(user_id: int, name: str) -> Work:
     return work
 
 
-def test_the_result_is_given_after_the_commit(database: Database) -> None:
+def test_the_result_is_returned_after_the_commit(database: Database) -> None:
     alice = make_user(database)
 
     def work(session: Session) -> str:
@@ -69,6 +72,27 @@ def test_a_transaction_takes_no_lock_before_its_first_statement(
     impatient.dispose()
 
 
+def test_all_statements_of_a_reader_see_one_state(database: Database) -> None:
+    count = select(func.count()).select_from(User)
+
+    def work(reader: Reader) -> list[int | None]:
+        before = [reader.scalar(count), reader.execute(count).scalar_one()]
+        make_user(database)
+        objects = len(User.page(reader, limit=10).items)
+        return [*before, reader.scalar(count), reader.execute(count).scalar_one(), objects]
+
+    assert database.read(work) == [0] * 5
+
+
+def test_a_single_statement_reader_refuses_a_second(database: Database) -> None:
+    def work(reader: Reader) -> None:
+        assert reader.scalar(select(func.count()).select_from(User)) == 0
+        with pytest.raises(RuntimeError, match="one statement"):
+            reader.execute(select(User.id))
+
+    database.read(work, single=True)
+
+
 def test_a_transaction_announced_as_reading_may_write(database: Database) -> None:
     alice = make_user(database)
 
@@ -77,7 +101,7 @@ def test_a_transaction_announced_as_reading_may_write(database: Database) -> Non
     assert read_user(database, alice.id).name == "Bob"
 
 
-def test_a_reader_that_writes_on_an_outdated_snapshot_starts_again(database: Database) -> None:
+def test_a_late_writer_on_an_outdated_snapshot_restarts(database: Database) -> None:
     alice = make_user(database, name="A")
     seen: list[str] = []
 
@@ -94,7 +118,7 @@ def test_a_reader_that_writes_on_an_outdated_snapshot_starts_again(database: Dat
     assert read_user(database, alice.id).name == "ABC"
 
 
-def test_readers_that_write_at_the_same_moment_all_succeed(database: Database) -> None:
+def test_concurrent_late_writers_all_succeed(database: Database) -> None:
     alice = make_user(database, name="A")
 
     def lengthen(session: Session) -> None:
@@ -126,7 +150,7 @@ def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     assert together(lambda: database.transact(write, write=True), look) == [None, "Alice"]
 
 
-def test_work_is_tried_again_when_a_row_changed_under_it(database: Database) -> None:
+def test_a_changed_row_restarts_the_transaction(database: Database) -> None:
     attempts: list[Session] = []
 
     def work(session: Session) -> int:
@@ -139,7 +163,7 @@ def test_work_is_tried_again_when_a_row_changed_under_it(database: Database) -> 
     assert len(set(attempts)) == 3
 
 
-def test_work_that_always_collides_is_given_up(database_url: str) -> None:
+def test_a_transaction_that_always_conflicts_is_given_up(database_url: str) -> None:
     database = Database(database_url, lock_timeout=0.3)
     attempts = []
 
@@ -166,7 +190,7 @@ def test_a_bug_is_raised_at_once(database: Database) -> None:
     assert len(attempts) == 1
 
 
-def test_errors_do_not_repeat_the_values_of_a_statement(database: Database) -> None:
+def test_errors_do_not_repeat_statement_values(database: Database) -> None:
     query = text("SELECT * FROM no_such_table WHERE email = :email")
 
     with pytest.raises(DBAPIError) as error:
@@ -174,7 +198,7 @@ def test_errors_do_not_repeat_the_values_of_a_statement(database: Database) -> N
     assert "alice@secret" not in str(error.value)
 
 
-def test_waiting_for_a_lock_ends(database: Database, database_url: str) -> None:
+def test_waiting_for_a_lock_times_out(database: Database, database_url: str) -> None:
     impatient = Database(database_url, lock_timeout=0.3)
     alice = make_user(database)
     locked, tried = threading.Event(), threading.Event()
@@ -202,7 +226,7 @@ def test_waiting_for_a_lock_ends(database: Database, database_url: str) -> None:
     impatient.dispose()
 
 
-def test_waiting_for_a_connection_ends(database_url: str) -> None:
+def test_waiting_for_a_connection_times_out(database_url: str) -> None:
     database = Database(database_url, pool_size=1, pool_timeout=0.2)
 
     def work(session: Session) -> None:
@@ -216,7 +240,7 @@ def test_waiting_for_a_connection_ends(database_url: str) -> None:
     database.dispose()
 
 
-def test_no_more_connections_are_opened_than_allowed(database_url: str) -> None:
+def test_the_number_of_connections_is_bounded(database_url: str) -> None:
     database = Database(database_url, pool_size=3)
     running, most = 0, 0
     counter = threading.Lock()
@@ -242,7 +266,7 @@ def test_no_more_connections_are_opened_than_allowed(database_url: str) -> None:
     "url",
     ["", "concord.db", "mysql://root:hunter22@127.0.0.1/x", "sqlite://", "sqlite:///:memory:"],
 )
-def test_a_url_that_names_no_usable_database_is_refused(url: str) -> None:
+def test_an_unusable_database_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="sqlite://") as error:
         Database(url)
     assert "hunter22" not in str(error.value)

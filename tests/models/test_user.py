@@ -4,7 +4,6 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from models.database import Database
 from models.errors import (
     AccessEnded,
     EmailTaken,
@@ -13,17 +12,11 @@ from models.errors import (
     NotFound,
     VersionMismatch,
 )
-from models.user import User
-from tests.models.people import (
-    ROOT,
-    Change,
-    Person,
-    change_user,
-    erase_user,
-    make_user,
-    read_page,
-    read_user,
-)
+from models.identity.user import User
+from models.storage.database import Database
+from tests.factories import ROOT, Person, make_user
+from tests.models.actions import Change, change_user, erase_user
+from tests.models.reading import read_page, read_user
 from tests.models.together import together
 
 
@@ -34,7 +27,7 @@ def register(database: Database, name: str, email: str) -> User:
     )
 
 
-def test_registering_opens_an_active_account_of_a_user(database: Database) -> None:
+def test_registering_creates_an_active_ordinary_account(database: Database) -> None:
     before = datetime.now(UTC)
 
     user = register(database, " Rene\u0301e ", "Renee@Example.com")
@@ -61,7 +54,7 @@ def test_times_are_read_back_in_utc_to_the_microsecond(database: Database) -> No
     assert read.created_at.utcoffset() == timedelta(0)
 
 
-def test_a_naive_time_is_not_stored(database: Database) -> None:
+def test_a_naive_time_is_refused(database: Database) -> None:
     user = make_user(database)
     user.erased_at = datetime(2026, 1, 1)  # noqa: DTZ001 - it has no zone on purpose
 
@@ -79,7 +72,7 @@ def test_a_twin_of_an_address_cannot_be_registered(database: Database, twin: str
         register(database, "Mallory", twin)
 
 
-def test_twins_that_register_at_the_same_moment_get_one_account(database: Database) -> None:
+def test_concurrent_registrations_of_twins_make_one_account(database: Database) -> None:
     spellings = [
         "".join(c.upper() if bits >> place & 1 else c for place, c in enumerate("alice"))
         for bits in range(8)
@@ -99,7 +92,7 @@ def test_twins_that_register_at_the_same_moment_get_one_account(database: Databa
     ("name", "email", "error"),
     [("\x00", "alice@example.com", InvalidName), ("Alice", "alice", InvalidEmail)],
 )
-def test_nothing_is_stored_of_an_invalid_account(
+def test_an_invalid_account_is_not_stored(
     database: Database, name: str, email: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -108,7 +101,7 @@ def test_nothing_is_stored_of_an_invalid_account(
     assert not read_page(database, limit=1).items
 
 
-def test_an_administrator_is_created_ready_to_work(database: Database) -> None:
+def test_a_created_administrator_is_active_and_verified(database: Database) -> None:
     user = database.transact(
         lambda session: User.create_administrator(
             session, name="Root", email="root@example.com", password_hash="h"
@@ -120,7 +113,7 @@ def test_an_administrator_is_created_ready_to_work(database: Database) -> None:
     assert user.version == 1
 
 
-def test_an_id_is_never_given_twice(database: Database) -> None:
+def test_an_id_is_never_reused(database: Database) -> None:
     first = make_user(database)
     database.transact(
         lambda session: session.execute(delete(User).where(User.id == first.id)), write=True
@@ -129,7 +122,7 @@ def test_an_id_is_never_given_twice(database: Database) -> None:
     assert make_user(database).id > first.id
 
 
-def test_people_see_themselves_and_administrators_see_everybody(database: Database) -> None:
+def test_users_see_themselves_and_administrators_see_everybody(database: Database) -> None:
     alice, bob = make_user(database), make_user(database)
 
     def sees(actor: Person, user_id: int) -> bool:
@@ -149,7 +142,7 @@ def test_people_see_themselves_and_administrators_see_everybody(database: Databa
     assert not sees(Person(bob.id), bob.id)
 
 
-def test_people_read_their_own_account_until_it_is_gone(database: Database) -> None:
+def test_users_read_their_own_account_until_it_is_erased(database: Database) -> None:
     alice = make_user(database)
 
     def own() -> User:
@@ -175,7 +168,7 @@ def test_an_account_is_found_by_every_twin_of_its_address(database: Database) ->
     assert find(f"{alice.id}@erased.invalid") is None
 
 
-def test_a_row_is_only_changed_at_a_version_that_the_caller_knows(database: Database) -> None:
+def test_a_change_requires_a_known_version(database: Database) -> None:
     alice = make_user(database)
 
     alice.require_version(None)
@@ -185,7 +178,7 @@ def test_a_row_is_only_changed_at_a_version_that_the_caller_knows(database: Data
             alice.require_version(versions)
 
 
-def test_what_is_not_given_stays(database: Database) -> None:
+def test_omitted_members_stay_unchanged(database: Database) -> None:
     alice = make_user(database, name="Alice", password_hash="h")
 
     changed = change_user(database, alice.id, name="Alicia")
@@ -196,7 +189,7 @@ def test_what_is_not_given_stays(database: Database) -> None:
     assert changed.token_version == 1
 
 
-def test_changing_nothing_changes_nothing(database: Database) -> None:
+def test_a_change_without_effect_changes_nothing(database: Database) -> None:
     alice = make_user(database, name="Alice", email="alice@example.com")
 
     changed = change_user(database, alice.id, name="Alice", role="user", active=True)
@@ -215,13 +208,13 @@ def test_changing_nothing_changes_nothing(database: Database) -> None:
         {"password_hash": "another"},
     ],
 )
-def test_changing_what_signs_in_ends_all_tokens(database: Database, change: Change) -> None:
+def test_changing_credentials_ends_all_tokens(database: Database, change: Change) -> None:
     alice = make_user(database, email="alice@example.com")
 
     assert change_user(database, alice.id, **change).token_version == 2
 
 
-def test_a_new_address_is_verified_and_the_old_one_is_free(database: Database) -> None:
+def test_moving_verifies_the_new_address_and_frees_the_old_one(database: Database) -> None:
     alice = make_user(database, email="alice@example.com")
 
     changed = change_user(database, alice.id, email="Alicia@example.com")
@@ -232,7 +225,7 @@ def test_a_new_address_is_verified_and_the_old_one_is_free(database: Database) -
         register(database, "Mallory", "ALICIA@example.com")
 
 
-def test_an_address_that_is_taken_cannot_be_moved_to(database: Database) -> None:
+def test_an_account_cannot_move_to_a_taken_address(database: Database) -> None:
     alice = make_user(database, email="alice@example.com")
     bob = make_user(database, email="bob@example.com")
 
@@ -244,7 +237,7 @@ def test_an_address_that_is_taken_cannot_be_moved_to(database: Database) -> None
     assert alice.id != bob.id
 
 
-def test_no_change_is_lost_when_many_come_at_once(database: Database) -> None:
+def test_concurrent_changes_are_all_applied(database: Database) -> None:
     alice = make_user(database, name="A")
 
     def lengthen() -> None:
@@ -261,7 +254,7 @@ def test_no_change_is_lost_when_many_come_at_once(database: Database) -> None:
     assert read_user(database, alice.id).version == 13
 
 
-def test_of_changes_to_one_version_only_the_first_is_made(database: Database) -> None:
+def test_one_of_changes_to_one_version_succeeds(database: Database) -> None:
     alice = make_user(database)
 
     def rename(name: str) -> None:
@@ -281,7 +274,7 @@ def test_of_changes_to_one_version_only_the_first_is_made(database: Database) ->
     assert read_user(database, alice.id).version == 2
 
 
-def test_an_upgraded_hash_ends_no_token_and_is_no_change(database: Database) -> None:
+def test_an_upgraded_hash_ends_no_token_and_makes_no_version(database: Database) -> None:
     alice = make_user(database, password_hash="old")
 
     database.transact(

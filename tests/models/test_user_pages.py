@@ -1,20 +1,22 @@
 import random
 
 import pytest
-from sqlalchemy import Executable, Select, event, text
+from sqlalchemy import Select, event, text
 from sqlalchemy.orm import ORMExecuteState, Session
 
-from models.database import Database
-from models.page import Page
-from models.user import Role, User
-from tests.models.people import erase_user, make_user, read_page
+from models.identity.user import Role, User
+from models.storage.database import Database
+from models.storage.page import Page
+from tests.factories import make_user
+from tests.models.actions import erase_user
+from tests.models.reading import read_page
 
 
 def ids(page: Page[User]) -> list[int]:
     return [user.id for user in page.items]
 
 
-def test_pages_are_in_the_order_of_ids_and_the_last_says_so(database: Database) -> None:
+def test_pages_are_sorted_by_id_and_the_last_has_no_next(database: Database) -> None:
     users = [make_user(database).id for _ in range(5)]
 
     first = read_page(database, limit=2)
@@ -25,14 +27,14 @@ def test_pages_are_in_the_order_of_ids_and_the_last_says_so(database: Database) 
     assert (first.next_key, second.next_key, third.next_key) == ([users[1]], [users[3]], None)
 
 
-def test_a_page_that_is_just_full_is_the_last(database: Database) -> None:
+def test_a_full_last_page_has_no_next(database: Database) -> None:
     make_user(database)
     make_user(database)
 
     assert read_page(database, limit=2).next_key is None
 
 
-def test_there_may_be_nobody(database: Database) -> None:
+def test_a_list_may_be_empty(database: Database) -> None:
     assert read_page(database) == Page([], None)
 
 
@@ -52,7 +54,7 @@ def test_filters_can_be_combined(database: Database) -> None:
             ]
 
 
-def test_a_walk_neither_repeats_nor_skips_who_stays(database: Database) -> None:
+def test_paging_neither_repeats_nor_skips_unchanged_rows(database: Database) -> None:
     chance = random.Random(7)  # noqa: S311 - the same walk every time
     present = [make_user(database).id for _ in range(30)]
     stayed, walked, after = set(present), [], None
@@ -93,15 +95,15 @@ def test_every_list_is_served_by_an_index_in_one_query(
             # A small table is best read as a whole. What can be asked is whether it must be.
             session.execute(text("SET LOCAL enable_seqscan = off"))
             session.execute(text("SET LOCAL enable_sort = off"))
-        queries: list[Executable] = []
+        queries: list[Select[User]] = []
 
         @event.listens_for(session, "do_orm_execute")
         def record(state: ORMExecuteState) -> None:
-            queries.append(state.statement)
+            if isinstance(state.statement, Select) and isinstance(state.parameters, dict):
+                queries.append(state.statement.params(state.parameters))
 
         User.page(session, active=active, role=role, after=[1], limit=25)
         (query,) = queries
-        assert isinstance(query, Select)
         dialect = session.get_bind().dialect
         sql = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
         prefix = "EXPLAIN QUERY PLAN " if kind == "sqlite" else "EXPLAIN "

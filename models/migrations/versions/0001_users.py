@@ -1,4 +1,4 @@
-"""Create the accounts."""
+"""Create the table of accounts."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Create the catalogue, its stock, and the orders."""
+"""Create the tables of products, stock and orders."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Create the answers that are kept for requests that are sent again."""
+"""Create the table of stored responses to requests with an idempotency key."""
 
 import sqlalchemy as sa
 from alembic import op

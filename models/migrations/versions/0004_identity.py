@@ -1,4 +1,4 @@
-"""Create what signing in leaves behind: sessions, keys, second factors, links, messages, events."""
+"""Create the tables of tokens, one-time tokens, second factors, messages and audit events."""
 
 import sqlalchemy as sa
 from alembic import op

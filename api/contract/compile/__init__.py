@@ -1,0 +1,1 @@
+"""The compiler: turns the document into operations, decoders, validators and serializers."""

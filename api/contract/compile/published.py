@@ -1,0 +1,129 @@
+"""The contract for clients, derived from the bundle: OpenAPI 3.0.3, and the same as OpenAPI 3.1.
+
+OpenAPI 3.0.3 allows scopes only for OAuth 2 and OpenID Connect, so an operation lists them in
+`x-scopes` instead. Their sentence in the description is for tools that show no extensions.
+"""
+
+from typing import Final
+
+from api.contract.compile.operations import METHODS
+from api.contract.compile.schemas import (
+    LONGEST_NAME,
+    PROPERTY_NAMES,
+    SUBSCHEMA_LISTS,
+    SUBSCHEMAS,
+    SchemaNode,
+    translate_exclusive_bounds,
+    with_null,
+)
+
+ENGINE_PREFIX: Final = "x-engine-"
+"""Prefix of keys that only the engine uses. They are left out of the served document."""
+SCOPES: Final = "x-scopes"
+"""Key of the scopes that an operation requires, because `security` may not list them."""
+
+_VERSION: Final = "3.1.0"
+_VALUES: Final = ("default", "enum", "example", "examples")
+"""Keys whose values are no part of the document's structure."""
+
+
+def publish(bundle: SchemaNode) -> SchemaNode:
+    """Return the contract as an OpenAPI 3.0.3 document for clients."""
+    document: SchemaNode = _without_engine_keys(bundle)
+    for item in document["paths"].values():
+        for method in METHODS:
+            if method in item:
+                item[method] = _with_scopes(item[method], bundle)
+    return {**document, "security": _without_scopes(document.get("security", []))}
+
+
+def upgrade(document: SchemaNode) -> SchemaNode:
+    """Return a published OpenAPI 3.0.3 document as OpenAPI 3.1.
+
+    Schemas become JSON Schema 2020-12, and `security` has the scopes, which 3.1 allows.
+    """
+    upgraded: SchemaNode = {**_upgrade(document), "openapi": _VERSION}
+    for item in upgraded["paths"].values():
+        for method in METHODS:
+            if SCOPES in item.get(method, {}):
+                operation = item[method]
+                security = [
+                    dict.fromkeys(each, operation[SCOPES]) for each in operation["security"]
+                ]
+                item[method] = {**operation, "security": security}
+    return upgraded
+
+
+def _upgrade(node: SchemaNode) -> SchemaNode:
+    return {key: _upgrade_member(key, value) for key, value in node.items()}
+
+
+def _upgrade_member(key: str, value: object) -> object:
+    if key in _VALUES:
+        return value
+    if isinstance(value, list):
+        return [_upgrade(item) if isinstance(item, dict) else item for item in value]
+    if not isinstance(value, dict):
+        return value
+    if key == "schema":
+        return _upgrade_schema(value)
+    if key == "schemas":
+        return {name: _upgrade_schema(schema) for name, schema in value.items()}
+    return _upgrade(value)
+
+
+def _upgrade_schema(schema: SchemaNode) -> SchemaNode:
+    result: SchemaNode = {}
+    for key, value in schema.items():
+        match key:
+            case "example":
+                result["examples"] = [value]
+            case "properties":
+                result[key] = {name: _upgrade_schema(inner) for name, inner in value.items()}
+            case _ if key in SUBSCHEMA_LISTS:
+                result[key] = [_upgrade_schema(inner) for inner in value]
+            case _ if key in SUBSCHEMAS and isinstance(value, dict):
+                result[key] = _upgrade_schema(value)
+            case _ if key == PROPERTY_NAMES:
+                result["propertyNames"] = {"pattern": value, "maxLength": LONGEST_NAME}
+            case "nullable" | "exclusiveMinimum" | "exclusiveMaximum":
+                pass
+            case _:
+                result[key] = value
+    translate_exclusive_bounds(schema, result)
+    return with_null(result) if schema.get("nullable") else result
+
+
+def _with_scopes(operation: SchemaNode, bundle: SchemaNode) -> SchemaNode:
+    """Move the scopes of an operation's `security` to `x-scopes`, and describe them."""
+    stated = operation if "security" in operation else bundle
+    requirements: list[SchemaNode] = stated.get("security", [])
+    scopes = [scope for each in requirements for names in each.values() for scope in names]
+    if not scopes:
+        return operation
+    named = ", ".join(f"`{scope}`" for scope in scopes)
+    noun = "scope" if len(scopes) == 1 else "scopes"
+    condition = "" if all(requirements) else " with a token"
+    description = f"{operation.get('description', '')}\n\nRequired {noun}{condition}: {named}."
+    return {
+        **operation,
+        "description": description.strip(),
+        "security": _without_scopes(requirements),
+        SCOPES: scopes,
+    }
+
+
+def _without_scopes(requirements: list[SchemaNode]) -> list[SchemaNode]:
+    return [{name: [] for name in each} for each in requirements]
+
+
+def _without_engine_keys(node: SchemaNode) -> SchemaNode:
+    return {key: _copy(value) for key, value in node.items() if not key.startswith(ENGINE_PREFIX)}
+
+
+def _copy(node: object) -> object:
+    if isinstance(node, dict):
+        return _without_engine_keys(node)
+    if isinstance(node, list):
+        return [_copy(item) for item in node]
+    return node

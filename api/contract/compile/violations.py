@@ -1,0 +1,163 @@
+"""The violations in an invalid value, found one at a time.
+
+jsonschema-rs creates every error before it returns the first, each with a copy of the instance, so
+that a small hostile body could take seconds and gigabytes. Here every keyword is compiled into a
+validator of its own, which only returns true or false. The walk over the value stops as soon as
+its caller has enough violations, and skips arrays and objects that are larger than declared.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from api.contract.engine_errors import Violation
+
+JSONSchema: TypeAlias = dict[str, Any]
+"""A schema in JSON Schema 2020-12, with references to `$defs`."""
+Check: TypeAlias = Callable[[object], bool]
+
+_SIZES = ("maxItems", "maxProperties")
+_WALKED = ("$ref", "allOf", "items", "properties", "required", "additionalProperties")
+_NOT_CHECKS = {*_WALKED, "propertyNames", "title", "description", "default"}
+_LONGEST_NAME = 64
+"""Maximum length of a name chosen by the client in a pointer."""
+_LONGEST_PATTERN = 80
+"""Maximum length of a pattern shown in a message; longer patterns help nobody."""
+_MESSAGES: Mapping[str, str] = {
+    "type": "must be of type {}",
+    "maxItems": "must have at most {} items",
+    "maxProperties": "must have at most {} members",
+    "enum": "must be one of: {}",
+    "const": "must be {}",
+    "minLength": "must have at least {} characters",
+    "maxLength": "must have at most {} characters",
+    "minItems": "must have at least {} items",
+    "minProperties": "must have at least {} members",
+    "minimum": "must be at least {}",
+    "maximum": "must be at most {}",
+    "exclusiveMinimum": "must be greater than {}",
+    "exclusiveMaximum": "must be less than {}",
+    "multipleOf": "must be a multiple of {}",
+    "uniqueItems": "must not repeat an item",
+    "pattern": "must match the pattern {}",
+    "format": "must be a valid {}",
+}
+"""The message for each keyword, in the order of the checks: cheap ones first."""
+_ORDER = list(_MESSAGES)
+
+
+class Finder:
+    """Finds the violations of a schema.
+
+    `definitions` gets a finder for each reference before the first value is checked.
+    """
+
+    def __init__(
+        self,
+        schema: JSONSchema,
+        definitions: Mapping[str, "Finder"],
+        compile_check: Callable[[JSONSchema], Check],
+    ) -> None:
+        def inner(part: JSONSchema) -> Finder:
+            return Finder(part, definitions, compile_check)
+
+        others = schema.get("additionalProperties")
+        names = schema.get("propertyNames")
+        self._definitions = definitions
+        self._reference = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+        self._checks = [
+            (keyword, _message(keyword, schema[keyword]), compile_check({keyword: schema[keyword]}))
+            for keyword in sorted(schema, key=_rank)
+            if keyword not in _NOT_CHECKS
+        ]
+        self._parts = [inner(part) for part in schema.get("allOf", ())]
+        self._items = inner(schema["items"]) if schema.get("items") else None
+        self._required: list[str] = schema.get("required", [])
+        self._properties = {
+            name: inner(part) for name, part in schema.get("properties", {}).items()
+        }
+        self._others = inner(others) if others and isinstance(others, dict) else None
+        self._is_closed = others is False
+        self._is_name = compile_check(names) if names else None
+        self._pattern = names["pattern"] if names else ""
+
+    def find(
+        self, value: object, pointer: str = "", *, is_shown: bool = True
+    ) -> Iterator[Violation]:
+        """Yield the violations in a value at a JSON Pointer.
+
+        With `is_shown` false, the value is inside a member of a map with a name that cannot be
+        shown, and the pointer is left at the map.
+        """
+        for keyword, message, is_valid in self._checks:
+            if not is_valid(value):
+                yield Violation(pointer, keyword, message)
+                if keyword in _SIZES:
+                    return
+        if isinstance(value, dict):
+            yield from self._find_in_object(value, pointer, is_shown=is_shown)
+        elif isinstance(value, list) and self._items is not None:
+            for index, item in enumerate(value):
+                place = f"{pointer}/{index}" if is_shown else pointer
+                yield from self._items.find(item, place, is_shown=is_shown)
+        for part in self._parts:
+            yield from part.find(value, pointer, is_shown=is_shown)
+        if self._reference:
+            referred = self._definitions[self._reference]
+            yield from referred.find(value, pointer, is_shown=is_shown)
+
+    def _find_in_object(
+        self, value: dict[str, object], pointer: str, *, is_shown: bool
+    ) -> Iterator[Violation]:
+        for name in self._required:
+            if name not in value:
+                yield Violation(f"{pointer}/{_escape(name)}", "required", "is required")
+        for name, inner in self._properties.items():
+            if name in value:
+                place = f"{pointer}/{_escape(name)}" if is_shown else pointer
+                yield from inner.find(value[name], place, is_shown=is_shown)
+        yield from self._find_in_map(value, pointer, is_shown=is_shown)
+
+    def _find_in_map(
+        self, value: dict[str, object], pointer: str, *, is_shown: bool
+    ) -> Iterator[Violation]:
+        """Yield the violations in undeclared members and in member names."""
+        if self._is_closed and not self._properties.keys() >= value.keys():
+            declared = ", ".join(self._properties) or "none"
+            reason = f"has an undeclared member; declared members are: {declared}"
+            yield Violation(pointer, "additionalProperties", reason)
+        if self._others is None and self._is_name is None:
+            return
+        for name, item in value.items():
+            is_plain = is_shown and len(name) <= _LONGEST_NAME and name.isprintable()
+            place = f"{pointer}/{_escape(name)}" if is_plain else pointer
+            if self._others is not None and name not in self._properties:
+                yield from self._others.find(item, place, is_shown=is_plain)
+            if self._is_name is not None and not self._is_name(name):
+                subject = "a name that" if is_plain else "a member whose name"
+                message = f"has {subject} does not match {self._pattern}"
+                yield Violation(place, "propertyNames", message)
+
+
+def missing_name(violation: Violation) -> str | None:
+    """Return the name of the missing member, if that is the violation."""
+    if violation.code != "required":
+        return None
+    return violation.pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+
+
+def _rank(keyword: str) -> int:
+    return _ORDER.index(keyword) if keyword in _ORDER else len(_ORDER)
+
+
+def _message(keyword: str, wanted: object) -> str:
+    if keyword == "pattern" and len(str(wanted)) > _LONGEST_PATTERN:
+        return "must match the declared pattern"
+    if keyword in ("type", "enum"):
+        options = wanted if isinstance(wanted, list) else [wanted]
+        wanted = ", ".join(str(option) for option in options)
+    return _MESSAGES.get(keyword, "does not match the schema").format(wanted)
+
+
+def _escape(name: str) -> str:
+    """Escape a member name for a JSON Pointer (RFC 6901, section 3)."""
+    return name.replace("~", "~0").replace("/", "~1")

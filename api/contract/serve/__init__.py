@@ -1,0 +1,1 @@
+"""The stages of a request: match, admit, decode, receive, call, respond."""

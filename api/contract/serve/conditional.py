@@ -1,0 +1,76 @@
+"""Conditional requests (RFC 9110, section 13): entity tags and how they compare."""
+
+import hashlib
+import re
+from collections.abc import Container
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+_ETAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_ONE = re.compile(_ETAG)
+_VERSION = re.compile(r'"(0|[1-9][0-9]{0,17})"')
+ANY: Final = "*"
+
+
+def entity_tag(version: int | None, body: bytes) -> str:
+    """Return a strong entity tag, from the row's version or else from the body."""
+    if version is not None:
+        return f'"{version}"'
+    return _digest(body)
+
+
+@lru_cache(maxsize=64)
+def _digest(body: bytes) -> str:
+    """Hash a body. The cache hashes a large file, always the same object, only once."""
+    return f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+
+
+def matches_none(field: str | None, tag: str) -> bool:
+    """Return whether `If-None-Match` matches the tag, so that a GET returns 304.
+
+    The comparison is weak (section 13.1.2): `W/` is ignored on both sides.
+    """
+    if field is None:
+        return False
+    return field.strip() == ANY or tag in [sent.removeprefix("W/") for sent in _ONE.findall(field)]
+
+
+def matches(field: str | None, tag: str) -> bool:
+    """Return whether `If-Match` matches the tag. If it does not, no method may be performed.
+
+    The comparison is strong (section 13.1.1): a weak tag matches nothing.
+    """
+    return field is None or field.strip() == ANY or tag in _ONE.findall(field)
+
+
+def acceptable_versions(
+    if_match: str | None, if_none_match: str | None = None
+) -> Container[int] | None:
+    """Return the row versions from which a change may start; None if it may start from any.
+
+    `If-Match` is compared strongly and `If-None-Match` weakly. Unknown tags match no version.
+    """
+    if if_none_match is not None and if_none_match.strip() == ANY:
+        return frozenset()
+    wanted = None if if_match is None or if_match.strip() == ANY else _versions(if_match)
+    if if_none_match is None:
+        return wanted
+    excluded = _versions(if_none_match, weakly=True)
+    return _AllBut(excluded) if wanted is None else wanted - excluded
+
+
+def _versions(field: str, *, weakly: bool = False) -> frozenset[int]:
+    tags = (tag.removeprefix("W/") if weakly else tag for tag in _ONE.findall(field))
+    found = map(_VERSION.fullmatch, tags)
+    return frozenset(int(each[1]) for each in found if each)
+
+
+@dataclass(frozen=True, slots=True)
+class _AllBut:
+    """All versions except some."""
+
+    excluded: frozenset[int]
+
+    def __contains__(self, version: object) -> bool:
+        return version not in self.excluded

@@ -1,0 +1,346 @@
+"""The request pipeline: match, authenticate, limit, decode, receive, validate, run, respond.
+
+This is the only middleware of the application. It runs on the event loop and never blocks:
+blocking work runs in a thread behind the bridge. Every error raised on the way becomes a problem
+response here.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.types import Message, Receive, Scope, Send
+
+from api.contract.compile import parameters
+from api.contract.compile.operations import Operation
+from api.contract.compile.request_bodies import Body, Form
+from api.contract.compile.schemas import Validator
+from api.contract.engine_errors import (
+    ClientGone,
+    ContractViolation,
+    MethodNotAllowed,
+    NoSuchResource,
+    NotAcceptable,
+)
+from api.contract.ports import (
+    Authenticate,
+    Logger,
+    Metrics,
+    Problems,
+    RateLimits,
+    ReadFile,
+    Settings,
+    Wait,
+)
+from api.contract.serve import negotiation
+from api.contract.serve.bodies import Allowance, Budget, read_json, receive_form, receive_text
+from api.contract.serve.bridge import Bridge
+from api.contract.serve.cors import Cors
+from api.contract.serve.forms import FormReader, uploads
+from api.contract.serve.forwarding import Forwarding
+from api.contract.serve.pagination import Cursors
+from api.contract.serve.rate_limits import network_of
+from api.contract.serve.request import Answer, HeaderList, Next, Request, read_fields, request_id
+from api.contract.serve.routing import Resource, Router
+from api.contract.serve.verification import Verifier
+
+_BODIES, _BODIES_OF_A_CLIENT = 8, 2
+"""Bodies of maximum size that may be in transit at once: in total, and from one client."""
+_LARGE_BODY = 8 * 1024
+"""Bytes above which parsing a body can take a millisecond and is done in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the engine, assembled by `make_asgi`."""
+
+    router: Router
+    forwarding: Forwarding
+    authenticators: Mapping[str, Authenticate]
+    rate_limiter: RateLimits
+    cursors: Cursors
+    cors: Cors
+    bridge: Bridge
+    waits: Mapping[str, Wait]
+    readers: Mapping[str, ReadFile]
+    problems: Problems
+    verifier: Verifier
+    logger: Logger
+    metrics: Metrics
+    settings: Settings
+    start_up: Callable[[], Awaitable[None]]
+    shut_down: Callable[[], Awaitable[None]]
+    request_id: Validator
+
+
+class Engine:
+    """The ASGI application that serves the contract; `dispatch` leads to Flask."""
+
+    def __init__(self, dispatch: Next, parts: Parts) -> None:
+        self._dispatch = dispatch
+        self._parts = parts
+        most_bytes = parts.settings.max_body_bytes
+        self._budget = Budget(_BODIES * most_bytes, _BODIES_OF_A_CLIENT * most_bytes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle an HTTP request, or the events of the server's lifespan."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        request = self._begin(scope)
+        try:
+            answer = self._finish(request, await self._answer(request, scope, receive))
+            self._check(request, answer)
+            start = _start(answer)
+        except ClientGone:
+            self._log(request, None)
+            return
+        except Exception as error:  # noqa: BLE001 - the one place where every error ends.
+            answer = self._refusal(request, error)
+            start = _start(answer)
+        finally:
+            if request.form is not None:
+                request.form.close()
+        await send(start)
+        head = request.method == "HEAD"
+        await send({"type": "http.response.body", "body": b"" if head else answer.body})
+        self._log(request, answer)
+
+    def _begin(self, scope: Scope) -> Request:
+        return Request(
+            method=scope["method"],
+            raw_path=scope["raw_path"],
+            query_string=scope["query_string"],
+            fields={},
+            id=request_id(scope, self._parts.request_id),
+            started=time.perf_counter(),
+            client_address=scope["client"][0] if scope.get("client") else "",
+            base_url="",
+        )
+
+    async def _answer(self, request: Request, scope: Scope, receive: Receive) -> Answer:
+        parts = self._parts
+        request.fields = read_fields(scope["headers"])
+        origin = parts.forwarding.origin(request.client_address, request.fields)
+        request.client_address, request.base_url = origin.client_address, origin.base_url
+        if (request.method, request.raw_path) == ("OPTIONS", b"*"):
+            # The server as a whole (RFC 9110, section 9.3.7).
+            return Answer(204, [("Allow", parts.router.allow)])
+        match = parts.router.match(request.raw_path)
+        if match is None:
+            raise NoSuchResource
+        resource = match.resource
+        values = parameters.decode_path(resource.path_parameters, match.values)
+        if values is None:
+            raise NoSuchResource
+        request.path_values = values
+        if request.method == "OPTIONS":
+            headers: HeaderList = [("Allow", resource.allow)]
+            return Answer(204, headers + parts.cors.preflight(request, resource))
+        operation = _operation(resource, request.method)
+        request.operation = operation
+        await self._admit(request, operation)
+        self._decode(request, operation)
+        if operation.body is not None:
+            await self._receive(request, operation.body, receive)
+        elif operation.form is not None:
+            await self._receive_form(request, operation.form, receive)
+        for required in operation.required_sessions:
+            signed_in_at = request.caller.signed_in_at if request.caller else None
+            required.check(signed_in_at, request.body)
+        if (operation.body or operation.form) and operation.rate_limits:
+            await parts.rate_limiter.count(request, operation, with_body=True)
+        if operation.form is not None:
+            await self._read_files(request, operation, operation.form)
+        return await self._call(request, operation)
+
+    async def _call(self, request: Request, operation: Operation) -> Answer:
+        if operation.wait is not None:
+            await self._parts.waits[operation.wait](request)
+            # The caller's access may have ended meanwhile.
+            await self._authenticate(request, operation)
+        pool = operation.pool_for(request.body)
+        return await self._parts.bridge.run(pool, self._dispatch, request)
+
+    async def _admit(self, request: Request, operation: Operation) -> None:
+        """Authenticate the caller, check scopes, and count the request against limits."""
+        await self._authenticate(request, operation)
+        if operation.rate_limits:
+            await self._parts.rate_limiter.count(request, operation, with_body=False)
+
+    async def _authenticate(self, request: Request, operation: Operation) -> None:
+        security = operation.security
+        if security is not None:
+            credentials = request.fields.get(security.field)
+            if credentials is not None or not operation.anonymous:
+                authenticate = self._parts.authenticators[security.scheme]
+                request.caller = await authenticate(request, credentials)
+                operation.require_scopes(request.caller.scopes)
+
+    def _decode(self, request: Request, operation: Operation) -> None:
+        """Negotiate the media type, and decode the query and headers."""
+        request.media_type = _negotiate(operation, request.fields.get("accept", ""))
+        request.header_values = parameters.decode_headers(operation.headers, request.fields)
+        request.query_values = operation.query.decode(request.query_string)
+        cursor = request.query_values.get("cursor")
+        if operation.is_page and isinstance(cursor, str):
+            request.position = self._parts.cursors.decode(operation.id, request.filters, cursor)
+
+    async def _receive(self, request: Request, body: Body, receive: Receive) -> None:
+        text = await receive_text(receive, request.fields, self._allow(request, body.most_bytes))
+        pool = "requests" if len(text) > _LARGE_BODY else "inline"
+        request.body = await self._parts.bridge.run(pool, read_json, body, request.fields, text)
+
+    async def _receive_form(self, request: Request, form: Form, receive: Receive) -> None:
+        run = self._parts.bridge.run
+        reader = request.form = FormReader(form, request.fields.get("content-type", ""))
+
+        async def read(piece: bytes) -> None:
+            # A thread is taken only for bytes that have arrived, so slow clients hold none.
+            await run("requests", reader.write, piece)
+
+        allowance = self._allow(request, form.most_bytes)
+        await receive_form(receive, request.fields, allowance, read)
+        request.body = await run("requests", reader.finish)
+
+    def _allow(self, request: Request, most_bytes: int | None) -> Allowance:
+        """Return the limits for the body of a request."""
+        limit = self._parts.settings.max_body_bytes
+        return Allowance(
+            limit if most_bytes is None else min(limit, most_bytes),
+            self._parts.settings.body_timeout,
+            self._budget,
+            network_of(request.client_address),
+        )
+
+    async def _read_files(self, request: Request, operation: Operation, form: Form) -> None:
+        """Replace each file that has a reader by what the reader makes of it.
+
+        This happens before the transaction of the request starts, because it can take long.
+        """
+        for part, upload in list(uploads(form, request.body)):
+            read = self._parts.readers[part.reader or ""]
+            value = await self._parts.bridge.run(operation.pool, read, upload.file)
+            if request.body is upload:
+                request.body = value
+            elif part.is_array:
+                members = request.body[part.name]
+                members[members.index(upload)] = value
+            else:
+                request.body[part.name] = value
+
+    def _refusal(self, request: Request, error: Exception) -> Answer:
+        answer = self._finish(request, self._problem(request, error))
+        try:
+            self._check(request, answer)
+        except ContractViolation as violation:
+            answer = self._finish(request, self._problem(request, violation))
+        return answer
+
+    def _problem(self, request: Request, error: Exception) -> Answer:
+        if self._parts.problems.is_bug(error):
+            self._parts.logger.error(
+                "request failed",
+                request_id=request.id,
+                operation=request.operation.id if request.operation else None,
+                exc_info=error,
+            )
+        elif error.__cause__ is not None:
+            # A refusal that is not a bug but has a cause points to a failure that only the
+            # operator can fix.
+            cause = getattr(error.__cause__, "orig", None) or error.__cause__
+            self._parts.logger.warning(
+                "dependency failed",
+                request_id=request.id,
+                cause=f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}",
+            )
+        return self._parts.problems.answer(error, request.id)
+
+    def _finish(self, request: Request, answer: Answer) -> Answer:
+        """Add the headers that every response has."""
+        headers = [*answer.headers, *request.headers, ("X-Request-ID", request.id)]
+        headers += self._parts.cors.headers(request) + self._parts.cors.varies
+        varies = [value for name, value in headers if name == "Vary"]
+        if len(varies) > 1:
+            headers = [each for each in headers if each[0] != "Vary"]
+            headers.append(("Vary", ", ".join(varies)))
+        if answer.status not in (204, 304):
+            headers.append(("Content-Length", str(len(answer.body))))
+        return Answer(answer.status, headers, answer.body)
+
+    def _check(self, request: Request, answer: Answer) -> None:
+        """Check a response against the contract, as often as the settings say.
+
+        Raises:
+            ContractViolation: the response breaks the contract, and this is not production.
+        """
+        parts = self._parts
+        if random.random() >= parts.settings.response_check_sample:  # noqa: S311 - a sample, not a secret.
+            return
+        mismatch = parts.verifier.mismatch(request.operation, answer)
+        if mismatch is None:
+            return
+        operation = request.operation.id if request.operation else "unmatched"
+        parts.metrics.count_violation(operation)
+        violation = ContractViolation(f"{operation}: {mismatch}")
+        if parts.settings.app_env != "production":
+            raise violation
+        parts.logger.error("contract violated", request_id=request.id, fault=str(violation))
+
+    def _log(self, request: Request, answer: Answer | None) -> None:
+        """Log the request; without a response, the client had disconnected."""
+        seconds = time.perf_counter() - request.started
+        operation = request.operation.id if request.operation else "unmatched"
+        if answer is not None:
+            self._parts.metrics.count_request(operation, answer.status, seconds)
+        quiet = request.operation is not None and request.operation.is_quiet
+        log = self._parts.logger.debug if quiet else self._parts.logger.info
+        log(
+            "request",
+            request_id=request.id,
+            operation=operation,
+            method=request.method,
+            status=answer.status if answer else None,
+            milliseconds=round(seconds * 1000, 2),
+            caller=request.caller.id if request.caller else None,
+            address=request.client_address,
+        )
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self._parts.start_up()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._parts.shut_down()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _start(answer: Answer) -> Message:
+    """Return the message that starts a response.
+
+    Raises:
+        ContractViolation: a header value contains a line break, which would start another header.
+    """
+    values = "".join([value for _, value in answer.headers])
+    if "\n" in values or "\r" in values:
+        raise ContractViolation("a header of the answer has a line break")
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
+    return {"type": "http.response.start", "status": answer.status, "headers": headers}
+
+
+def _operation(resource: Resource, method: str) -> Operation:
+    try:
+        return resource.operations["GET" if method == "HEAD" else method]
+    except KeyError:
+        raise MethodNotAllowed(resource.allow) from None
+
+
+def _negotiate(operation: Operation, accept: str) -> str:
+    available = operation.success.media_types
+    if not available:
+        return ""
+    chosen = negotiation.choose(accept, available)
+    if chosen is None:
+        raise NotAcceptable(available)
+    return chosen

@@ -1,0 +1,131 @@
+"""Per-request data: the request's id, fields, caller and values, and its response."""
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
+
+from starlette.types import Scope
+
+from api.contract.compile.operations import Operation
+from api.contract.compile.parameters import Value
+from api.contract.compile.schemas import Validator
+from api.contract.engine_errors import MalformedRequest
+from api.contract.serve.forms import FormReader
+
+HeaderList: TypeAlias = list[tuple[str, str]]
+
+# A second line of one of these headers is a contradiction, which two readers may resolve
+# differently. All other headers are joined as lists (RFC 9110, section 5.3), which is harmless
+# because they are not read here.
+_SINGLE = frozenset(
+    (
+        "access-control-request-method",
+        "authorization",
+        "content-length",
+        "content-type",
+        "host",
+        "origin",
+        "x-request-id",
+    )
+)
+
+
+class Caller(Protocol):
+    """The caller as the engine sees it; the application's own class has more attributes."""
+
+    @property
+    def id(self) -> int | str:
+        """Identifies the caller in rate limits and logs."""
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The scopes that the credentials grant."""
+
+    @property
+    def signed_in_at(self) -> datetime | None:
+        """Start time of the caller's session; None for an API key."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A request on its way through the engine; each stage fills in its results."""
+
+    method: str
+    raw_path: bytes
+    query_string: bytes
+    fields: Mapping[str, str]
+    id: str
+    started: float
+    client_address: str
+    base_url: str
+    operation: Operation | None = None
+    path_values: dict[str, Value] = field(default_factory=dict)
+    query_values: dict[str, Value] = field(default_factory=dict)
+    header_values: dict[str, Value] = field(default_factory=dict)
+    media_type: str = ""
+    caller: Caller | None = None
+    body: Any = None
+    """The decoded body: JSON, a form or a file."""
+    form: FormReader | None = None
+    position: object = None
+    headers: HeaderList = field(default_factory=list)
+    """Headers for the response, whether it is a success or a problem."""
+
+    @property
+    def filters(self) -> dict[str, Value]:
+        """The parameters that determine a list: path and query values."""
+        return {**self.path_values, **self.query_values}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete response: status, headers and body."""
+
+    status: int
+    headers: HeaderList
+    body: bytes = b""
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value; its name is case-insensitive."""
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key.lower() == wanted), None)
+
+
+Next: TypeAlias = Callable[[Request], Answer]
+"""The next stage: runs the operation of a request and returns its response."""
+
+
+def read_fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the request's fields by lower-case name, with lists joined.
+
+    Raises:
+        MalformedRequest: a field that may appear only once is repeated.
+    """
+    fields: dict[str, str] = {}
+    lists: dict[str, list[str]] = {}
+    for raw_name, raw_value in raw:
+        name, value = raw_name.decode("latin-1").lower(), _text(raw_value)
+        if name not in fields:
+            fields[name] = value
+        elif name in _SINGLE:
+            raise MalformedRequest("A header that may appear only once is repeated.")
+        else:
+            lists.setdefault(name, [fields[name]]).append(value)
+    fields.update((name, ", ".join(values)) for name, values in lists.items())
+    return fields
+
+
+def request_id(scope: Scope, declared: Validator) -> str:
+    """Return the client's `X-Request-ID` if it matches its schema, or else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = _text(value)
+            return text if declared.is_valid(text) else uuid.uuid4().hex
+    return uuid.uuid4().hex
+
+
+def _text(raw_value: bytes) -> str:
+    """Decode a field's value, and strip white space that the server may have left around it."""
+    return raw_value.decode("latin-1").strip(" \t")

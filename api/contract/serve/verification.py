@@ -1,0 +1,114 @@
+"""Response checks: status, headers and body against the contract, before they are sent.
+
+Outside production, a response that breaks the contract becomes a 500, so that a test fails when
+code and contract differ. In production a sample is checked; violations are counted and logged, but
+the response is sent.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from api.contract import strict_json
+from api.contract.compile.operations import Operation, declared_operations
+from api.contract.compile.problem_responses import PROBLEM_MEDIA_TYPE
+from api.contract.compile.request_bodies import JSON_MEDIA_TYPE
+from api.contract.compile.schemas import SchemaNode, Validator, Validators, resolve
+from api.contract.engine_errors import ContractViolation, Mistake
+from api.contract.serve.request import Answer
+
+_ALWAYS = frozenset({"content-type", "content-length", "vary", "allow"})
+_CORS = "access-control-"
+
+Check: TypeAlias = Callable[[Answer], str | None]
+
+
+class Verifier:
+    """Checks responses against the contract.
+
+    Raises:
+        Mistake: the schema of a response cannot be compiled.
+    """
+
+    def __init__(self, bundle: SchemaNode, validators: Validators) -> None:
+        self._bundle = bundle
+        self._validators = validators
+        self._problem = validators.component("Problem")
+        self._bodies: dict[tuple[str, int, str], Validator] = {}
+        self._headers: dict[tuple[str, int], Mapping[str, tuple[bool, Validator]]] = {}
+        for path, method, declared in declared_operations(bundle):
+            try:
+                self._compile(declared)
+            except ContractViolation as violation:
+                raise Mistake(("paths", path, method), str(violation)) from violation
+
+    def _compile(self, declared: SchemaNode) -> None:
+        for status, node in declared["responses"].items():
+            response = resolve(self._bundle, node)
+            key = (str(declared["operationId"]), int(status))
+            self._headers[key] = {
+                name.lower(): self._header(resolve(self._bundle, header))
+                for name, header in response.get("headers", {}).items()
+            }
+            for media_type, content in response.get("content", {}).items():
+                self._bodies[*key, media_type] = self._validators.of(_body_schema(content))
+
+    def _header(self, declared: SchemaNode) -> tuple[bool, Validator]:
+        schema = resolve(self._bundle, declared["schema"])
+        return bool(declared.get("required", False)), self._validators.of(schema)
+
+    def mismatch(self, operation: Operation | None, answer: Answer) -> str | None:
+        """Return how the response breaks the contract, or None."""
+        media_type = (answer.header("content-type") or "").partition(";")[0]
+        if operation is None:
+            return self._body_mismatch(self._problem, media_type, answer) if answer.body else None
+        key = (operation.id, answer.status)
+        if key not in self._headers:
+            return f"status {answer.status} is not declared"
+        if answer.body or media_type:
+            validator = self._bodies.get((*key, media_type))
+            if validator is None:
+                return f"media type {media_type!r} is not declared for {answer.status}"
+            mismatch = self._body_mismatch(validator, media_type, answer)
+            if mismatch:
+                return mismatch
+        return self._header_mismatch(self._headers[key], answer)
+
+    def _body_mismatch(self, validator: Validator, media_type: str, answer: Answer) -> str | None:
+        if media_type not in (JSON_MEDIA_TYPE, PROBLEM_MEDIA_TYPE):
+            return None
+        try:
+            value = strict_json.parse(answer.body, most_values=None)
+        except strict_json.NotStrictJSON as error:
+            return f"the body is not strict JSON: {error}"
+        violations, _ = validator.violations(value)
+        return (
+            f"the body at {violations[0].pointer!r} {violations[0].message}" if violations else None
+        )
+
+    def _header_mismatch(
+        self, declared: Mapping[str, tuple[bool, Validator]], answer: Answer
+    ) -> str | None:
+        sent = {name.lower(): value for name, value in answer.headers}
+        for name, value in sent.items():
+            if name in _ALWAYS or name.startswith(_CORS):
+                continue
+            if name not in declared:
+                return f"header {name} is not declared for {answer.status}"
+            validator = declared[name][1]
+            if not validator.is_valid(value) and not _is_valid_number(validator, value):
+                return f"header {name} does not fit its schema"
+        absent = [name for name, (required, _) in declared.items() if required and name not in sent]
+        return f"header {absent[0]} is missing from {answer.status}" if absent else None
+
+
+def _body_schema(content: SchemaNode) -> SchemaNode:
+    """Return the schema of a media type; for problems, it allows only the kinds in the examples."""
+    schema: SchemaNode = content["schema"]
+    if schema != {"$ref": "#/components/schemas/Problem"} or "examples" not in content:
+        return schema
+    code = {"type": "string", "enum": sorted(content["examples"])}
+    return {"allOf": [schema, {"type": "object", "properties": {"code": code}}]}
+
+
+def _is_valid_number(validator: Validator, text: str) -> bool:
+    return text.isdigit() and validator.is_valid(int(text))

@@ -1,1 +1,0 @@
-"""HTTP/1.1 as this service speaks it, on top of uvicorn's protocol."""

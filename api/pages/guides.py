@@ -1,0 +1,51 @@
+"""Guides for clients: pages of `docs/` as HTML, so that they can be read without the internet."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+_DRAWING: Final = '<p><img src="/docs/order-states.svg" alt="The states of an order"></p>\n'
+
+
+class Guide(NamedTuple):
+    """A guide as HTML, with the titles of all guides by name, in reading order."""
+
+    title: str
+    html: str
+    titles: Mapping[str, str]
+
+
+def read_guides(folder: Path, names: Iterable[str]) -> Mapping[str, Guide]:
+    """Render the guides with these names. The first line of a guide is its title."""
+    texts = {name: (folder / f"{name}.md").read_text("utf-8") for name in names}
+    titles = {name: text.partition("\n")[0].removeprefix("# ") for name, text in texts.items()}
+    return {name: Guide(titles[name], render(text), titles) for name, text in texts.items()}
+
+
+def render(text: str) -> str:
+    """Render Markdown with tables, with ids of headings, and with links to guides.
+
+    A link to `name.md` becomes a link to the guide `name`. The service's own drawing replaces the
+    Mermaid diagram of the order states, which only a script could draw.
+    """
+    markdown = MarkdownIt("commonmark").enable("table")
+    tokens = markdown.parse(text)
+    for position, token in enumerate(tokens):
+        if token.type == "heading_open":
+            token.attrSet("id", _anchor(tokens[position + 1].content))
+        elif token.type == "fence" and token.info == "mermaid":
+            tokens[position] = Token("html_block", "", 0, content=_DRAWING)
+        for child in token.children or ():
+            if child.type == "link_open":
+                child.attrSet("href", re.sub(r"^([\w-]+)\.md", r"\1", str(child.attrs["href"])))
+    html: str = markdown.renderer.render(tokens, markdown.options, {})
+    return html
+
+
+def _anchor(heading: str) -> str:
+    """Return the id that code hosts give to a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

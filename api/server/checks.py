@@ -1,0 +1,140 @@
+"""The command `check`: what an operator has set up, tried piece by piece.
+
+Every finding is one line. None contains a password, because it may end up in a log.
+"""
+
+import smtplib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+import redis
+
+from api.contract.contract import Contract
+from api.contract.engine_errors import ContractError
+from api.credentials import key_file
+from api.credentials.key_file import SigningKeyError
+from api.server.settings import Settings
+from models.errors import DatabaseUnavailable
+from models.storage.database import Database
+from models.storage.schema_version import newest_version, schema_fault
+
+_REDIS_SECONDS = 3.0
+_SKEW_SECONDS = 5.0
+
+
+class MailService(Protocol):
+    """The transport of messages."""
+
+    def check(self) -> None:
+        """Try everything that comes before a message; an error says why none could be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The state of one piece. A note is worth knowing, and only a failure needs a remedy."""
+
+    piece: str
+    state: Literal["ok", "note", "failed"]
+    text: str
+
+
+def examine(
+    settings: Settings, load_contract: Callable[[], Contract], transport: MailService
+) -> Iterator[Finding]:
+    """Try every piece of an installation in turn, with valid settings."""
+    yield Finding("settings", "ok", f"valid for {settings.app_env}")
+    yield _contract(load_contract)
+    yield from _database(settings)
+    yield _redis(settings)
+    yield _mail(settings, transport)
+    yield _key(settings)
+    yield _proxies(settings)
+
+
+def _contract(load_contract: Callable[[], Contract]) -> Finding:
+    try:
+        load_contract()
+    except ContractError as error:
+        return Finding("contract", "failed", str(error))
+    return Finding("contract", "ok", "every operation has its handler")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    database = Database(settings.database_url)
+    try:
+        now, there = datetime.now(UTC), database.clock()
+        yield Finding("database", "ok", "reachable")
+        version = database.schema_version()
+    except DatabaseUnavailable as error:
+        yield Finding("database", "failed", error.reason)
+        return
+    finally:
+        database.dispose()
+    fault = schema_fault(version)
+    if fault is None:
+        text = f"version {version}; this release makes {newest_version()}"
+        yield Finding("schema", "ok", text)
+    elif settings.is_embedded and version is None:
+        yield Finding("schema", "note", "the database is empty, and serve migrates it")
+    else:
+        yield Finding("schema", "failed", fault)
+    skew = (there - now).total_seconds()
+    text = f"{abs(skew):.1f} s {'ahead of' if skew < 0 else 'behind'} the clock of the database"
+    yield Finding("clock", "ok" if abs(skew) < _SKEW_SECONDS else "failed", text)
+
+
+def _redis(settings: Settings) -> Finding:
+    if settings.redis_url is None:
+        several = settings.workers > 1
+        text = "not set: each process counts rate limits for itself; set REDIS_URL"
+        return Finding("Redis", "note", text if several else "not set, and one worker needs none")
+    client = redis.Redis.from_url(
+        settings.redis_url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS
+    )
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        return Finding("Redis", "failed", _one_line(error))
+    finally:
+        client.close()
+    return Finding("Redis", "ok", "reachable")
+
+
+def _mail(settings: Settings, transport: MailService) -> Finding:
+    if settings.mail_url is None:
+        return Finding("mail", "note", "not set: messages are not sent; set MAIL_URL")
+    try:
+        transport.check()
+    except (OSError, smtplib.SMTPException) as error:
+        return Finding("mail", "failed", _one_line(error))
+    return Finding("mail", "ok", f"{urlsplit(settings.mail_url).scheme} accepts messages")
+
+
+def _key(settings: Settings) -> Finding:
+    path = settings.signing_key_file
+    if settings.app_env != "production" and not path.exists():
+        return Finding("key file", "note", "not there yet: serve creates it")
+    try:
+        keys = key_file.parse(key_file.read(path)[1])
+        key_file.require_private(path)
+    except SigningKeyError as error:
+        return Finding("key file", "failed", str(error))
+    return Finding("key file", "ok", f"the key {keys[0].key.id} signs")
+
+
+def _proxies(settings: Settings) -> Finding:
+    if settings.app_env == "production" and not settings.public_url.startswith("https:"):
+        text = "PUBLIC_URL does not start with https://, so links lead to pages without TLS"
+        return Finding("proxies", "note", text)
+    if not settings.trusted_proxies:
+        text = "TRUSTED_PROXIES is not set: behind a proxy, all clients share its rate limits"
+        return Finding("proxies", "note", text)
+    networks = ", ".join(map(str, settings.trusted_proxies))
+    return Finding("proxies", "ok", f"{settings.forwarded_header} is believed from {networks}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,230 @@
+"""Types of settings: addresses, URLs and lists of them, and some defaults.
+
+Each message says what to change and never repeats the value, which may contain a password.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import idna
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BeforeValidator
+
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?\.?")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_OPAQUE = frozenset({"about", "blob", "data", "file", "javascript", "ws", "wss"})
+"""Schemes whose pages and scripts send no origin but `null`."""
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+
+
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        network = ip_network(value)
+    except ValueError:
+        message = (
+            "must list IP addresses or networks such as 10.0.0.0/8, separated by commas, "
+            "with no bit of a network set after its prefix"
+        )
+        raise ValueError(message) from None
+    if network.prefixlen == 0:
+        raise ValueError("must not contain a network of all addresses, which would trust everyone")
+    return network
+
+
+def _url(
+    value: str, schemes: tuple[str, ...], message: str, *, blanks: bool = False
+) -> SplitResult:
+    if not value.isprintable() or (" " in value and not blanks):
+        raise ValueError(message)
+    try:
+        url = urlsplit(value)
+        # Reading the port validates it.
+        valid = url.scheme in schemes and url.port != 0
+    except ValueError:
+        raise ValueError(message) from None
+    if not valid:
+        raise ValueError(message)
+    return url
+
+
+def _database_url(value: str) -> str:
+    schemes = ("sqlite", "postgres", "postgresql", "postgresql+psycopg")
+    message = (
+        "must be sqlite:///file or postgresql://user:password@host:port/database, "
+        "with characters such as @ and / in the password percent-encoded"
+    )
+    url = _url(value, schemes, message, blanks=True)
+    if url.path in {"", "/"}:
+        raise ValueError(message)
+    if url.scheme == "sqlite":
+        if not value.startswith("sqlite:///"):
+            raise ValueError("must have three slashes before the file: sqlite:///concord.db")
+        if url.query:
+            raise ValueError("must not have options after the file of SQLite")
+        return value
+    # An @ after the host is the rest of a password with an unescaped slash, and a second one before
+    # it belongs to the password.
+    if "@" in url.path or url.netloc.count("@") > 1:
+        raise ValueError(message)
+    _check_libpq_options(url.query)
+    # libpq and most hosting providers also accept this name.
+    return value.replace("postgres://", "postgresql://", 1) if url.scheme == "postgres" else value
+
+
+def _check_libpq_options(query: str) -> None:
+    from models.storage.postgresql import knows_option  # noqa: PLC0415 - its driver takes 10 MB, of no use to SQLite.
+
+    if not all(knows_option(name) for name, _ in parse_qsl(query, keep_blank_values=True)):
+        raise ValueError("must not have an option after the ? that libpq does not know")
+
+
+def _redis_url(value: str) -> str:
+    from redis.asyncio.connection import parse_url  # noqa: PLC0415 - of no use without Redis.
+
+    message = "must be redis://host:port/number, rediss:// or unix://"
+    url = _url(value, ("redis", "rediss", "unix"), message)
+    try:
+        parse_url(value)
+    except ValueError:
+        raise ValueError(message) from None
+    number = url.path.removeprefix("/")
+    # Clients of Redis silently use database 0 for a path that is no number.
+    if url.scheme != "unix" and not (number == "" or (number.isascii() and number.isdecimal())):
+        raise ValueError(message)
+    if not (url.path if url.scheme == "unix" else url.hostname):
+        raise ValueError(message)
+    return value
+
+
+def _ascii_host(name: str, message: str) -> str:
+    """Return a host name in lower case, with A-labels for other alphabets (RFC 5891)."""
+    try:
+        host = name.lower() if name.isascii() else idna.encode(name, uts46=True).decode()
+    except UnicodeError:
+        raise ValueError(message) from None
+    if not _HOST.fullmatch(host):
+        raise ValueError(message)
+    return host
+
+
+def _listening_host(value: str) -> str:
+    message = "must be an IP address or a host name; PORT sets the port"
+    is_bracketed = value.startswith("[") and value.endswith("]")
+    try:
+        return str(ip_address(value[1:-1] if is_bracketed else value))
+    except ValueError:
+        return _ascii_host(value, message)
+
+
+def _origin(url: SplitResult, message: str) -> str:
+    """Return the scheme, host and port of a URL as browsers send them (RFC 6454, section 6.2)."""
+    if not url.hostname or "@" in url.netloc or "*" in url.netloc:
+        raise ValueError(message)
+    if "[" in url.netloc:
+        host = f"[{ip_address(url.hostname)}]"
+    else:
+        host = _ascii_host(url.hostname, message)
+    port = "" if url.port in {None, _DEFAULT_PORTS.get(url.scheme)} else f":{url.port}"
+    return f"{url.scheme}://{host}{port}"
+
+
+def _cors_origin(value: str) -> str:
+    message = (
+        "must list origins such as https://app.example.com:8443 or capacitor://localhost, "
+        "with no path and no *"
+    )
+    scheme = value.partition("://")[0].lower()
+    if not _SCHEME.fullmatch(scheme):
+        raise ValueError(message)
+    if scheme in _OPAQUE:
+        raise ValueError(f"must not list {scheme} origins, which browsers send as null")
+    url = _url(value, (scheme,), message)
+    if url.path or url.query or url.fragment or value.endswith(("?", "#")):
+        raise ValueError(message)
+    return _origin(url, message)
+
+
+def _public_url(value: str) -> str:
+    # Pages and links start at the root of the host, as `servers` in the contract declares.
+    message = "must be a scheme and a host, such as https://api.example.com"
+    url = _url(value.removesuffix("/"), ("http", "https"), message)
+    if url.path or url.query or url.fragment or value.endswith(("?", "#")):
+        raise ValueError(message)
+    return _origin(url, message)
+
+
+def own_url(settings: dict[str, Any]) -> str:
+    """Return the service's URL on this machine, with a loopback address for a wildcard one."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings["host"], settings["host"])  # noqa: S104 - compared, not bound to.
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings['port']}"
+
+
+def _mail_url(value: str) -> str:
+    message = (
+        "must be smtp://user:password@host:port, smtps:// or file:folder, "
+        "with characters such as @ and / in the password percent-encoded"
+    )
+    # Only the path of a folder may contain blanks.
+    blanks = value.startswith("file:")
+    url = _url(value, ("smtp", "smtps", "file"), message, blanks=blanks)
+    if url.scheme == "file":
+        valid = bool(url.path) and not url.netloc and not url.query and not url.fragment
+    else:
+        valid = bool(url.hostname) and url.path in {"", "/"} and not url.query and not url.fragment
+        valid = valid and (url.username is None) is (url.password is None)
+    if not valid:
+        raise ValueError(message)
+    return value
+
+
+def _mail_from(value: str) -> str:
+    try:
+        checked = validate_email(
+            value, check_deliverability=False, test_environment=True, allow_domain_literal=True
+        )
+    except EmailNotValidError:
+        checked = None
+    # Only some servers accept addresses with characters beyond ASCII.
+    if checked is None or checked.ascii_email is None:
+        raise ValueError("must be an email address such as concord@example.com")
+    return checked.ascii_email
+
+
+def mail_host(url: str) -> str:
+    """Return the host of a URL as mail names it: a domain or an IP address literal."""
+    host = urlsplit(url).hostname or ""
+    try:
+        literal = ip_address(host)
+    except ValueError:
+        return host
+    return f"[{'' if isinstance(literal, IPv4Address) else 'IPv6:'}{literal}]"
+
+
+def own_address(settings: dict[str, Any]) -> str:
+    """Return the default sender: `concord` at the public host."""
+    return f"concord@{mail_host(settings['public_url'])}"
+
+
+ListeningHost = Annotated[str, AfterValidator(_listening_host)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+MailUrl = Annotated[str, AfterValidator(_mail_url)]
+MailFrom = Annotated[str, AfterValidator(_mail_from)]
+Networks = Annotated[
+    tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...],
+    BeforeValidator(_split),
+]
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_cors_origin)], ...], BeforeValidator(_split)
+]

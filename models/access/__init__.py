@@ -1,0 +1,1 @@
+"""Access: sign-in, sessions, second factors and the current status of tokens."""

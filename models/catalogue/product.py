@@ -1,0 +1,365 @@
+"""Products, their prices and their stock."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple, TypedDict
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    Connection,
+    Identity,
+    Index,
+    Integer,
+    String,
+    Text,
+    bindparam,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.actor import Actor
+from models.catalogue.product_search import index_product
+from models.catalogue.stock_entry import StockEntry, StockKind
+from models.catalogue.text import COLLATION_KEY_LENGTH, collation_key
+from models.errors import (
+    InvalidQuantity,
+    NotFound,
+    SkuTaken,
+    StockOutOfRange,
+)
+from models.events.event import Event, NewEvent
+from models.money import Money
+from models.storage.base import Base, BigId, UTCDateTime, Versioned, utcnow
+from models.storage.reader import Reader
+
+MAX_STOCK = 1_000_000_000
+"""Maximum number of units of one product on hand."""
+
+_ROWS_THAT_EXIST: dict[str, Any] = dict.fromkeys(
+    ("postgresql_where", "sqlite_where"), text("archived_at IS NULL")
+)
+
+
+class Stock(NamedTuple):
+    """The units of a product on hand, reserved for orders, and available."""
+
+    on_hand: int
+    reserved: int
+    available: int
+
+
+class Price(TypedDict):
+    """A price in a request, with `amount` in minor units."""
+
+    amount: int
+    currency: str
+
+
+class ProductChanges(TypedDict, total=False):
+    """The fields given to create or change a product. Omitted fields stay unchanged."""
+
+    sku: str
+    name: str
+    description: str
+    price: Price
+    active: bool
+    metadata: dict[str, str]
+
+
+class Product(Versioned, Base):
+    """A product for sale.
+
+    `on_hand` and `reserved` always equal the sums of the product's `StockEntry` rows, because
+    `reserve` and `_move` change them together. `version` counts every change, including changes of
+    stock. An archived product exists only for the orders that refer to it.
+    """
+
+    __tablename__ = "products"
+
+    id: Mapped[int] = mapped_column(BigId, Identity(always=True), primary_key=True)
+    sku: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(200))
+    # SQLite enforces no lengths, so there the column keeps the type that it was created with.
+    name_key: Mapped[str] = mapped_column(
+        String(48).with_variant(String(COLLATION_KEY_LENGTH, collation="C"), "postgresql")
+    )
+    description: Mapped[str] = mapped_column(Text)
+    price_amount: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str] = mapped_column(String(3))
+    on_hand: Mapped[int] = mapped_column(Integer, default=0)
+    reserved: Mapped[int] = mapped_column(Integer, default=0)
+    active: Mapped[bool] = mapped_column(default=True)
+    labels: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UTCDateTime, onupdate=utcnow)
+    archived_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+    __table_args__ = (
+        CheckConstraint("reserved >= 0 AND reserved <= on_hand", name="reserved"),
+        CheckConstraint("price_amount >= 0", name="price"),
+        Index("uq_products_sku", func.lower(sku), unique=True, **_ROWS_THAT_EXIST),
+        # Each sort order of the list has an index, which starts with the filter on `active` that
+        # every list uses.
+        Index(None, "active", "id", **_ROWS_THAT_EXIST),
+        Index(None, "active", "name_key", "id", **_ROWS_THAT_EXIST),
+        Index(None, "active", "price_amount", "id", **_ROWS_THAT_EXIST),
+        Index(None, "active", "currency", "price_amount", "id", **_ROWS_THAT_EXIST),
+        {"sqlite_autoincrement": True},
+    )
+
+    @classmethod
+    def create(cls, session: Session, values: ProductChanges) -> "Product":
+        """Create a product without any stock.
+
+        Raises:
+            SkuTaken: Another product has the SKU, ignoring case.
+        """
+        now = utcnow()
+        product = cls(description="", created_at=now, updated_at=now)
+        session.add(product)
+        product.change(session, values)
+        return product
+
+    @classmethod
+    def exists(cls) -> ColumnElement[bool]:
+        """Return the SQL condition that every query starts with: the product is not archived."""
+        return cls.archived_at.is_(None)
+
+    @classmethod
+    def seen_by(cls, actor: Actor | None) -> ColumnElement[bool]:
+        """Return the SQL condition for the products visible to the actor, or to the public."""
+        everything = actor is not None and actor.is_admin
+        return cls.exists() if everything else cls.exists() & cls.active
+
+    @classmethod
+    def visible_to(cls, reader: Reader, actor: Actor | None, product_id: int) -> "Product":
+        """Return one product.
+
+        Raises:
+            NotFound: The product does not exist or is not visible to the actor.
+        """
+        product = reader.scalar(select(cls).where(cls.seen_by(actor), cls.id == product_id))
+        if product is None:
+            raise NotFound
+        return product
+
+    @classmethod
+    def lock_visible(cls, session: Session, actor: Actor, product_id: int) -> "Product":
+        """Return one product, locked until the transaction ends, for an administrator.
+
+        Raises:
+            NotFound: The product does not exist or the actor is not an administrator.
+        """
+        product = cls.locked(session, [product_id]).get(product_id)
+        if product is None or product.archived_at is not None or not actor.is_admin:
+            raise NotFound
+        return product
+
+    @classmethod
+    def locked(cls, session: Session, product_ids: Iterable[int]) -> Mapping[int, "Product"]:
+        """Lock and return products, by id, until the transaction ends.
+
+        Products are locked in order of id to prevent deadlocks. Archived products are included,
+        because orders may still have to release their stock.
+        """
+        query = select(cls).where(cls.id.in_(product_ids)).order_by(cls.id)
+        # Objects already in the session may be older than the lock, so they are refreshed.
+        current = query.with_for_update(key_share=True).execution_options(populate_existing=True)
+        rows = session.scalars(current)
+        return {product.id: product for product in rows}
+
+    @classmethod
+    def reserve(
+        cls,
+        connection: Connection,
+        quantities: Mapping[int, int],
+        versions: Mapping[int, int],
+        *,
+        order_id: UUID,
+        by: int,
+    ) -> list[NewEvent]:
+        """Reserve units of products, by product id, for an order; return the events to record.
+
+        The caller must have locked the products at these versions, and checked that enough units
+        are available.
+        """
+        moves = [{"moved": each, "quantity": quantities[each]} for each in sorted(quantities)]
+        connection.execute(_RESERVE, moves)
+        now = utcnow()
+        entries: list[dict[str, Any]] = [
+            {
+                "product_id": product_id,
+                "kind": "reservation",
+                "on_hand": 0,
+                "reserved": quantity,
+                "order_id": order_id,
+                "actor_id": by,
+                "created_at": now,
+            }
+            for product_id, quantity in quantities.items()
+        ]
+        connection.execute(_ENTER, entries)
+        return [_stock_event(versions[entry["product_id"]] + 1, entry) for entry in entries]
+
+    @property
+    def price(self) -> Money:
+        """The price of one unit."""
+        return Money(self.price_amount, self.currency)
+
+    @property
+    def stock(self) -> Stock:
+        """The units on hand, reserved and available."""
+        return Stock(self.on_hand, self.reserved, self.available)
+
+    @property
+    def available(self) -> int:
+        """The number of units that can still be ordered."""
+        return self.on_hand - self.reserved
+
+    @property
+    def can_be_ordered(self) -> bool:
+        """Whether new orders may include the product, regardless of its stock."""
+        return self.active and self.archived_at is None
+
+    def change(self, session: Session, changes: ProductChanges) -> None:
+        """Change the given fields. Existing orders keep their name and price.
+
+        Raises:
+            SkuTaken: Another product has the SKU, ignoring case.
+        """
+        before = self.version
+        if "price" in changes:
+            self.price_amount = changes["price"]["amount"]
+            self.currency = changes["price"]["currency"]
+        if "metadata" in changes:
+            self.labels = changes["metadata"]
+        for name in ("sku", "name", "description", "active"):
+            if name in changes:
+                setattr(self, name, changes[name])
+        if "name" in changes:
+            self.name_key = collation_key(self.name)
+        try:
+            # The flush assigns the id that the search terms need. It also lets the unique index
+            # detect a SKU that two requests take concurrently.
+            session.flush()
+        except IntegrityError as error:
+            if "uq_products_sku" in str(error.orig):
+                raise SkuTaken from None
+            raise
+        if not changes.keys().isdisjoint({"sku", "name"}):
+            index_product(session, self.id, f"{self.name} {self.sku}")
+        if self.version != before:
+            Event.record(session, self._event("update" if before else "create", self.version))
+
+    def archive(self, session: Session) -> None:
+        """Remove the product from the catalogue permanently. Reserved stock stays reserved."""
+        self.active = False
+        self.archived_at = utcnow()
+        Event.record(session, self._event("archive", self.version + 1))
+
+    def adjust(self, session: Session, quantity: int, *, reason: str, by: Actor) -> StockEntry:
+        """Add units to the stock on hand, or remove them if `quantity` is negative.
+
+        Raises:
+            InvalidQuantity: The quantity is zero.
+            StockOutOfRange: The stock would fall below the reserved units or exceed its maximum.
+        """
+        if not quantity:
+            raise InvalidQuantity(violations={"/quantity": "must not be 0"})
+        if not self.reserved <= self.on_hand + quantity <= MAX_STOCK:
+            raise StockOutOfRange
+        return self._move(
+            session, "adjustment", on_hand=quantity, actor_id=by.user_id, reason=reason
+        )
+
+    def reserve_again(self, session: Session, quantity: int, *, order_id: UUID, by: int) -> None:
+        """Reserve units for an order that had released them. They must be available."""
+        self._move(session, "reservation", reserved=quantity, actor_id=by, order_id=order_id)
+
+    def release(self, session: Session, quantity: int, *, order_id: UUID, by: int | None) -> None:
+        """Release units reserved for an order. `by` is `None` if the service does it."""
+        self._move(session, "release", reserved=-quantity, actor_id=by, order_id=order_id)
+
+    def ship(self, session: Session, quantity: int, *, order_id: UUID, by: int) -> None:
+        """Ship units reserved for an order."""
+        self._move(
+            session,
+            "shipment",
+            on_hand=-quantity,
+            reserved=-quantity,
+            actor_id=by,
+            order_id=order_id,
+        )
+
+    def take_back(self, session: Session, quantity: int, *, order_id: UUID, by: int) -> None:
+        """Return units from an order to the stock on hand.
+
+        Raises:
+            StockOutOfRange: The stock would exceed its maximum.
+        """
+        if self.on_hand + quantity > MAX_STOCK:
+            raise StockOutOfRange
+        self._move(session, "return", on_hand=quantity, actor_id=by, order_id=order_id)
+
+    def _move(
+        self,
+        session: Session,
+        kind: StockKind,
+        *,
+        on_hand: int = 0,
+        reserved: int = 0,
+        actor_id: int | None,
+        order_id: UUID | None = None,
+        reason: str | None = None,
+    ) -> StockEntry:
+        self.on_hand += on_hand
+        self.reserved += reserved
+        entry = StockEntry(
+            product_id=self.id,
+            kind=kind,
+            on_hand=on_hand,
+            reserved=reserved,
+            order_id=order_id,
+            actor_id=actor_id,
+            reason=reason,
+            created_at=utcnow(),
+        )
+        session.add(entry)
+        # All changes of one flush are one update of the row, and so one version.
+        Event.record(session, _stock_event(self.version + 1, entry.__dict__))
+        return entry
+
+    def _event(self, action: str, version: int) -> NewEvent:
+        facts = {
+            "id": self.id,
+            "sku": self.sku,
+            "name": self.name,
+            "price": {"amount": self.price_amount, "currency": self.currency},
+            "active": self.active,
+        }
+        return NewEvent(f"product.{action}", f"products/{self.id}", version, facts)
+
+
+def _stock_event(version: int, entry: Mapping[str, Any]) -> NewEvent:
+    facts = {name: entry[name] for name in ("product_id", "kind", "on_hand", "reserved")}
+    order_id = entry["order_id"]
+    facts["order_id"] = None if order_id is None else str(order_id)
+    return NewEvent(f"stock.{entry['kind']}", f"products/{entry['product_id']}", version, facts)
+
+
+_RESERVE = (
+    update(Product)
+    .where(Product.id == bindparam("moved"))
+    .values(reserved=Product.reserved + bindparam("quantity"), version=Product.version + 1)
+)
+# The ids of the new entries are not needed, so the INSERT does not return them.
+_ENTER = insert(StockEntry).inline()

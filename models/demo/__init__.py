@@ -1,0 +1,1 @@
+"""Fictional people, products and orders for trying out the service."""

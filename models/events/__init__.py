@@ -1,0 +1,1 @@
+"""The event feed: recording changes, giving them an order, and reading them."""

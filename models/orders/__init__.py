@@ -1,0 +1,1 @@
+"""Orders: placing, paying, shipping, refunding, expiring and listing them."""

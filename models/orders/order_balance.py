@@ -1,0 +1,63 @@
+"""The money of an order: what has been received, applied to the total, refunded, and is due."""
+
+from typing import NamedTuple
+
+from models.money import Money
+
+_ENDED = frozenset({"cancelled", "expired", "refunded"})
+"""States in which an order needs no money, so that all that it holds is to be refunded."""
+
+
+class OrderBalance(NamedTuple):
+    """The amounts of an order. The fields after `status` and `currency` are those of `Order`.
+
+    Invariant: `paid` is the sum of `applied`, `unapplied` and `refunded`, whatever happened to the
+    order and in whatever order.
+    """
+
+    status: str
+    currency: str
+    total_amount: int
+    paid_amount: int = 0
+    refunded_amount: int = 0
+    bounced_amount: int = 0
+    unapplied_amount: int = 0
+    unapplied_refunded_amount: int = 0
+
+    @property
+    def held(self) -> int:
+        """The amount that has been received and neither refunded nor bounced."""
+        settled = self.paid_amount - self.refunded_amount - self.bounced_amount
+        return settled + self.unapplied_amount
+
+    @property
+    def applied(self) -> int:
+        """The part of the held amount that pays for the order."""
+        return 0 if self.status in _ENDED else self.held - self.unapplied_amount
+
+    @property
+    def paid(self) -> Money:
+        """The sum of all payments that have not bounced, before refunds."""
+        return Money(self.held + self.refunded.amount, self.currency)
+
+    @property
+    def refunded(self) -> Money:
+        """The sum of all refunds."""
+        return Money(self.refunded_amount + self.unapplied_refunded_amount, self.currency)
+
+    @property
+    def unapplied(self) -> Money:
+        """The part of the held amount that does not pay for the order and waits for a refund."""
+        return Money(self.held - self.applied, self.currency)
+
+    @property
+    def due(self) -> Money:
+        """The amount that is still to be paid."""
+        due = self.total_amount - self.paid_amount + self.bounced_amount
+        return Money(0 if self.status in _ENDED else due, self.currency)
+
+    @property
+    def ruled_out(self) -> tuple[str, ...]:
+        """The actions that the state allows and the amounts do not."""
+        none_held = () if self.held else ("bounce", "refund")
+        return (*none_held, "ship") if self.due.amount else none_held

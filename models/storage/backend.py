@@ -1,0 +1,87 @@
+"""The interface between `models.storage.database` and each supported database."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final, NamedTuple, Protocol
+
+import orjson
+from sqlalchemy import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+JSON_CODEC: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "json_serializer": lambda value: orjson.dumps(value).decode(),
+    "json_deserializer": orjson.loads,
+}
+"""The JSON serializer for JSON columns. It must be fast, because each row of a list may have two of
+them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The pool size and timeouts. Times are in seconds, and `None` means no limit.
+
+    Together, the timeouts bound the time of every response. They limit waiting for a pooled
+    connection, connecting, waiting for a lock, and running a statement.
+    """
+
+    pool_size: int
+    pool_timeout: float
+    connect_timeout: float
+    lock_timeout: float
+    statement_timeout: float | None
+
+
+class Engines(NamedTuple):
+    """The engines for single statements and for three kinds of transactions.
+
+    A `reading` transaction only reads, a `late` one reads before it writes, and a `writing` one
+    writes from the start.
+    """
+
+    single: Engine
+    reading: Engine
+    late: Engine
+    writing: Engine
+
+
+class Fault(Enum):
+    """The diagnosis of a driver error."""
+
+    CONFLICT = auto()
+    """A conflict with another transaction. A retry may succeed."""
+
+    UNAVAILABLE = auto()
+    """The database is unreachable, full or too busy. An immediate retry would make it worse."""
+
+
+class Backend(Protocol):
+    """A database module: `models.storage.sqlite` or `models.storage.postgresql`."""
+
+    def connect(self, url: URL, limits: Limits, /) -> Engines:
+        """Create the connection pools. They connect on first use."""
+
+    def diagnose(self, error: DBAPIError, /, *, write: bool) -> Fault | None:
+        """Return the diagnosis of an error in a writing or reading transaction.
+
+        Return `None` if the error is a bug.
+        """
+
+    def try_lock(self, connection: Connection, number: int, /) -> bool:
+        """Try to acquire a lock until the transaction ends; return whether it succeeded."""
+
+    def together(self, connection: Connection, /) -> AbstractContextManager[None]:
+        """Send the block's statements, which must return no rows, as one batch if possible.
+
+        Their errors are raised by the end of the block.
+        """
+
+    def exclusive(
+        self, connection: Connection, /, *, patience: float
+    ) -> AbstractContextManager[None]:
+        """Exclude other migrations while the block runs, after waiting up to `patience` seconds.
+
+        Raises:
+            DatabaseUnavailable: Another process held the lock for the whole time (PostgreSQL).
+        """

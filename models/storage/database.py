@@ -1,0 +1,256 @@
+"""The database interface of Concord, which runs each unit of work in one transaction."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from sqlalchemy import Connection, func, make_url, select, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
+
+from models.errors import DatabaseUnavailable
+from models.storage import sqlite
+from models.storage.backend import Backend, Engines, Fault, Limits
+from models.storage.reader import ConnectionReader, Reader
+from models.storage.schema_version import schema_fault
+
+T = TypeVar("T")
+
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.2
+
+
+class Database:
+    """A pool of connections to SQLite or PostgreSQL. An instance is thread-safe.
+
+    Args:
+        url: `sqlite:///var/concord.db`, `postgresql://user@host/name`.
+        pool_size: Maximum number of connections, and so of concurrent transactions.
+        pool_timeout: Seconds to wait for a free connection.
+        connect_timeout: Seconds to wait for the server to accept a connection (at least 2).
+        lock_timeout: Seconds to wait for a row lock or, in SQLite, for the write lock.
+        statement_timeout: Maximum seconds for one statement (PostgreSQL only).
+
+    Raises:
+        ValueError: The URL does not name a supported database.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 16,
+        pool_timeout: float = 5.0,
+        connect_timeout: float = 3.0,
+        lock_timeout: float = 5.0,
+        statement_timeout: float = 5.0,
+    ) -> None:
+        try:
+            self._url = make_url(url)
+            self._backend = _backend(self._url.get_backend_name())
+        except (SQLAlchemyError, KeyError):
+            # The message does not repeat the URL, because it may contain a password.
+            raise ValueError(
+                "The database URL must start with sqlite:// or postgresql://."
+            ) from None
+        self._limits = Limits(
+            pool_size, pool_timeout, connect_timeout, lock_timeout, statement_timeout
+        )
+        self._engines = self._connect(self._limits)
+        # Health checks use their own connection, so that they never wait for the pool.
+        self._probe = self._connect(Limits(1, 1.0, 2.0, 1.0, 1.0))
+
+    def transact(
+        self, work: Callable[[Session], T], *, write: bool = True, late: bool = False
+    ) -> T:
+        """Run `work` in one transaction, commit, and return its result.
+
+        Any error rolls back. After a conflict with another transaction, the work is retried in a
+        new session, so it must have no effects outside the session. A transaction begun with
+        `write=False` that then writes is retried as a writing one, if necessary. The connection is
+        acquired, and the transaction begins, at the first statement.
+
+        SQLite allows one writer at a time. Slow work that reads before it writes, such as checking
+        a password, should set `late`. Its transaction then takes the write lock only at its first
+        change. If another transaction wrote in the meantime, the work is retried with the write
+        lock from the start.
+
+        Raises:
+            DatabaseUnavailable: The database is unreachable or full, or conflicts lasted longer
+                than `lock_timeout`.
+        """
+        patience = _Patience(self._limits.lock_timeout)
+        while True:
+            begun = self._engines.late if late else self._engines.writing
+            engine = begun if write else self._engines.reading
+            try:
+                with Session(engine, expire_on_commit=False) as session, session.begin():
+                    return work(session)
+            except SQLAlchemyError as error:
+                self._insist_on_conflict(error, patience, write=write)
+            # A reading transaction can only conflict because it wrote something.
+            write, late = True, False
+            patience.wait()
+
+    def read(self, work: Callable[[Reader], T], *, single: bool = False) -> T:
+        """Run `work` to read, and return its result. All its statements see the same state.
+
+        With `single`, `work` runs only one statement. It then needs no transaction, which saves
+        BEGIN and COMMIT on PostgreSQL.
+
+        Raises:
+            DatabaseUnavailable: As in `transact`.
+            RuntimeError: `work` ran another statement, although it is `single`.
+        """
+        engine = self._engines.single if single else self._engines.reading
+        patience = _Patience(self._limits.lock_timeout)
+        while True:
+            try:
+                with (
+                    engine.begin() as connection,
+                    ConnectionReader(connection, single=single) as reader,
+                ):
+                    return work(reader)
+            except SQLAlchemyError as error:
+                # `write=True` because a read is never retried as a writing transaction.
+                self._insist_on_conflict(error, patience, write=True)
+            patience.wait()
+
+    def try_lock(self, session: Session, number: int) -> bool:
+        """Try to acquire the lock `number` until the transaction ends; return whether it succeeded.
+
+        SQLite always returns `True`, because its writing transactions exclude each other.
+        """
+        return self._backend.try_lock(session.connection(), number)
+
+    def schema_version(self) -> str | None:
+        """Return the version of the schema within a few seconds; `None` if there is no schema.
+
+        Raises:
+            DatabaseUnavailable: The database is unreachable.
+        """
+        query = text("SELECT version_num FROM alembic_version")
+        try:
+            with self._probe.reading.connect() as connection:
+                version: str | None = connection.scalar(query)
+        except SQLAlchemyError as error:
+            if self._diagnose(error, write=True) is Fault.UNAVAILABLE:
+                raise DatabaseUnavailable from error
+            # The table does not exist.
+            return None
+        return version
+
+    def clock(self) -> datetime:
+        """Return the time of the database's clock within a few seconds.
+
+        Raises:
+            DatabaseUnavailable: The database is unreachable.
+        """
+        try:
+            with self._probe.reading.connect() as connection:
+                now = connection.execute(select(func.now())).scalar_one()
+        except SQLAlchemyError as error:
+            raise DatabaseUnavailable from error
+        # SQLite has no time zones, and gives its time in UTC.
+        return now if now.tzinfo else now.replace(tzinfo=UTC)
+
+    def fault(self) -> str | None:
+        """Return within a few seconds why the database cannot be used, in one line, or `None`."""
+        try:
+            return schema_fault(self.schema_version())
+        except DatabaseUnavailable as error:
+            return error.reason
+
+    def is_ready(self) -> bool:
+        """Return within a few seconds whether this release can use the database."""
+        return self.fault() is None
+
+    @contextmanager
+    def maintenance(self, *, patience: float) -> Iterator[Connection]:
+        """Provide a connection for migrations, exclusive among all processes.
+
+        Statements have no time limit. The limit on waiting for locks still applies, because other
+        transactions queue behind a waiting migration.
+
+        Raises:
+            DatabaseUnavailable: The database is unreachable, or another process was migrating it
+                for more than `patience` seconds.
+        """
+        engines = self._connect(replace(self._limits, pool_size=1, statement_timeout=None))
+        try:
+            with (
+                engines.writing.connect() as connection,
+                self._backend.exclusive(connection, patience=patience),
+            ):
+                yield connection
+        except SQLAlchemyError as error:
+            if self._diagnose(error, write=True) is None:
+                raise
+            raise DatabaseUnavailable from error
+        finally:
+            engines.writing.dispose()
+
+    def dispose(self) -> None:
+        """Close all idle connections. Connections in use are closed when they are returned."""
+        for engine in (*self._engines, *self._probe):
+            engine.dispose()
+
+    def _connect(self, limits: Limits) -> Engines:
+        return self._backend.connect(self._url, limits)
+
+    def _insist_on_conflict(
+        self, error: SQLAlchemyError, patience: "_Patience", *, write: bool
+    ) -> None:
+        """Raise unless the error is a conflict that may still be retried."""
+        fault = self._diagnose(error, write=write)
+        if fault is None:
+            raise error
+        if fault is Fault.UNAVAILABLE or patience.is_over:
+            raise DatabaseUnavailable from error
+
+    def _diagnose(self, error: SQLAlchemyError, *, write: bool) -> Fault | None:
+        if isinstance(error, StaleDataError):
+            return Fault.CONFLICT
+        if isinstance(error, PoolTimeout):
+            return Fault.UNAVAILABLE
+        return self._backend.diagnose(error, write=write) if isinstance(error, DBAPIError) else None
+
+
+def together(connection: Connection) -> AbstractContextManager[None]:
+    """Send the block's statements, which must return no rows, as one batch if the database can.
+
+    Their errors are raised by the end of the block.
+    """
+    return _backend(connection.dialect.name).together(connection)
+
+
+class _Patience:
+    """The deadline for retries after conflicts, and the pauses between them."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._pause = _FIRST_PAUSE
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() > self._deadline
+
+    def wait(self) -> None:
+        """Sleep for a random time with a growing limit, so that competing transactions spread."""
+        time.sleep(random.uniform(0, self._pause))  # noqa: S311 - no secret rests on it.
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+
+def _backend(name: str) -> Backend:
+    if name == "postgresql":
+        from models.storage import postgresql  # noqa: PLC0415 - its driver takes 10 MB, of no use to SQLite.
+
+        return postgresql
+    return {"sqlite": sqlite}[name]

@@ -1,0 +1,42 @@
+"""Migration of a database to the newest schema, with the scripts in `migrations/versions`."""
+
+import threading
+
+from models.storage.database import Database
+from models.storage.schema_version import (
+    MIGRATIONS,
+    SchemaError,
+    known_versions,
+    newest_version,
+    schema_fault,
+)
+
+# Alembic's `op` and `context` are global, so only one migration can run in a process at a time.
+_ALEMBIC = threading.Lock()
+
+
+def migrate(database: Database, *, patience: float = 60.0) -> None:
+    """Apply all pending migrations, if any.
+
+    If several replicas start together, one migrates and the others wait up to `patience` seconds.
+    A newer schema that this release can work with is left as it is.
+
+    Raises:
+        DatabaseUnavailable: The database is unreachable, or another process took too long.
+        SchemaError: The schema has a version that this release cannot work with.
+    """
+    version = database.schema_version()
+    if version == newest_version():
+        return
+    if version is not None and version not in known_versions():
+        if fault := schema_fault(version):
+            raise SchemaError(fault)
+        return
+    from alembic import command  # noqa: PLC0415 - it takes 7 MB, and most starts migrate nothing.
+    from alembic.config import Config  # noqa: PLC0415 - as above.
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.maintenance(patience=patience) as connection, _ALEMBIC:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

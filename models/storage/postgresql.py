@@ -1,0 +1,217 @@
+"""PostgreSQL through psycopg 3, the database for production use."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from select import POLLIN, poll
+from typing import Any, TypeAlias, cast
+from urllib.parse import unquote
+
+import psycopg
+from psycopg.abc import RV, PQGen
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Connection,
+    Dialect,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry as PoolRecord
+
+from models.errors import DatabaseUnavailable
+from models.storage.backend import JSON_CODEC, Engines, Fault, Limits
+
+_Arguments: TypeAlias = dict[str, Any]  # SQLAlchemy's type for the arguments of a driver.
+
+# SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_CONFLICT = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+_READ_ONLY = "25006"  # read-only transaction
+# Idle in transaction, insufficient privilege, lock not available.
+_UNAVAILABLE = frozenset({"25P03", "42501", "55P03"})
+# Connection lost, resources exhausted, operator intervention, system error.
+_UNAVAILABLE_CLASSES = frozenset({"08", "53", "57", "58"})
+
+_TRUSTED = 1.0
+"""Seconds after its last use for which a connection is assumed to be alive."""
+_USED = "concord_used"
+
+_LONGEST_SILENCE = "30s"  # between two statements of a transaction
+_MIGRATION_LOCK = 0x436F6E636F7264
+"""Key of the advisory lock: "Concord" in ASCII."""
+
+
+class BoundedConnection(psycopg.Connection[TupleRow]):
+    """A connection with a client-side timeout.
+
+    The server enforces `statement_timeout`, so that does not help if the server is paused or the
+    network drops packets.
+    """
+
+    patience: float | None = None
+    """Maximum seconds for one exchange with the server."""
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Wait for an exchange, and close the connection if the server does not respond."""
+        try:
+            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+        except psycopg.OperationalError:
+            # A response is still pending, so the connection cannot be used again.
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+            raise
+
+
+def knows_option(name: str) -> bool:
+    """Return whether libpq has a connection option of this name, such as `sslmode`."""
+    try:
+        make_conninfo(**{name: ""})
+    except psycopg.ProgrammingError:
+        return False
+    return True
+
+
+def connect(url: URL, limits: Limits) -> Engines:
+    """Create the pool with psycopg 3, keeping the `options` of the URL."""
+    given = url.query.get("options", "")
+    options = [given if isinstance(given, str) else " ".join(given), "-c timezone=UTC"]
+    # psycopg prepares frequent statements, and the server would soon use one plan for all values.
+    # The best index depends on the value, such as how rare a status or a word is.
+    options.append("-c plan_cache_mode=force_custom_plan")
+    options.append(f"-c lock_timeout={limits.lock_timeout * 1000:.0f}")
+    options.append(f"-c statement_timeout={(limits.statement_timeout or 0) * 1000:.0f}")
+    # A process that was stopped or disconnected must not keep its locks forever.
+    silence = 0 if limits.statement_timeout is None else _LONGEST_SILENCE
+    options.append(f"-c idle_in_transaction_session_timeout={silence}")
+    # A socket may stand in place of the host: postgresql://concord@%2Frun%2Fpostgresql/concord.
+    host = None if url.host is None else unquote(url.host)
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg", host=host),
+        connect_args={
+            "connect_timeout": round(limits.connect_timeout),
+            "options": " ".join(options),
+        },
+        isolation_level="READ COMMITTED",
+        pool_size=limits.pool_size,
+        max_overflow=0,
+        pool_timeout=limits.pool_timeout,
+        pool_use_lifo=True,
+        hide_parameters=True,
+        **JSON_CODEC,
+    )
+    # Insert several rows with one statement instead of one statement each.
+    engine.dialect.use_insertmanyvalues_wo_returning = True
+    event.listen(engine, "do_connect", partial(_open, limits.statement_timeout))
+    event.listen(engine, "checkout", partial(_make_sure, engine.dialect))
+    event.listen(engine, "checkin", _note_use)
+    # In autocommit mode there is no BEGIN or COMMIT, so a statement takes one exchange.
+    single = engine.execution_options(isolation_level="AUTOCOMMIT")
+    # All statements of a reading transaction see the same snapshot, as in SQLite.
+    reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return Engines(single, reading, engine, engine)
+
+
+def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
+    """Diagnose an error by its SQLSTATE.
+
+    A read-only error in a reading transaction is a conflict, so that it is retried as a writing
+    one. In a writing transaction, it means that the server is a standby.
+    """
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state in _CONFLICT:
+        return Fault.CONFLICT
+    if state == _READ_ONLY:
+        return Fault.UNAVAILABLE if write else Fault.CONFLICT
+    if state is None:
+        # Without an SQLSTATE, the server was not reached or the connection was lost.
+        return Fault.UNAVAILABLE if isinstance(error.orig, psycopg.OperationalError) else None
+    known = state in _UNAVAILABLE or state[:2] in _UNAVAILABLE_CLASSES
+    return Fault.UNAVAILABLE if known else None
+
+
+_TRY_LOCK = select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInteger)))
+
+
+def try_lock(connection: Connection, number: int) -> bool:
+    """Try to acquire an advisory lock, which the server releases when the transaction ends."""
+    return bool(connection.scalar(_TRY_LOCK, {"number": number}))
+
+
+@contextmanager
+def together(connection: Connection) -> Iterator[None]:
+    """Send the block's statements without waiting for each response (pipeline mode)."""
+    driver = cast("BoundedConnection", connection.connection.driver_connection)
+    try:
+        with driver.pipeline():
+            yield
+    except psycopg.Error as error:
+        # The error is raised while reading the responses, outside SQLAlchemy's own handling.
+        raise DBAPIError.instance(
+            None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
+
+
+@contextmanager
+def exclusive(connection: Connection, *, patience: float) -> Iterator[None]:
+    """Run the block under a session-level lock, which outlives the block's transactions.
+
+    The lock is polled, because a statement waiting for it would keep a snapshot open. CREATE INDEX
+    CONCURRENTLY in the other process would then wait for that snapshot, which is a deadlock.
+    """
+    deadline = time.monotonic() + patience
+    while not connection.scalar(select(func.pg_try_advisory_lock(_MIGRATION_LOCK))):
+        connection.rollback()
+        if time.monotonic() > deadline:
+            raise DatabaseUnavailable("Another process is migrating the database.")
+        time.sleep(0.1)
+    connection.rollback()
+    # The lock ends with the session, so it is released even if the connection breaks.
+    yield
+
+
+def _make_sure(
+    dialect: Dialect, connection: BoundedConnection, record: PoolRecord, _: object
+) -> None:
+    """Ping the server if there is reason to doubt that a connection is alive.
+
+    A ping on every checkout would cost an exchange. A server that closes a connection sends a
+    notice, which is visible without one. A server that vanished is detected by the ping after a
+    second without use.
+    """
+    used = record.info.get(_USED)
+    if used is None:
+        return
+    try:
+        if time.monotonic() - used > _TRUSTED or _has_news(connection):
+            dialect.do_ping(connection)  # type: ignore[arg-type]  # A protocol that is narrower.
+    except psycopg.OperationalError as error:
+        # The other connections are as old, and pinging each would take as long to fail.
+        raise InvalidatePoolError from error
+
+
+def _has_news(connection: BoundedConnection) -> bool:
+    """Return whether an idle connection has unread data from the server."""
+    unread = poll()
+    unread.register(connection.fileno(), POLLIN)
+    return bool(unread.poll(0))
+
+
+def _note_use(_connection: object, record: PoolRecord) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+def _open(
+    patience: float | None, _dialect: object, _record: object, args: list[str], kwargs: _Arguments
+) -> BoundedConnection:
+    connection = BoundedConnection.connect(*args, **kwargs)
+    # One more second lets a healthy server cancel the statement itself and keep the connection.
+    connection.patience = None if patience is None else patience + 1.0
+    return connection
