@@ -18,7 +18,7 @@ from email.utils import format_datetime
 from functools import cached_property
 from typing import Final, NoReturn
 
-from api.contract.compile.operations import METHODS
+from api.contract.compile.operations import METHODS, declared_operations
 from api.contract.compile.problem_kinds import PROBLEMS, check_kind, list_codes
 from api.contract.compile.problem_responses import ProblemResponses, add_headers
 from api.contract.compile.schemas import SchemaNode, resolve
@@ -30,6 +30,8 @@ DEPRECATED_AT: Final = "x-deprecated-at"
 """Key of the time from which an operation is deprecated."""
 SUNSET: Final = "x-sunset"
 """Key of the time from which a deprecated operation may no longer work."""
+FIRST: Final = "x-first-operation"
+"""Key of a tag: the operation that `GET /` links to for it."""
 
 
 def add_implied(bundle: SchemaNode, files: Mapping[tuple[str, ...], str]) -> None:
@@ -54,6 +56,26 @@ def add_implied(bundle: SchemaNode, files: Mapping[tuple[str, ...], str]) -> Non
             reason = f"is unused: name it in {NAMED} or declare implied-by"
             raise ContractError(files[PROBLEMS, slug], "", reason)
     list_codes(bundle)
+    _link_tags(bundle)
+
+
+def _link_tags(bundle: SchemaNode) -> None:
+    """Link the responses of `GET /` to the first operation of each tag that names one."""
+    summaries = {
+        declared.get("operationId"): declared.get("summary", "")
+        for _path, _method, declared in declared_operations(bundle)
+    }
+    for index, tag in enumerate(bundle.get("tags", ())):
+        if FIRST not in tag:
+            continue
+        name = tag.pop(FIRST)
+        if name not in summaries:
+            place = ("openapi.yaml", f"/tags/{index}/{FIRST}")
+            raise ContractError(*place, f"there is no operation {name}; correct the name or add it")
+        for response in bundle["paths"]["/"]["get"]["responses"].values():
+            if "$ref" not in response:
+                link = {"operationId": name, "description": f"{summaries[name]}."}
+                response.setdefault("links", {})[name] = link
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Wishlists, as their owners see them."""
 
+from typing import TypedDict
+
 from sqlalchemy.orm import Session
 
 from api.credentials.bearer import Caller
@@ -9,6 +11,12 @@ from models.storage.page import Page
 from models.storage.reader import Reader
 
 
+class NewWish(TypedDict):
+    """A request body to add a wish."""
+
+    product_id: int
+
+
 def list_wishes(
     reader: Reader, caller: Caller, cursor: list[int] | None, limit: int
 ) -> Page[Product]:
@@ -16,6 +24,6 @@ def list_wishes(
     return Wish.page(reader, caller, after=cursor, limit=limit)
 
 
-def add_wish(session: Session, caller: Caller, product_id: int) -> None:
+def add_wish(session: Session, caller: Caller, body: NewWish) -> None:
     """Add a product to the caller's wishlist."""
-    Wish.add(session, caller, product_id)
+    Wish.add(session, caller, **body)

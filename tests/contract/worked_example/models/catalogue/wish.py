@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ForeignKey, select
+from sqlalchemy import ForeignKey, exists, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.actor import Actor
 from models.catalogue.product import Product
+from models.errors import UnknownProduct
 from models.identity.user import User
 from models.storage.base import ERASED, Base
 from models.storage.page import Listing, Page
@@ -35,9 +36,12 @@ class Wish(Base):
         """Add a product to the actor's wishlist, unless it is there already.
 
         Raises:
-            NotFound: the actor sees no such product.
+            UnknownProduct: The actor sees no such product.
         """
-        product = Product.visible_to(session, actor, product_id)
+        if not session.scalar(
+            select(exists().where(Product.seen_by(actor), Product.id == product_id))
+        ):
+            raise UnknownProduct
         # The lock makes simultaneous requests wait for each other, so only one inserts the row.
         session.execute(select(User.id).where(User.id == actor.user_id).with_for_update())
-        session.merge(cls(user_id=actor.user_id, product_id=product.id))
+        session.merge(cls(user_id=actor.user_id, product_id=product_id))

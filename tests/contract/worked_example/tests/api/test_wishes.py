@@ -17,7 +17,7 @@ def test_a_wishlist_belongs_to_its_owner(service: Service, client: httpx.Client)
     bob = bearer(token_for(service, make_account(service)))
     kite, ball = (make_product(service.app.database).id for _ in range(2))
     for product in (ball, kite, kite):
-        added = client.put(f"/v1/wishes/{product}", headers=alice)
+        added = client.post("/v1/wishes", json={"product_id": product}, headers=alice)
         assert (added.status_code, added.content) == (204, b"")
     assert wishes(client, alice) == [kite, ball]
     assert wishes(client, bob) == []
@@ -25,5 +25,5 @@ def test_a_wishlist_belongs_to_its_owner(service: Service, client: httpx.Client)
 
 def test_an_unknown_product_cannot_be_added(service: Service, client: httpx.Client) -> None:
     headers = bearer(token_for(service, make_account(service)))
-    missing = client.put("/v1/wishes/987654321", headers=headers)
-    assert (missing.status_code, problem(missing)) == (404, "not-found")
+    missing = client.post("/v1/wishes", json={"product_id": 987654321}, headers=headers)
+    assert (missing.status_code, problem(missing)) == (422, "unknown-product")
