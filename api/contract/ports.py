@@ -135,6 +135,9 @@ class RateLimits(Protocol):
     async def count(self, request: Request, operation: Operation, *, with_body: bool) -> None:
         """Count a request against the limits that need its body, or against all others."""
 
+    async def give_back(self, request: Request, status: int) -> None:
+        """Give back the tries that a response with this status does not use up."""
+
 
 class Settings(Protocol):
     """The settings that the engine reads."""
@@ -215,6 +218,9 @@ class Unlimited:
 
     async def count(self, request: Request, operation: Operation, *, with_body: bool) -> None:
         """Count nothing."""
+
+    async def give_back(self, request: Request, status: int) -> None:
+        """Give nothing back."""
 
 
 class _StandardLogger(Logger):

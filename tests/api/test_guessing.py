@@ -190,7 +190,7 @@ def test_a_site_cannot_guess_from_all_its_networks(client: httpx.Client) -> None
             assert answer.status_code in {401, 429}
     refused = client.post("/v1/auth/token", json={}, headers=at(f"{prefix}:ffff::1"))
     assert (refused.status_code, problem(refused)) == (429, "rate-limited")
-    assert refused.headers["ratelimit"].startswith('"sign-in-address";r=0;t=')
+    assert '"sign-in-address";r=0;t=' in refused.headers["ratelimit"]
     other = client.post("/v1/auth/token", json={}, headers=at(f"2001:db9:{prefix[9:]}::1"))
     assert other.status_code == 422
 
@@ -256,8 +256,8 @@ def test_attempts_from_a_known_address_are_limited_too(
     service.app.database.transact(note, write=True)
     guess(client, user.email)
     assert sign_in(client, user.email, neighbour).status_code == 200
-    statuses = [sign_in(client, user.email, home).status_code for _ in range(5)]
-    assert statuses == [200, 200, 200, 200, 429]
+    statuses = [sign_in(client, user.email, home, "wrong").status_code for _ in range(6)]
+    assert statuses == [401, 401, 401, 401, 401, 429]
     assert "sign-in-address" in sign_in(client, user.email, home).headers["ratelimit"]
     query = select(KnownAddress.network).where(KnownAddress.user_id == user.id)
     known = service.app.database.transact(lambda session: session.scalars(query).all(), write=False)

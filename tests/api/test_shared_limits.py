@@ -85,6 +85,21 @@ def test_sign_in_attempts_are_counted_over_all_processes(pair: tuple[Service, Se
 
 @pytest.mark.redis
 @pytest.mark.mission("M13")
+def test_a_success_gives_its_try_back_to_all_processes(pair: tuple[Service, Service]) -> None:
+    clients = [service.client() for service in pair]
+    address, user = fresh_address(), make_account(pair[0])
+    for _ in range(3):
+        assert [sign_in(each, user.email, PASSWORD, address).status_code for each in clients] == [
+            200,
+            200,
+        ]
+    for _ in range(5):
+        assert sign_in(clients[0], user.email, "wrong", address).status_code == 401
+    assert sign_in(clients[1], user.email, PASSWORD, address).status_code == 429
+
+
+@pytest.mark.redis
+@pytest.mark.mission("M13")
 def test_all_processes_know_an_address_that_signed_in(pair: tuple[Service, Service]) -> None:
     one, other = (service.client() for service in pair)
     email, home = f"x{time.time_ns()}-{fresh_email()}", fresh_address()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import update
 
+from models.identity.user import User
 from tests.api.accounts import bearer, fresh_address, token_for
 from tests.api.answers import comparable, problem
 from tests.api.clocks import Clock
@@ -19,6 +21,8 @@ pytestmark = [pytest.mark.mission("M13"), pytest.mark.mission("M22")]
 
 PATH = "/v1/auth/token"
 PER_ADDRESS = 5
+FLOOD = 30
+"""All requests of an address in a minute."""
 PER_ACCOUNT = 21
 """Tries from unknown addresses: 20 in ten minutes, and the first of those every 30 seconds."""
 MANY = 60
@@ -43,20 +47,49 @@ def assert_is_limited(answer: httpx.Response, window: int) -> None:
     assert 1 <= int(answer.headers["retry-after"]) <= window
 
 
-@pytest.mark.parametrize("password", [PASSWORD, "wrong"])
-def test_the_sixth_attempt_in_a_minute_has_to_wait(
-    service: Service, client: httpx.Client, password: str
-) -> None:
+def test_the_sixth_failure_in_a_minute_has_to_wait(service: Service, client: httpx.Client) -> None:
     address = fresh_address()
-    expected = 200 if password == PASSWORD else 401
     for _ in range(PER_ADDRESS):
         email = make_account(service).email
-        assert sign_in(client, email, password, address).status_code == expected
+        assert sign_in(client, email, "wrong", address).status_code == 401
     for _ in range(2):
         assert_is_limited(sign_in(client, make_account(service).email, PASSWORD, address), 60)
     # Others are not kept waiting.
     other = sign_in(client, make_account(service).email, PASSWORD, fresh_address())
     assert other.status_code == 200
+
+
+@pytest.mark.parametrize("address", [fresh_address(), {"X-Forwarded-For": "2001:db8:7:7::1"}])
+def test_a_success_gives_back_its_own_try_only(
+    service: Service, client: httpx.Client, address: dict[str, str]
+) -> None:
+    colleagues = [make_account(service).email for _ in range(PER_ADDRESS + 1)]
+    for email in colleagues:
+        assert sign_in(client, email, PASSWORD, address).status_code == 200
+    for email in colleagues[1:]:
+        assert sign_in(client, email, "wrong", address).status_code == 401
+        if email != colleagues[-1]:
+            assert sign_in(client, email, PASSWORD, address).status_code == 200
+    assert_is_limited(sign_in(client, colleagues[0], PASSWORD, address), 60)
+
+
+def test_a_correct_password_that_needs_more_gives_its_try_back(
+    service: Service, client: httpx.Client
+) -> None:
+    user, address = make_account(service), fresh_address()
+    demand = update(User).where(User.id == user.id).values(password_change_required=True)
+    service.app.database.transact(lambda session: session.execute(demand), write=True)
+    for _ in range(PER_ADDRESS + 1):
+        answer = sign_in(client, user.email, PASSWORD, address)
+        assert (answer.status_code, problem(answer)) == (403, "password-change-required")
+
+
+def test_a_flood_of_successes_is_limited(service: Service, client: httpx.Client) -> None:
+    address, emails = fresh_address(), [make_account(service).email for _ in range(2)]
+    for number in range(FLOOD):
+        assert sign_in(client, emails[number % 2], PASSWORD, address).status_code == 200
+    assert_is_limited(sign_in(client, emails[0], PASSWORD, address), 60)
+    assert sign_in(client, emails[0], PASSWORD, fresh_address()).status_code == 200
 
 
 def test_an_attempt_counts_whatever_is_wrong_with_it(

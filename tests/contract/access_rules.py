@@ -54,6 +54,11 @@ RATE_LIMITS: SchemaNode = {
             "per": {"type": "string", "pattern": "^(address|caller|caller-and-address|#/[a-z_]+)$"},
             "when-given": {"type": "string", "pattern": "^#/[a-z_]+$"},
             "shared": {"type": "boolean", "enum": [True]},
+            "gives-back": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "integer", "minimum": 200, "maximum": 599},
+            },
             "known-apart": {"type": "boolean", "enum": [True]},
             "trickle": {"type": "integer", "minimum": 1, "maximum": 3600},
             "when-unavailable": {"type": "string", "enum": ["open", "closed"]},
@@ -132,6 +137,19 @@ def rate_limits_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
                 "required", ()
             ):
                 yield Finding(operation.place, f"counts by {member}, which may be absent")
+
+
+def returned_tries_are_limited(bundle: SchemaNode) -> Iterator[Finding]:
+    """A limit that gives tries back bounds only failures, so another one must bound the rest."""
+    for operation in operations(bundle):
+        limits = operation.node.get("x-rate-limit", ())
+        bounded = {limit.get("per") for limit in limits if "gives-back" not in limit}
+        for limit in limits:
+            returned = limit.get("gives-back", ())
+            if returned and (limit["per"] != "address" or "address" not in bounded):
+                yield Finding(operation.place, "does not limit by address what it gives back")
+            if not {*map(str, returned)} <= set(operation.node["responses"]):
+                yield Finding(operation.place, "gives back for a status that it never sends")
 
 
 def required_sessions_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:

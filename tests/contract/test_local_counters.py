@@ -60,6 +60,18 @@ def test_requests_up_to_the_limit_are_admitted(clock: Clock) -> None:
     assert run(counters.get_moving_window("a", 3, 60)) == (clock.time(), 3)
 
 
+def test_a_request_that_is_given_back_makes_room_for_one(clock: Clock) -> None:
+    counters = LocalCounters()
+    counters.drop_newest("a")
+    first = clock.time()
+    enter(counters)
+    clock.now += 10
+    assert [enter(counters) for _ in range(2)] == [True, True]
+    counters.drop_newest("a")
+    assert run(counters.get_moving_window("a", 3, 60)) == (first, 2)
+    assert [enter(counters) for _ in range(2)] == [True, False]
+
+
 def test_no_window_contains_more_than_the_limit(clock: Clock) -> None:
     counters, let_in = LocalCounters(), []
     for _ in range(400):

@@ -17,6 +17,7 @@ class RateLimit:
     - `given`: a body member without which a request is not counted.
     - `shared`: all operations with a limit of this name use one counter.
     - `known_apart`: addresses known for the member's owner are counted apart from all others.
+    - `gives_back`: a response with one of these statuses gives the request's try back.
     - `trickle`: beyond the limit, one request is let through in this many seconds.
     - `fail_closed`: if the counters are unreachable, requests get 503; otherwise they pass
       uncounted.
@@ -30,6 +31,7 @@ class RateLimit:
     given: str | None
     shared: bool
     known_apart: bool
+    gives_back: frozenset[int]
     trickle: int | None
     fail_closed: bool
 
@@ -110,6 +112,7 @@ def compile_rate_limit(declared: SchemaNode) -> RateLimit:
         given=given and str(given).removeprefix("#/"),
         shared=declared.get("shared", False),
         known_apart=declared.get("known-apart", False),
+        gives_back=frozenset(declared.get("gives-back", ())),
         trickle=declared.get("trickle"),
         fail_closed=declared.get("when-unavailable", "open") == "closed",
     )

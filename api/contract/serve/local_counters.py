@@ -55,6 +55,12 @@ class LocalCounters(Storage, MovingWindowSupport):
             window.ends = now + expiry
         return is_granted, now - entries[0] if entries else 0.0, len(entries)
 
+    def drop_newest(self, key: str) -> None:
+        """Take the newest request out of a window, if it holds any."""
+        window = self._windows.get(key)
+        if window is not None and window.entries:
+            window.entries.pop()
+
     async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Enter requests into a window, and return whether they were entered."""
         return self.enter(key, limit, expiry, amount)[0]

@@ -102,6 +102,8 @@ class Engine:
         finally:
             if request.form is not None:
                 request.form.close()
+        if request.returnable:
+            await self._parts.rate_limiter.give_back(request, answer.status)
         await send(start)
         head = request.method == "HEAD"
         await send({"type": "http.response.body", "body": b"" if head else answer.body})

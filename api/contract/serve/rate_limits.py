@@ -11,6 +11,7 @@ import ipaddress
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -104,6 +105,21 @@ class RateLimiter:
                 _note(request, "RateLimit-Policy", counted.policy)
                 if state is not None:
                     _settle(request, counted, state)
+                    if counted.limit.gives_back:
+                        request.returnable.append(counted.limit.name)
+
+    async def give_back(self, request: Request, status: int) -> None:
+        """Give back the tries that a response with this status does not use up.
+
+        The newest request leaves the window. If it is another one that came meanwhile, the number
+        is right all the same. If the counters are unreachable, the try stays used up.
+        """
+        for counted in self._limits[request.operation.id] if request.operation else ():
+            limit = counted.limit
+            if limit.name in request.returnable and status in limit.gives_back:
+                with suppress(StorageError, TimeoutError):
+                    for item, network in _networks(counted, request.client_address):
+                        await self._drop_newest(item.key_for(limit.name, network))
 
     async def count_failure(self, request: Request) -> None:
         """Count a request with invalid credentials.
@@ -193,6 +209,15 @@ class RateLimiter:
             stats = await self._window.get_window_stats(item, *key)
         return _State(granted, stats.reset_time - time.time(), stats.remaining)
 
+    async def _drop_newest(self, key: str) -> None:
+        """Take the newest request out of a window."""
+        if isinstance(self._storage, LocalCounters):
+            self._storage.drop_newest(key)
+        elif bridge := self._bridge:
+            # The package keeps a window as a list of times, newest first, and cannot shorten it.
+            async with asyncio.timeout(2 * _REDIS_TIMEOUT):
+                await bridge.storage.lpop(bridge.prefixed_key(key))
+
     async def _look(self, item: RateLimitItem, *key: str) -> _State:
         """Return the state of a window without counting a request."""
         async with asyncio.timeout(2 * _REDIS_TIMEOUT):
@@ -207,10 +232,14 @@ class RateLimiter:
 
     async def close(self) -> None:
         """Close the connections to Redis."""
-        if isinstance(self._storage, RedisStorage) and isinstance(
-            self._storage.bridge, RedispyBridge
-        ):
-            await self._storage.bridge.storage.aclose()
+        if bridge := self._bridge:
+            await bridge.storage.aclose()
+
+    @property
+    def _bridge(self) -> RedispyBridge | None:
+        """The package's way to Redis, if requests are counted there."""
+        bridge = self._storage.bridge if isinstance(self._storage, RedisStorage) else None
+        return bridge if isinstance(bridge, RedispyBridge) else None
 
 
 def _all_counted(operation: Operation) -> Iterator[_Counted]:

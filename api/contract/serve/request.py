@@ -72,6 +72,8 @@ class Request:
     position: object = None
     headers: HeaderList = field(default_factory=list)
     """Headers for the response, whether it is a success or a problem."""
+    returnable: list[str] = field(default_factory=list)
+    """Names of the limits that counted the request and may give its try back."""
 
     @property
     def filters(self) -> dict[str, Value]:
