@@ -19,6 +19,7 @@ from api.contract.engine_errors import ContractViolation, InvalidParameters, Par
 
 Value: TypeAlias = "str | int | float | bool | list[Value] | None"
 
+_OFFSET = re.compile(r"([+-][0-9]{2})([0-9]{2})\Z")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,309})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?")
 _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -117,7 +118,9 @@ def compile_parameter(declared: SchemaNode, validators: Validators) -> Parameter
     location = str(declared["in"])
     name = str(declared["name"])
     item: SchemaNode = schema["items"] if is_array else schema
-    kind = "uuid" if item.get("format") == "uuid" else str(item.get("type", "string"))
+    kind = str(item.get("format"))
+    if kind not in _READERS:
+        kind = str(item.get("type", "string"))
     style = str(declared.get("style", "form" if location == "query" else "simple"))
     explode = bool(declared.get("explode", style == "form"))
     if kind not in _READERS or style not in _SEPARATORS:
@@ -283,5 +286,7 @@ _READERS: Mapping[str, Callable[[str], Value]] = {
     "number": _number,
     "boolean": _boolean,
     "string": str,
+    # Python's %z writes offsets without a colon, which RFC 3339 requires.
+    "date-time": lambda text: _OFFSET.sub(r"\1:\2", text),
     "uuid": str.lower,
 }
