@@ -44,6 +44,8 @@ from models.access.secret_box import SecretBox
 from models.access.session import SessionRules
 from models.access.token_status import TokenStatus, TokenStatuses
 from models.events.feed import purge_events
+from models.files.store import FileStore
+from models.files.stored_picture import Pictures
 from models.identity.audit_event import AuditEvent
 from models.identity.email_address import EmailAddress
 from models.identity.known_address import KnownAddress
@@ -64,6 +66,9 @@ _DOCS = Path(__file__).parent / "docs"
 HANDLERS = "api"
 _SIGN_UPS = 16
 """Queued sign-ups before further ones get 503: about a second of hashing."""
+
+_PICTURES, _UPLOADS = 2, 16
+"""Pictures that are decoded at once, and those that wait for it; further ones get 503."""
 
 
 def create_app(settings: Settings) -> Application:
@@ -91,9 +96,9 @@ def create_app(settings: Settings) -> Application:
     draining = threading.Event()
     logger = make_logger(settings)
     readiness = Readiness(database, logger)
-    idempotency = Idempotency(database)
     statuses = TokenStatuses(strict_administrators=settings.admin_second_factor)
     lifecycle = Lifecycle(*contract.state_machine("OrderStatus"))
+    pictures = Pictures(database, FileStore(settings.storage_url))
     services = {
         "assets": Assets({"order-states.svg": draw(lifecycle, "The states of an order")}),
         "database": database,
@@ -113,6 +118,7 @@ def create_app(settings: Settings) -> Application:
             statuses=statuses,
             refresh_key=keys.derive("refresh-tokens"),
         ),
+        "store": pictures.store,
         "tokens": tokens,
     }
 
@@ -133,6 +139,7 @@ def create_app(settings: Settings) -> Application:
         Job("links", 60, partial(change, OneTimeToken.purge)),
         Job("messages", 600, partial(change, Message.purge)),
         Job("mailboxes", 600, partial(change, MailboxUse.purge)),
+        Job("pictures", 600, pictures.sweep),
         Job("uses", 15, partial(note_uses, database, uses.take)),
     ]
 
@@ -200,12 +207,13 @@ def create_app(settings: Settings) -> Application:
         metrics=metrics,
         cursor_key=keys.derive("cursors"),
         recheck=partial(recheck, statuses),
-        idempotency=idempotency,
+        idempotency=Idempotency(database),
         rate_limiter=rate_limiter,
         render=make_renderer(),
         services=services,
         from_request={"origin": origin_of},
         waits={"events": feed.wait},
+        readers={"picture": pictures.receive},
         bridge=bridge,
         start_up=start_up,
         shut_down=shut_down,
@@ -223,6 +231,8 @@ def _make_pools(settings: Settings, metrics: Metrics) -> dict[str, Pool]:
         # Anyone can sign up. A short queue refuses a burst of sign-ups early, and a pool of their
         # own keeps the burst from delaying sign-ins.
         "registrations": Pool("registrations", max(1, hashing // 2), min(queue, _SIGN_UPS)),
+        # Decoding takes much time and memory, so few pictures are decoded at once.
+        "pictures": Pool("pictures", _PICTURES, min(queue, _UPLOADS)),
     }
     for name, pool in pools.items():
         metrics.watch_pool(name, partial(getattr, pool, "use"))

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from api.credentials.bearer import Caller
 from models.catalogue.product import Product, ProductChanges
 from models.catalogue.product_list import ProductFilter, ProductSort, find_products
+from models.files.picture import NewPicture
 from models.money import CURRENCIES, CurrencyInfo
 from models.storage.base import Versions
 from models.storage.page import Page
@@ -65,3 +66,27 @@ def delete_product(session: Session, caller: Caller, product_id: int, if_match: 
     product = Product.lock_visible(session, caller, product_id)
     product.require_version(if_match)
     product.archive(session)
+
+
+def set_product_image(
+    session: Session,
+    caller: Caller,
+    product_id: int,
+    position: int,
+    body: NewPicture,
+    if_match: Versions,
+) -> Product:
+    """Set the image of a product at a position."""
+    product = Product.lock_visible(session, caller, product_id)
+    product.require_version(if_match)
+    product.set_image(session, position, body["image"])
+    return product
+
+
+def delete_product_image(
+    session: Session, caller: Caller, product_id: int, position: int, if_match: Versions
+) -> None:
+    """Remove the image of a product at a position."""
+    product = Product.lock_visible(session, caller, product_id)
+    product.require_version(if_match)
+    product.set_image(session, position, None)

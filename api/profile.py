@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 from api.credentials.bearer import Caller
 from models.access.secret_box import SecretBox
 from models.accounts.account import Changes, change_account
+from models.files.picture import NewPicture
 from models.identity.audit_event import RequestOrigin
 from models.identity.password import Passwords
 from models.identity.user import User
@@ -31,3 +32,18 @@ def update_profile(
     user.require_version(if_match)
     change_account(session, user, body, by=caller, passwords=passwords, seal=seal, origin=origin)
     return user
+
+
+def set_avatar(session: Session, caller: Caller, body: NewPicture, if_match: Versions) -> User:
+    """Set the picture of the caller's account."""
+    user = User.of(session, caller)
+    user.require_version(if_match)
+    user.set_avatar(session, body["image"])
+    return user
+
+
+def delete_avatar(session: Session, caller: Caller, if_match: Versions) -> None:
+    """Remove the picture of the caller's account, if it has one."""
+    user = User.of(session, caller)
+    user.require_version(if_match)
+    user.set_avatar(session, None)

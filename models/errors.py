@@ -39,6 +39,18 @@ class NotFound(DomainError):
     detail = "There is no such resource."
 
 
+class InvalidPicture(DomainError):
+    """The file is not a picture that can be decoded within limits."""
+
+    detail = "The file is not a valid PNG, JPEG, WebP, GIF or AVIF picture."
+
+
+class StorageUnavailable(DomainError):
+    """The store of files failed."""
+
+    detail = "The store of files is unavailable; try again shortly."
+
+
 class AccessEnded(DomainError):
     """The caller's tokens ended, or their account was erased, after authentication."""
 

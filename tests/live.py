@@ -105,6 +105,7 @@ def running_program(
         "PYTHONUNBUFFERED": "1",
         "PORT": str(port),
         "DATABASE_URL": f"sqlite:///{tmp_path / 'concord.sqlite3'}",
+        "STORAGE_URL": f"file:{tmp_path / 'files'}",
         **environment,
     }
     log = tmp_path / "server.log"

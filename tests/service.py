@@ -114,6 +114,7 @@ def running(tmp_path: Path, database_url: str, **environment: str) -> Iterator[S
             "DATABASE_URL": database_url,
             "TRUSTED_PROXIES": "127.0.0.1",
             "MAIL_URL": f"file:{tmp_path / 'mail'}",
+            "STORAGE_URL": f"file:{tmp_path / 'files'}",
             **environment,
         }
     )

@@ -98,6 +98,7 @@ class _Answered(flask.Response):
     automatically_set_content_length = False
 
     def __init__(self, answer: Answer) -> None:
+        self.stretch = answer.stretch
         # These are the attributes that Flask's own constructor sets. Flask's constructor checks
         # each header, which is not needed here: headers are pairs of strings, and the engine
         # checks all values before it sends them.
@@ -192,7 +193,10 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
         with _MatchedContext(self.app, request):
             response = self.app.full_dispatch_request()
         return Answer(
-            response.status_code, list(iter(response.headers)), b"".join(response.iter_encoded())
+            response.status_code,
+            list(iter(response.headers)),
+            b"".join(response.iter_encoded()),
+            response.stretch if isinstance(response, _Answered) else None,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

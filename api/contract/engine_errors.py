@@ -138,6 +138,14 @@ class PreconditionFailed(RequestError):
     detail = "The resource's current version does not meet the request's conditions."
 
 
+class RangeNotSatisfiable(RequestError):
+    """The range starts beyond the end of the file (RFC 9110, section 15.5.17)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has only {size} bytes.")
+        self.content_range = f"bytes */{size}"
+
+
 class ContentTooLarge(RequestError):
     """The body exceeds the operation's size limit."""
 

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol, TypeAlias, TypeVar
 from api.contract.compile.operations import Operation
 from api.contract.serve.bridge import Bridge, Pool
 from api.contract.serve.forwarding import ForwardedHeader, Network
-from api.contract.serve.request import Answer, Caller, Request
+from api.contract.serve.request import Answer, Caller, Request, Source
 
 T = TypeVar("T")
 
@@ -53,12 +53,14 @@ Wait: TypeAlias = Callable[[Request], Awaitable[None]]
 class Content:
     """The result of a handler that builds its body without a JSON schema: an image, a script.
 
-    `headers` are those that the contract declares for it.
+    `headers` are those that the contract declares for it. A stored file has a `source` instead of a
+    body. If the contract declares 206, clients may request ranges of it.
     """
 
     media_type: str
-    body: bytes
+    body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    source: Source | None = None
 
 
 class Page(Protocol):

@@ -29,6 +29,7 @@ _KIND_OF: Mapping[type[Exception], str] = {
     engine_errors.MethodNotAllowed: "method-not-allowed",
     engine_errors.NotAcceptable: "not-acceptable",
     engine_errors.PreconditionFailed: "version-mismatch",
+    engine_errors.RangeNotSatisfiable: "range-not-satisfiable",
     engine_errors.BodyTimeout: "request-timeout",
     engine_errors.ContentTooLarge: "content-too-large",
     engine_errors.UnsupportedContentEncoding: "unsupported-content-encoding",
@@ -78,6 +79,8 @@ _KIND_OF: Mapping[type[Exception], str] = {
     errors.IdempotencyInFlight: "idempotency-in-flight",
     errors.IdempotencyKeyReused: "idempotency-key-reused",
     errors.ImpossibleDivision: "impossible-division",
+    errors.InvalidPicture: "invalid-picture",
+    errors.StorageUnavailable: "storage-unavailable",
     errors.DatabaseUnavailable: "database-unavailable",
 }
 
@@ -193,8 +196,14 @@ def _headers(error: Exception) -> HeaderList:
             | errors.InvalidChallenge()
         ):
             return [("WWW-Authenticate", "Bearer")]
-        case engine_errors.RateLimitExceeded() | engine_errors.Overloaded():
-            return [("Retry-After", str(error.retry_after))]
-        case errors.DatabaseUnavailable() | errors.IdempotencyInFlight():
-            return [("Retry-After", "1")]
+        case engine_errors.RangeNotSatisfiable():
+            return [("Content-Range", error.content_range)]
+        case (
+            engine_errors.RateLimitExceeded()
+            | engine_errors.Overloaded()
+            | errors.DatabaseUnavailable()
+            | errors.StorageUnavailable()
+            | errors.IdempotencyInFlight()
+        ):
+            return [("Retry-After", str(getattr(error, "retry_after", 1)))]
     return []

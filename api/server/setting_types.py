@@ -187,6 +187,19 @@ def _mail_url(value: str) -> str:
     return value
 
 
+def _storage_url(value: str) -> str:
+    message = "must be file:folder or s3://bucket/prefix?endpoint=https://host&region=name"
+    url = _url(value, ("file", "s3"), message)
+    options = {name for name, _ in parse_qsl(url.query, keep_blank_values=True)}
+    if url.scheme == "file":
+        valid = bool(url.path) and not url.netloc and not url.query
+    else:
+        valid = bool(url.hostname) and "@" not in url.netloc and options <= {"endpoint", "region"}
+    if not valid or url.fragment:
+        raise ValueError(message)
+    return value
+
+
 def _mail_from(value: str) -> str:
     try:
         checked = validate_email(
@@ -220,6 +233,7 @@ DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 MailUrl = Annotated[str, AfterValidator(_mail_url)]
+StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 MailFrom = Annotated[str, AfterValidator(_mail_from)]
 Networks = Annotated[
     tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...],

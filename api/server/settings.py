@@ -26,6 +26,7 @@ from api.server.setting_types import (
     Origins,
     PublicUrl,
     RedisUrl,
+    StorageUrl,
     own_address,
     own_url,
 )
@@ -111,6 +112,10 @@ class Settings(BaseModel):
     public_url: PublicUrl = Field(
         default_factory=own_url,
         description="base URL of the service, used in links and named first in the contract",
+    )
+    storage_url: StorageUrl = Field(
+        "file:var/files",
+        description="store of files: file:folder, or s3://bucket?endpoint=https://host&region=name",
     )
     mail_url: MailUrl | None = Field(
         default_factory=lambda settings: (

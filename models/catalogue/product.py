@@ -37,6 +37,8 @@ from models.errors import (
     StockOutOfRange,
 )
 from models.events.event import Event, NewEvent
+from models.files.picture import Picture, PictureFile, PicturesType
+from models.files.stored_picture import PictureUse
 from models.money import Money
 from models.storage.base import Base, BigId, UTCDateTime, Versioned, utcnow
 from models.storage.reader import Reader
@@ -55,6 +57,15 @@ class Stock(NamedTuple):
     on_hand: int
     reserved: int
     available: int
+
+
+class ProductImage(NamedTuple):
+    """An image of a product, in three sizes."""
+
+    position: int
+    original: PictureFile
+    medium: PictureFile
+    small: PictureFile
 
 
 class Price(TypedDict):
@@ -98,6 +109,9 @@ class Product(Versioned, Base):
     on_hand: Mapped[int] = mapped_column(Integer, default=0)
     reserved: Mapped[int] = mapped_column(Integer, default=0)
     active: Mapped[bool] = mapped_column(default=True)
+    pictures: Mapped[Mapping[int, Picture]] = mapped_column(
+        PicturesType, default=dict, server_default="{}"
+    )
     labels: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, onupdate=utcnow)
@@ -216,6 +230,11 @@ class Product(Versioned, Base):
         return Money(self.price_amount, self.currency)
 
     @property
+    def images(self) -> list[ProductImage]:
+        """The product's images, by position."""
+        return [ProductImage(position, *each.files) for position, each in self.pictures.items()]
+
+    @property
     def stock(self) -> Stock:
         """The units on hand, reserved and available."""
         return Stock(self.on_hand, self.reserved, self.available)
@@ -260,8 +279,23 @@ class Product(Versioned, Base):
         if self.version != before:
             Event.record(session, self._event("update" if before else "create", self.version))
 
+    def set_image(self, session: Session, position: int, picture: Picture | None) -> None:
+        """Set the image at a position, or remove it if there is one."""
+        others = {key: each for key, each in self.pictures.items() if key != position}
+        added = {} if picture is None else {position: picture}
+        PictureUse.by_product(session, self.id, position, picture)
+        before = self.version
+        self.pictures = dict(sorted({**others, **added}.items()))
+        # The flush counts the version that the event has.
+        session.flush()
+        if self.version != before:
+            Event.record(session, self._event("update", self.version))
+
     def archive(self, session: Session) -> None:
         """Remove the product from the catalogue permanently. Reserved stock stays reserved."""
+        for position in self.pictures:
+            PictureUse.by_product(session, self.id, position, None)
+        self.pictures = {}
         self.active = False
         self.archived_at = utcnow()
         Event.record(session, self._event("archive", self.version + 1))

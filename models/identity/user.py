@@ -27,6 +27,8 @@ from models.errors import (
     NotFound,
 )
 from models.events.event import Event, NewEvent
+from models.files.picture import Picture, PictureType
+from models.files.stored_picture import PictureUse
 from models.identity.email_address import EmailAddress
 from models.identity.person_name import person_name
 from models.storage.base import Base, BigId, UTCDateTime, Versioned, utcnow
@@ -60,6 +62,7 @@ class User(Versioned, Base):
     email_verified: Mapped[bool] = mapped_column(default=False)
     password_hash: Mapped[str | None] = mapped_column(String(255))
     password_change_required: Mapped[bool] = mapped_column(default=False, server_default=false())
+    avatar: Mapped[Picture | None] = mapped_column(PictureType)
     token_version: Mapped[int] = mapped_column(default=1)
     recovery_version: Mapped[int] = mapped_column(default=1, server_default="1")
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
@@ -265,6 +268,12 @@ class User(Versioned, Base):
         same = update(User).where(User.id == self.id, User.password_hash == self.password_hash)
         session.execute(same.values(password_hash=password_hash, updated_at=User.updated_at))
 
+    def set_avatar(self, session: Session, picture: Picture | None) -> None:
+        """Set the picture of the account, or remove it."""
+        self.avatar = picture
+        _store(session, self)
+        PictureUse.by_user(session, self.id, picture)
+
     def erase(self, session: Session) -> None:
         """Remove the account's personal data and end its tokens.
 
@@ -279,6 +288,7 @@ class User(Versioned, Base):
         self.email = self.email_key = f"{self.id}@erased.invalid"
         self.email_verified = self.active = False
         self.password_hash = None
+        self.avatar = None
         self.token_version += 1
         self.erased_at = utcnow()
         _store(session, self)

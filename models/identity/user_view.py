@@ -7,6 +7,7 @@ from sqlalchemy import bindparam, select
 
 from models.actor import Actor
 from models.errors import NotFound
+from models.files.picture import Picture
 from models.identity.user import Role, User
 from models.storage.reader import Reader
 
@@ -21,6 +22,7 @@ class UserView(NamedTuple):
     active: bool
     email_verified: bool
     password_change_required: bool
+    avatar: Picture | None
     created_at: datetime
     updated_at: datetime
     version: int

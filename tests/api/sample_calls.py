@@ -13,6 +13,7 @@ import httpx
 
 from api.contract.compile.document import load_document
 from api.contract.compile.schemas import SchemaNode, resolve
+from tests.pictures import make_picture
 
 _ABSENT = {"integer": 10**9, "string": "0190163d-8694-739b-aea5-966c26f8ad91"}
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
@@ -28,7 +29,8 @@ class SampleCall:
     operation `is_owned` when its path names a thing that the contract says belongs to one account.
     `made` are the path parameters of other operations that its success gives values for, each with
     the member that is the value; `shown` is the operation that shows one item of the page that it
-    answers. `absent` has for each path parameter a value that names nothing.
+    answers. An operation that `takes_picture` takes a form. `absent` has for each path parameter a
+    value that names nothing.
     """
 
     id: str
@@ -42,6 +44,7 @@ class SampleCall:
     is_owned: bool
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, object] | None = None
+    takes_picture: bool = False
     members: frozenset[str] = frozenset()
     parameters: frozenset[str] = frozenset()
     sensitive: tuple[tuple[Mapping[str, object] | None, int | None], ...] = ()
@@ -52,6 +55,11 @@ class SampleCall:
     def url(self, places: Mapping[str, object]) -> str:
         """The path with what it names, of which `places` may hold more."""
         return self.path.format(**places)
+
+    @property
+    def files(self) -> dict[str, bytes] | None:
+        """The files of its form, if it takes one."""
+        return {"image": make_picture(size=(8, 8))} if self.takes_picture else None
 
     def call(
         self,
@@ -72,6 +80,7 @@ class SampleCall:
             self.url(places),
             params=self.query,
             json=body,
+            files=self.files,
             headers={**key, **headers},
         )
 
@@ -113,6 +122,7 @@ def _operation(bundle: SchemaNode, path: str, method: str, item: SchemaNode) -> 
             if parameter["in"] == "query" and parameter["required"]
         },
         body=body.get("example"),
+        takes_picture="requestBody" in declared and not body,
         members=frozenset(body.get("properties", ())),
         parameters=frozenset(parameter["name"] for parameter in parameters),
         sensitive=tuple(_sensitive(bundle, declared)),
@@ -162,5 +172,6 @@ def _is_first(link: SchemaNode) -> bool:
 def _body(bundle: SchemaNode, declared: SchemaNode) -> SchemaNode:
     if "requestBody" not in declared:
         return {}
-    body = resolve(bundle, declared["requestBody"])
-    return resolve(bundle, body["content"]["application/json"]["schema"])
+    content = resolve(bundle, declared["requestBody"])["content"]
+    is_json = "application/json" in content
+    return resolve(bundle, content["application/json"]["schema"]) if is_json else {}

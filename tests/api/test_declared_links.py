@@ -115,6 +115,7 @@ def ask(
         operation.url(things.places),
         params={**operation.query, **query},
         json=body,
+        files=operation.files,
         headers={**headers, **key, **fresh_address()},
     )
     return Answer(response, things.places)

@@ -214,6 +214,6 @@ def head_of(service: Service, operation: SampleCall, user: User, length: int) ->
         {operation.method} {path} HTTP/1.1
         Authorization: Bearer {token_for(service, user)}
         X-Forwarded-For: {fresh_address()["X-Forwarded-For"]}
-        Content-Type: application/json
+        Content-Type: {"image/png" if operation.takes_picture else "application/json"}
         Content-Length: {length}{KEY if operation.takes_key else ""}
     """

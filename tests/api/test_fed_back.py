@@ -47,7 +47,9 @@ def body_of(operation: Operation) -> SchemaNode:
     node = BUNDLE["paths"][operation.path][operation.method.lower()].get("requestBody")
     if node is None:
         return {}
-    content = resolve(BUNDLE, node)["content"]["application/json"]
+    content = resolve(BUNDLE, node)["content"].get("application/json")
+    if content is None:
+        return {}
     properties: SchemaNode = flatten(BUNDLE, content["schema"]).get("properties", {})
     return properties
 

@@ -1,5 +1,6 @@
 """What the paths and bodies of the contract's examples name, made for whom it is to belong to."""
 
+import io
 import re
 import uuid
 from collections.abc import Mapping
@@ -9,7 +10,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 import httpx
+from sqlalchemy.orm import Session
 
+from models.catalogue.product import Product
+from models.files.store import FileStore
+from models.files.stored_picture import Pictures
 from models.identity.one_time_token import OneTimeToken, Purpose
 from models.identity.user import User
 from models.orders.order import Order
@@ -20,6 +25,7 @@ from tests.api.sample_calls import SampleCall, operations
 from tests.authenticator import verify_address
 from tests.factories import Person, make_account, make_order, make_product
 from tests.models.reading import read_entries, read_payment
+from tests.pictures import make_picture
 from tests.service import PASSWORD, Service
 
 _STATUS = {
@@ -35,6 +41,9 @@ _PURPOSES: Mapping[str, Purpose] = {
     "confirm_password_reset": "set_password",
 }
 """What the links are for that operations take."""
+
+_REMOVED_BY = {"delete_avatar", "delete_product_image"}
+"""Operations that remove a picture."""
 
 
 class Things(NamedTuple):
@@ -72,10 +81,31 @@ def things_for(
     if "{order_id}" in operation.path:
         order_id = places["order_id"] = _order_for(service, operation, owner)
         members |= read_payment(database, order_id)
+    places |= _picture(service, operation, caller or owner, places.get("product_id"))
     for name in re.findall(r"{(\w+)}", operation.path):
         if name not in places:
             places[name] = _created(service, name, owner)
     return Things(places, members)
+
+
+def _picture(
+    service: Service, operation: SampleCall, user: User, product_id: object
+) -> dict[str, object]:
+    """Store a picture where the operation looks for one."""
+    if "{path}" not in operation.path and operation.id not in _REMOVED_BY:
+        return {"position": 1}
+    database = service.app.database
+    pictures = Pictures(database, FileStore(service.app.settings.storage_url))
+    picture = pictures.receive(io.BytesIO(make_picture(size=(8, 8))))
+
+    def work(session: Session) -> None:
+        if operation.id == "delete_avatar":
+            session.get_one(User, user.id).set_avatar(session, picture)
+        elif operation.id == "delete_product_image":
+            session.get_one(Product, product_id).set_image(session, 1, picture)
+
+    database.transact(work)
+    return {"path": picture.small.path, "position": 1}
 
 
 def _created(service: Service, name: str, owner: User) -> object:

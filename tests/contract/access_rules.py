@@ -7,6 +7,7 @@ from api.contract.compile.schemas import SchemaNode, Validator
 from tests.contract.walk import DeclaredOperation, Finding, operations
 
 PUBLIC_OPERATIONS = {
+    "get_file",
     "complete_sign_in",
     "confirm_email",
     "confirm_password_reset",

@@ -1,9 +1,13 @@
 """Products for the fuzzer to order, and orders for it to go on with."""
 
+import io
+
 from models.catalogue.product import Product
+from models.files.store import FileStore
+from models.files.stored_picture import Pictures
 from models.orders.order import Order
 from models.storage.database import Database
-from tests.contract.shelf import SHELF, SOLD
+from tests.contract.shelf import PICTURE, SHELF, SOLD
 from tests.factories import Person, make_order, make_product
 from tests.models.reading import read_product
 
@@ -13,10 +17,11 @@ _PLENTY = 500_000_000
 
 
 class DeskShop:
-    """A shelf full of products, and an order in whatever state is needed."""
+    """A shelf full of products, a picture, and an order in whatever state is needed."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, storage_url: str) -> None:
         self._database = database
+        Pictures(database, FileStore(storage_url)).receive(io.BytesIO(PICTURE))
         shelf = [self._product(_PRICES[number % len(_PRICES)]) for number in range(SHELF)]
         self._sold = shelf[SOLD - 1]
 

@@ -8,14 +8,14 @@ from tests.contract.walk import Finding, operations, schemas
 
 EXTENSIONS = {
     "x-engine-log": {"debug"},
-    "x-engine-pool": {"requests", "passwords", "registrations", "inline"},
+    "x-engine-pool": {"requests", "passwords", "registrations", "pictures", "inline"},
     "x-engine-pool-when-given": {"#/password"},
     "x-engine-wait": {"events"},
     "x-engine-transaction": {"statement", "read", "write", "late-write", "none"},
 }
 OPERATION_EXTENSIONS = {"x-rate-limit", "x-requires-session", "x-deprecated-at", "x-sunset"}
 SCHEMA_EXTENSIONS = {
-    *("x-engine-attribute", "x-engine-ruled-out"),
+    *("x-engine-attribute", "x-engine-reader", "x-engine-ruled-out"),
     *("x-enum-varnames", "x-property-names", "x-transitions"),
 }
 

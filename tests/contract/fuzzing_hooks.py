@@ -28,6 +28,7 @@ BUSINESS_PROBLEMS = {
     "idempotency-key-reused",
     "impossible-division",
     "invalid-link",
+    "invalid-picture",
     "mixed-currencies",
     "unknown-payment",
     "unknown-product",
@@ -81,6 +82,12 @@ def text(context: DeserializationContext, response: Response) -> str:
 def octets(context: DeserializationContext, response: Response) -> bytes:
     """Read what the contract declares as binary."""
     return response.content
+
+
+@schemathesis.deserializer("image/webp")
+def picture(context: DeserializationContext, response: Response) -> str:
+    """Read a picture as the string that its schema declares, one character for each byte."""
+    return response.content.decode("latin-1")
 
 
 @schemathesis.check

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from api.contract.compile.request_bodies import largest_body
 from api.contract.compile.schemas import SchemaNode, resolve
 from tests.contract.access_rules import is_secured
-from tests.contract.walk import DeclaredOperation, Finding, operations, schemas_sent
+from tests.contract.walk import (
+    DeclaredOperation,
+    Finding,
+    is_upload_form,
+    operations,
+    schemas_sent,
+)
 
 # Whoever signs in has no token yet, and may lack something all the same.
 SIGN_INS = {"create_token", "complete_sign_in"}
@@ -56,15 +62,19 @@ def statuses_are_those_that_can_be_sent(bundle: SchemaNode) -> Iterator[Finding]
             yield Finding(operation.place, f"can answer {status} and does not declare it")
         for status in sorted(declared - wanted - STATUSES_BY_CHOICE):
             yield Finding(operation.place, f"declares {status} and cannot answer it")
-        if len(operation.successes) != 1:
+        in_part = {206} if operation.takes("header", "Range") else set()
+        if len(operation.successes.keys() - in_part) != 1 or not in_part <= set(
+            operation.successes
+        ):
             yield Finding(operation.place, "has not exactly one success")
 
 
 def _statuses(operation: DeclaredOperation) -> Iterator[int]:
     yield from (400, 500)
-    if is_secured(operation) or operation.node["operationId"] in SIGN_INS:
+    name = operation.node["operationId"]
+    if is_secured(operation) or name in SIGN_INS:
         yield from (401, 403)
-    if operation.node["operationId"] in PASSWORD_PROOFS:
+    if name in PASSWORD_PROOFS:
         yield 403
     if "{" in operation.path:
         yield 404
@@ -72,15 +82,20 @@ def _statuses(operation: DeclaredOperation) -> Iterator[int]:
         yield 406
     if "requestBody" in operation.node:
         yield from (408, 413, 415, 422)
+    yield from _conditional_statuses(operation)
+    if "x-rate-limit" in operation.node or is_secured(operation):
+        yield 429
+    if operation.node.get("x-engine-pool") != "inline" or name == READINESS:
+        yield 503
+
+
+def _conditional_statuses(operation: DeclaredOperation) -> Iterator[int]:
     if operation.method == "get" and operation.takes("header", "If-None-Match"):
         yield 304
     if operation.takes("header", "If-Match"):
         yield 412
-    if "x-rate-limit" in operation.node or is_secured(operation):
-        yield 429
-    name = operation.node["operationId"]
-    if operation.node.get("x-engine-pool") != "inline" or name == READINESS:
-        yield 503
+    if operation.takes("header", "Range"):
+        yield 416
 
 
 def what_has_an_etag_takes_preconditions(bundle: SchemaNode) -> Iterator[Finding]:
@@ -147,13 +162,22 @@ def parameters_are_named_alike(bundle: SchemaNode) -> Iterator[Finding]:
 
 
 def bodies_are_required_json_objects(bundle: SchemaNode) -> Iterator[Finding]:
+    """A form of one file is the exception, and then the file may also be the body itself."""
     for operation in operations(bundle):
         body = operation.node.get("requestBody")
-        if body is not None:
-            if body.get("required") is not True or list(body["content"]) != ["application/json"]:
-                yield Finding(operation.place, "has a body that is not required JSON")
-            elif (operation.body or {}).get("type") != "object":
-                yield Finding(operation.place, "has a body that is no object")
+        if body is None:
+            continue
+        kinds = {name: each.get("schema") for name, each in body["content"].items()}
+        form = resolve(bundle, kinds.pop("multipart/form-data", None) or {})
+        if is_upload_form(bundle, form):
+            if body.get("required") is not True or any(
+                each not in form["properties"].values() for each in kinds.values()
+            ):
+                yield Finding(operation.place, "has a body that is not required or not its file")
+        elif body.get("required") is not True or list(body["content"]) != ["application/json"]:
+            yield Finding(operation.place, "has a body that is not required JSON")
+        elif (operation.body or {}).get("type") != "object":
+            yield Finding(operation.place, "has a body that is no object")
 
 
 def bodies_are_bounded(bundle: SchemaNode) -> Iterator[Finding]:

@@ -4,7 +4,15 @@ import re
 from collections.abc import Iterator
 
 from api.contract.compile.schemas import SchemaNode, Validator, resolve
-from tests.contract.walk import Finding, components, holders, schemas, schemas_sent
+from tests.contract.walk import (
+    Finding,
+    components,
+    holders,
+    is_file,
+    is_upload_form,
+    schemas,
+    schemas_sent,
+)
 
 OPEN_OBJECTS = {
     "Problem": "RFC 9457, section 3.2: problems have members of their own kinds",
@@ -84,7 +92,8 @@ def request_objects_are_closed(bundle: SchemaNode) -> Iterator[Finding]:
 
 def properties_have_examples(bundle: SchemaNode) -> Iterator[Finding]:
     for place, schema in schemas(bundle):
-        if "example" not in schema and not place.endswith("/items"):
+        needs_none = place.endswith("/items") or is_file(schema) or is_upload_form(bundle, schema)
+        if "example" not in schema and not needs_none:
             yield Finding(place, "has no example")
 
 
@@ -103,7 +112,10 @@ def bodies_have_examples(bundle: SchemaNode) -> Iterator[Finding]:
         if place.endswith("application/problem+json"):
             if not holder.get("examples"):
                 yield Finding(place, "has no named example of a problem")
-        elif "example" not in {**resolve(bundle, holder["schema"]), **holder}:
+            continue
+        schema = resolve(bundle, holder["schema"])
+        needs_none = is_file(schema) or is_upload_form(bundle, schema)
+        if "example" not in {**schema, **holder} and not needs_none:
             yield Finding(place, "has no example")
 
 

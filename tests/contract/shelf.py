@@ -1,4 +1,9 @@
-"""What the fuzzer finds: accounts, and products, which schemathesis.toml names by their ids."""
+"""What the fuzzer finds: accounts, products that schemathesis.toml names by id, and a picture."""
+
+import io
+
+from models.files.picture import draw
+from tests.pictures import make_picture
 
 OTHERS = 30
 """Accounts that are there first: the small ids that fuzzers like are theirs, and fill two pages."""
@@ -9,3 +14,9 @@ SHELF = 24
 SOLD = 12
 """The one in the orders that are made for the fuzzer: not among those that are soon archived, which
 are the first and that of the contract's examples."""
+
+PICTURE = make_picture(size=(8, 8))
+"""A picture that is stored."""
+
+FILE = draw(io.BytesIO(PICTURE))[0].small.path
+"""The path of the file that it becomes."""

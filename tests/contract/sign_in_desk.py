@@ -53,7 +53,7 @@ class SignInDesk:
         self._password_hash = passwords.hash(password, email="")
         self._proofs = DeskProofs(self._database, self._keys, password)
         seed_demo_users(self._database, passwords, count=OTHERS)
-        self._shop = DeskShop(self._database)
+        self._shop = DeskShop(self._database, server.environment["STORAGE_URL"])
         for name in ACCOUNTS:
             for status in STATUSES:
                 self.order(name, status)

@@ -28,7 +28,7 @@ WITH_BODY = [operation for operation in OPERATIONS if operation.body is not None
 BODIES: dict[str, SchemaNode] = {
     operation.node["operationId"]: operation.node["requestBody"]["content"]["application/json"]
     for operation in operations(BUNDLE)
-    if "requestBody" in operation.node
+    if "application/json" in operation.node.get("requestBody", {}).get("content", {})
 }
 FIELDS = {"content-type": "application/json"}
 SIZE = 64_000

@@ -33,7 +33,7 @@ SEED = secrets.randbelow(2**32) if CHOSEN == "random" else int(CHOSEN)
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(40 * EXAMPLES)]
 
 AREAS = {
-    "accounts": ("users", "profile"),
+    "accounts": ("users", "profile", "files"),
     "catalogue": ("products", "stock"),
     "orders": ("orders",),
 }

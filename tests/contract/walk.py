@@ -65,6 +65,17 @@ class DeclaredOperation:
         )
 
 
+def is_file(schema: SchemaNode) -> bool:
+    """Whether the value is a file. Its example would be shown as text, which is no such file."""
+    return schema.get("type") == "string" and schema.get("format") == "binary"
+
+
+def is_upload_form(bundle: SchemaNode, schema: SchemaNode) -> bool:
+    """Whether a value is a form of files only."""
+    parts = [resolve(bundle, each) for each in schema.get("properties", {}).values()]
+    return bool(parts) and all(map(is_file, parts))
+
+
 def broken(bundle: SchemaNode, change: SchemaNode) -> SchemaNode:
     """Return the contract after one operation of JSON Patch (RFC 6902)."""
     result = deepcopy(bundle)

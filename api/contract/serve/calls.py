@@ -9,6 +9,7 @@ only reads takes a `reader`; the operation's `transaction` decides which of them
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from email.utils import format_datetime
 from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias, cast
@@ -31,9 +32,10 @@ from api.contract.ports import (
 )
 from api.contract.serve import conditional
 from api.contract.serve.pagination import Cursors, next_link
-from api.contract.serve.request import Answer, HeaderList, Request
+from api.contract.serve.request import Answer, HeaderList, Request, Source, Stretch
 
 IF_MATCH = "if-match"
+_PARTIAL = 206
 _READING = ("read", "statement")
 """The transactions of handlers that take a `reader`."""
 _ONLY_WITH_CONTENT = ("Content-Type", "Link", "Deprecation", "Sunset")
@@ -152,13 +154,38 @@ class Call:
             headers.append(("Vary", self._varies))
         if success.caching is not None:
             headers.append(("Cache-Control", success.caching[request.caller is not None]))
+        source = result.source if isinstance(result, Content) else None
+        if source is not None:
+            headers.append(("Last-Modified", format_datetime(source.modified, usegmt=True)))
         if self._operation.has_etag:
-            tag = conditional.entity_tag(version, body)
+            tag = conditional.entity_tag(version, body) if source is None else f'"{source.tag}"'
             headers.append(("ETag", tag))
             if self._operation.method == "GET" and self._is_unchanged(request, tag):
                 kept = [each for each in headers if each[0] not in _ONLY_WITH_CONTENT]
                 return Answer(304, kept)
+        if source is not None:
+            return self._write_file(request, source, headers)
         return Answer(success.status, headers, body)
+
+    def _write_file(self, request: Request, source: Source, headers: HeaderList) -> Answer:
+        """Send a file, or the range of it that the request names.
+
+        Raises:
+            RangeNotSatisfiable: the range has no byte of the file.
+        """
+        fields, success = request.fields, self._operation.success
+        wanted = None
+        if _PARTIAL in self._operation.responses and request.method == "GET":
+            # A range of another version would not fit the bytes that the client has.
+            unchanged = [value for name, value in headers if name in ("ETag", "Last-Modified")]
+            if fields.get("if-range") in (None, *unchanged):
+                wanted = conditional.parse_range(fields.get("range"), source.size)
+        if wanted is None:
+            return Answer(success.status, headers, stretch=Stretch(source, 0, source.size))
+        start, length = wanted
+        content_range = f"bytes {start}-{start + length - 1}/{source.size}"
+        headers.append(("Content-Range", content_range))
+        return Answer(_PARTIAL, headers, stretch=Stretch(source, start, length))
 
     def _is_unchanged(self, request: Request, tag: str) -> bool:
         """Evaluate the preconditions of a read, in their order (RFC 9110, section 13.2.2).

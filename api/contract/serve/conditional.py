@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from api.contract.engine_errors import RangeNotSatisfiable
+
 _ETAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _ONE = re.compile(_ETAG)
 _VERSION = re.compile(r'"(0|[1-9][0-9]{0,17})"')
+_RANGE = re.compile(r"[Bb][Yy][Tt][Ee][Ss]=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*")
 ANY: Final = "*"
 
 
@@ -42,6 +45,31 @@ def matches(field: str | None, tag: str) -> bool:
     The comparison is strong (section 13.1.1): a weak tag matches nothing.
     """
     return field is None or field.strip() == ANY or tag in _ONE.findall(field)
+
+
+def parse_range(field: str | None, size: int) -> tuple[int, int] | None:
+    """Return the start and length of the range that `Range` requests; None if it requests all.
+
+    A field that is malformed, or has several ranges, is ignored (RFC 9110, section 14.2).
+
+    Raises:
+        RangeNotSatisfiable: the range has no byte of the file.
+    """
+    found = _RANGE.fullmatch(field or "")
+    if found is None:
+        return None
+    first, last = found.groups()
+    if first:
+        start, end = int(first), min(int(last or size), size - 1)
+        if last and int(last) < start:
+            return None
+    elif last:
+        start, end = max(0, size - int(last)), size - 1
+    else:
+        return None
+    if start > end:
+        raise RangeNotSatisfiable(size)
+    return start, end - start + 1
 
 
 def acceptable_versions(

@@ -41,12 +41,22 @@ from api.contract.serve.forms import FormReader, uploads
 from api.contract.serve.forwarding import Forwarding
 from api.contract.serve.pagination import Cursors
 from api.contract.serve.rate_limits import network_of
-from api.contract.serve.request import Answer, HeaderList, Next, Request, read_fields, request_id
+from api.contract.serve.request import (
+    Answer,
+    HeaderList,
+    Next,
+    Request,
+    Stretch,
+    read_fields,
+    request_id,
+)
 from api.contract.serve.routing import Resource, Router
 from api.contract.serve.verification import Verifier
 
 _BODIES, _BODIES_OF_A_CLIENT = 8, 2
 """Bodies of maximum size that may be in transit at once: in total, and from one client."""
+_PIECE = 256 * 1024
+"""Bytes of a file that are read and sent at once."""
 _LARGE_BODY = 8 * 1024
 """Bytes above which parsing a body can take a millisecond and is done in a thread."""
 
@@ -106,8 +116,26 @@ class Engine:
             await self._parts.rate_limiter.give_back(request, answer.status)
         await send(start)
         head = request.method == "HEAD"
-        await send({"type": "http.response.body", "body": b"" if head else answer.body})
+        if answer.stretch is not None and not head:
+            await self._send_file(request, answer.stretch, send)
+        else:
+            await send({"type": "http.response.body", "body": b"" if head else answer.body})
         self._log(request, answer)
+
+    async def _send_file(self, request: Request, stretch: Stretch, send: Send) -> None:
+        """Send bytes of a file. A slow client holds one piece in memory, but no thread."""
+        place, end = stretch.start, stretch.start + stretch.length
+        while place < end:
+            length = min(_PIECE, end - place)
+            try:
+                run = self._parts.bridge.run
+                piece = await run("requests", stretch.source.read, place, length)
+            except Exception as error:  # noqa: BLE001 - the response has started.
+                # The server closes the connection of an incomplete response, so the client notices.
+                self._problem(request, error)
+                return
+            place += length
+            await send({"type": "http.response.body", "body": piece, "more_body": place < end})
 
     def _begin(self, scope: Scope) -> Request:
         return Request(
@@ -268,8 +296,8 @@ class Engine:
             headers = [each for each in headers if each[0] != "Vary"]
             headers.append(("Vary", ", ".join(varies)))
         if answer.status not in (204, 304):
-            headers.append(("Content-Length", str(len(answer.body))))
-        return Answer(answer.status, headers, answer.body)
+            headers.append(("Content-Length", str(answer.length)))
+        return Answer(answer.status, headers, answer.body, answer.stretch)
 
     def _check(self, request: Request, answer: Answer) -> None:
         """Check a response against the contract, as often as the settings say.

@@ -81,13 +81,47 @@ class Request:
         return {**self.path_values, **self.query_values}
 
 
+class Source(Protocol):
+    """A stored file that is sent in pieces, so that it is never whole in memory."""
+
+    @property
+    def size(self) -> int:
+        """Size of the file in bytes."""
+
+    @property
+    def modified(self) -> datetime:
+        """When the file was last changed."""
+
+    @property
+    def tag(self) -> str:
+        """Identifies the file's content, with characters that an entity tag may have."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return bytes of the file; may block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The bytes of a file that a response sends."""
+
+    source: Source
+    start: int
+    length: int
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete response: status, headers and body."""
+    """A complete response: status, headers, and a body or bytes of a file."""
 
     status: int
     headers: HeaderList
     body: bytes = b""
+    stretch: Stretch | None = None
+
+    @property
+    def length(self) -> int:
+        """The value of `Content-Length`."""
+        return len(self.body) if self.stretch is None else self.stretch.length
 
     def header(self, name: str) -> str | None:
         """Return a header's value; its name is case-insensitive."""

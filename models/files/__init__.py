@@ -1,0 +1,1 @@
+"""Files: pictures of accounts and products, and where they are stored."""

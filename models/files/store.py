@@ -1,0 +1,123 @@
+"""The store of files: a folder, or a bucket of S3 or a service like it.
+
+A file is written to a temporary name and then moved, so that nobody reads half of it.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, S3Store
+
+from models.errors import NotFound, StorageUnavailable
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config  # It exists for type checkers only.
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PATIENCE: Final = timedelta(seconds=10)
+"""Time limit for one operation of a remote store, with its retries."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in the store."""
+
+    size: int
+    modified: datetime
+    _store: ObjectStore
+    _path: str
+
+    @property
+    def tag(self) -> str:
+        """The file's path, which names its content."""
+        return self._path
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return some bytes of the file.
+
+        Raises:
+            NotFound: The file has been deleted.
+            StorageUnavailable: The store failed.
+        """
+        return bytes(_run(obstore.get_range, self._store, self._path, start=start, length=length))
+
+
+class FileStore:
+    """Files by path. Thread-safe, and nothing is opened before the first use."""
+
+    def __init__(self, url: str) -> None:
+        """Use the store that a setting such as `file:var/files` or `s3://bucket` names."""
+        self._url = url
+        self._opened: ObjectStore | None = None
+
+    @property
+    def _store(self) -> ObjectStore:
+        if self._opened is None:
+            self._opened = _run(_open, self._url)
+        return self._opened
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a file, whether it exists or not.
+
+        Raises:
+            StorageUnavailable: The store failed, and the file is not there or is as it was.
+        """
+        _run(obstore.put, self._store, path, content)
+
+    def find(self, path: str) -> StoredFile:
+        """Return the file at a path.
+
+        Raises:
+            NotFound: There is no such file.
+            StorageUnavailable: The store failed.
+        """
+        found = _run(obstore.head, self._store, path)
+        return StoredFile(found["size"], found["last_modified"], self._store, path)
+
+    def delete(self, path: str) -> None:
+        """Delete a file, if it exists.
+
+        Raises:
+            StorageUnavailable: The store failed.
+        """
+        with suppress(NotFound):
+            _run(obstore.delete, self._store, path)
+
+
+def _open(url: str) -> ObjectStore:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)).absolute(), mkdir=True)
+    options = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    endpoint = options.get("endpoint")
+    config: S3Config = {"region": options.get("region", "us-east-1")}
+    if endpoint is not None:
+        config["endpoint"] = endpoint
+    return S3Store(
+        parts.netloc,
+        config=config,
+        prefix=parts.path.strip("/") or None,
+        client_options={
+            "allow_http": endpoint is not None and endpoint.startswith("http:"),
+            "timeout": _PATIENCE,
+        },
+        retry_config={"max_retries": 2, "retry_timeout": _PATIENCE},
+    )
+
+
+def _run(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return work(*args, **kwargs)
+    except FileNotFoundError:
+        raise NotFound from None
+    except (BaseError, OSError) as error:
+        raise StorageUnavailable from error

@@ -1,0 +1,133 @@
+"""Stored pictures: files and rows agree after failures, removals and erasure (M15, TRUST 43)."""
+
+import io
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, update
+
+from models.accounts.account import erase_account
+from models.errors import NotFound, StorageUnavailable
+from models.files.picture import Picture
+from models.files.store import FileStore
+from models.files.stored_picture import Pictures, PictureUse, StoredPicture
+from models.identity.audit_event import RequestOrigin
+from models.identity.user import User
+from models.storage.base import utcnow
+from models.storage.database import Database
+from tests.factories import ROOT, make_user
+from tests.pictures import make_picture
+
+pytestmark = pytest.mark.mission("M15")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "files"
+
+
+@pytest.fixture
+def pictures(database: Database, folder: Path) -> Pictures:
+    return Pictures(database, FileStore(f"file:{folder}"))
+
+
+def receive(pictures: Pictures, colour: str = "red") -> Picture:
+    return pictures.receive(io.BytesIO(make_picture(colour=colour)))
+
+
+def stored(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+def age(database: Database) -> None:
+    """Let two hours pass."""
+    old = update(StoredPicture).values(noted_at=utcnow() - timedelta(hours=2))
+    database.transact(lambda session: session.execute(old))
+
+
+def wear(database: Database, user: User, picture: Picture | None) -> None:
+    database.transact(lambda s: s.get_one(User, user.id).set_avatar(s, picture))
+
+
+def rows(database: Database, model: type[StoredPicture | PictureUse]) -> int | None:
+    return database.read(lambda reader: reader.scalar(select(func.count()).select_from(model)))
+
+
+def test_an_upload_that_nobody_uses_is_deleted(
+    database: Database, pictures: Pictures, folder: Path
+) -> None:
+    picture = receive(pictures)
+    assert stored(folder) == set(picture.paths)
+    pictures.sweep()
+    assert stored(folder) == set(picture.paths)
+    age(database)
+    pictures.sweep()
+    assert (stored(folder), rows(database, StoredPicture)) == (set(), 0)
+    pictures.sweep()
+
+
+def test_a_picture_is_kept_while_anyone_uses_it(
+    database: Database, pictures: Pictures, folder: Path
+) -> None:
+    picture, (alice, bob) = receive(pictures), (make_user(database), make_user(database))
+    for user in (alice, bob):
+        wear(database, user, receive(pictures))
+    wear(database, alice, None)
+    age(database)
+    pictures.sweep()
+    assert stored(folder) == set(picture.paths)
+    wear(database, bob, receive(pictures, "green"))
+    age(database)
+    pictures.sweep()
+    assert len(stored(folder)) == 3
+    assert not stored(folder) & set(picture.paths)
+
+
+def test_a_picture_that_is_uploaded_again_is_kept(
+    database: Database, pictures: Pictures, folder: Path
+) -> None:
+    receive(pictures)
+    age(database)
+    picture = receive(pictures)
+    pictures.sweep()
+    assert stored(folder) == set(picture.paths)
+
+
+def test_erasing_an_account_deletes_its_avatar(
+    database: Database, pictures: Pictures, folder: Path
+) -> None:
+    user = make_user(database)
+    wear(database, user, receive(pictures))
+    database.transact(
+        lambda s: erase_account(
+            s, User.visible_to(s, ROOT, user.id), by=ROOT, origin=RequestOrigin()
+        )
+    )
+    assert rows(database, PictureUse) == 0
+    assert database.read(lambda r: r.scalar(select(User.avatar).where(User.id == user.id))) is None
+    age(database)
+    pictures.sweep()
+    assert stored(folder) == set()
+
+
+def test_a_store_reads_parts_of_files(folder: Path) -> None:
+    store = FileStore(f"file:{folder}")
+    store.put("a/b.webp", b"0123456789")
+    file = store.find("a/b.webp")
+    assert (file.size, file.read(2, 3), file.tag) == (10, b"234", "a/b.webp")
+    assert utcnow() - file.modified < timedelta(minutes=1)
+    assert stored(folder) == {"a/b.webp"}
+    for _ in range(2):
+        store.delete("a/b.webp")
+    with pytest.raises(NotFound):
+        store.find("a/b.webp")
+    with pytest.raises(NotFound):
+        file.read(0, 1)
+
+
+def test_a_store_that_cannot_be_used_is_unavailable(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    with pytest.raises(StorageUnavailable):
+        FileStore(f"file:{file}/below").put("a", b"")
