@@ -71,7 +71,10 @@ class FileStore:
         Raises:
             StorageUnavailable: The store failed, and the file is not there or is as it was.
         """
-        _run(obstore.put, self._store, path, content)
+        try:
+            _run(obstore.put, self._store, path, content)
+        except NotFound as error:
+            raise StorageUnavailable from error  # There is no such bucket.
 
     def find(self, path: str) -> StoredFile:
         """Return the file at a path.

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import func, select, update
 
 from models.accounts.account import erase_account
-from models.errors import NotFound, StorageUnavailable
 from models.files.picture import Picture
 from models.files.store import FileStore
 from models.files.stored_picture import Pictures, PictureUse, StoredPicture
@@ -109,25 +108,3 @@ def test_erasing_an_account_deletes_its_avatar(
     age(database)
     pictures.sweep()
     assert stored(folder) == set()
-
-
-def test_a_store_reads_parts_of_files(folder: Path) -> None:
-    store = FileStore(f"file:{folder}")
-    store.put("a/b.webp", b"0123456789")
-    file = store.find("a/b.webp")
-    assert (file.size, file.read(2, 3), file.tag) == (10, b"234", "a/b.webp")
-    assert utcnow() - file.modified < timedelta(minutes=1)
-    assert stored(folder) == {"a/b.webp"}
-    for _ in range(2):
-        store.delete("a/b.webp")
-    with pytest.raises(NotFound):
-        store.find("a/b.webp")
-    with pytest.raises(NotFound):
-        file.read(0, 1)
-
-
-def test_a_store_that_cannot_be_used_is_unavailable(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_bytes(b"")
-    with pytest.raises(StorageUnavailable):
-        FileStore(f"file:{file}/below").put("a", b"")
