@@ -99,8 +99,8 @@ def test_an_invalid_key_stops_the_start(
     ("edit", "named"),
     [
         (
-            ("paths/divide/divide.yaml", "operationId: divide", "operationId: multiply"),
-            "api.divide.multiply",
+            ("paths/health/health_ready.yaml", "operationId: get_readiness", "operationId: rest"),
+            "api.health.rest",
         ),
         (("paths/divide/divide.yaml", "get:", "get: get:"), "paths/divide/divide.yaml: line 1"),
         (("openapi.yaml", "openapi: 3.0.3", "openapi: 3.0.3\nmore: 1"), "openapi.yaml"),
