@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from api.server import supervisor
+from api.server.processes import supervisor
 from api.server.settings import Settings
 from tests.faults.proxies import PROXIES, Proxy, running_proxy
 from tests.live import HOST, free_port, running_server

@@ -17,11 +17,12 @@ from api.contract.contract import Contract
 from api.contract.engine_errors import ContractError
 from api.credentials.key_file import SigningKeyError
 from api.credentials.key_rotation import rotate_keys
-from api.server import serving
 from api.server.application import Application
 from api.server.checks import MailService, examine
 from api.server.http1.limits import ConnectionLimits
 from api.server.logs import Logger, StandardLogs, make_logger
+from api.server.processes import serving
+from api.server.processes.standard_error import patient_standard_error
 from api.server.settings import Settings, SettingsError, read_secret
 from models.access.authenticator_app import SecondFactor
 from models.errors import DatabaseUnavailable, DomainError
@@ -105,7 +106,7 @@ def serve(program: Program) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     # Modules that are imported stay in memory, so the garbage collector can skip them.
     gc.freeze()
-    with _failures_in_one_line():
+    with _failures_in_one_line(), patient_standard_error():
         settings = Settings.from_environment(os.environ)
         # Mistakes in the settings or the contract are reported here, before the server listens.
         with closing(program.create_app(settings)) as app:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import app as application
-from api.server import serving
+from api.server.processes import serving
 from tests.api.commands import ADMIN, PASSWORD, Run, failure, inherited, make_run
 from tests.live import APP, running_server
 

@@ -84,7 +84,7 @@ def run_server(name: str, port: int) -> None:
     logging.basicConfig(level="WARNING")
     if name == "concord":
         # Imported here, so that each process measured holds its own server alone.
-        from api.server.serving import ServerOptions, serve  # noqa: PLC0415 - See above.
+        from api.server.processes.serving import ServerOptions, serve  # noqa: PLC0415 - See above.
 
         serve(BenchService(), ServerOptions(HOST, port, {}))
     elif name == "uvicorn":

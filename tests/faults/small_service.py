@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from api.contract.compile.problem_kinds import ProblemKind
 from api.server.http1.limits import ConnectionLimits
 from api.server.problem_documents import Problems
-from api.server.serving import ServerOptions, serve, serve_workers
+from api.server.processes.serving import ServerOptions, serve, serve_workers
 
 _log = logging.getLogger(__name__)
 

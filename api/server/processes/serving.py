@@ -27,11 +27,12 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from api.server import supervisor
 from api.server.http1.limits import ConnectionLimits, ProtocolConfig
 from api.server.http1.protocol import HttpProtocol
 from api.server.problem_documents import ProblemType
-from api.server.workers import Workers
+from api.server.processes import supervisor
+from api.server.processes.standard_error import patient_standard_error
+from api.server.processes.workers import Workers
 
 _log = logging.getLogger(__name__)
 
@@ -223,6 +224,7 @@ class _Server(uvicorn.Server):
 def _end_process() -> None:
     """End the process by force, because a thread that never returns would keep it running."""
     _log.error("the process did not stop in time and is ended by force")
+    sys.stderr.close()
     os._exit(1)
 
 
@@ -230,9 +232,10 @@ def _serve_made(
     factory: Callable[[], Service], options: ServerOptions, listener: socket.socket
 ) -> None:
     """Create the service and serve, in a worker process."""
-    try:
-        service = factory()
-    except Exception:  # noqa: BLE001 - Whatever it is, the next try would meet it again.
-        _log.exception("the application could not be created")
-        sys.exit(START_FAILED)
-    _serve_on(listener, service, options)
+    with patient_standard_error():
+        try:
+            service = factory()
+        except Exception:  # noqa: BLE001 - Whatever it is, the next try would meet it again.
+            _log.exception("the application could not be created")
+            sys.exit(START_FAILED)
+        _serve_on(listener, service, options)

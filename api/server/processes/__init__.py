@@ -1,0 +1,1 @@
+"""The processes of the service: serving, workers, signals and standard error."""
