@@ -11,6 +11,7 @@ from models.identity.password import Passwords
 from models.identity.token import end_all_tokens
 from models.identity.user import Role, User
 from models.identity.user_view import UserView, view_user
+from models.lifecycle import Lifecycle
 from models.messages.message import Message
 from models.storage.base import Versions
 from models.storage.page import Page
@@ -71,12 +72,13 @@ def delete_user(
     caller: Caller,
     user_id: int,
     if_match: Versions,
+    lifecycle: Lifecycle,
     origin: RequestOrigin,
 ) -> None:
     """Erase an account's personal data."""
     user = User.visible_to(session, caller, user_id)
     user.require_version(if_match)
-    erase_account(session, user, by=caller, origin=origin)
+    erase_account(session, lifecycle, user, by=caller, origin=origin)
 
 
 def sign_out_user(

@@ -152,6 +152,12 @@ class EmailUnverified(DomainError):
     detail = "Verify the account's email address first; a link can be sent to it."
 
 
+class OrdersOpen(DomainError):
+    """Orders of the account have been paid and not delivered, so they need its address."""
+
+    detail = "Orders of this account are still to be delivered; see orders."
+
+
 class OwnerErased(DomainError):
     """The account of the order's owner was erased, so no personal data may be added."""
 

@@ -57,6 +57,7 @@ _KIND_OF: Mapping[type[Exception], str] = {
     errors.InvalidLink: "invalid-link",
     errors.TooManyKeys: "too-many-keys",
     errors.EmailUnverified: "email-unverified",
+    errors.OrdersOpen: "orders-open",
     errors.OwnerErased: "owner-erased",
     errors.SecondFactorActive: "second-factor-active",
     errors.SecondFactorInactive: "second-factor-inactive",

@@ -12,8 +12,9 @@ from models.identity.audit_event import AuditAction, AuditEvent, RequestOrigin
 from models.identity.password import Passwords
 from models.identity.token import Token
 from models.identity.user import Role, User
+from models.lifecycle import Lifecycle
 from models.messages.message import Message
-from models.orders.order import Order
+from models.orders.order_erasure import close_orders, forget_customer
 from models.storage.base import delete_rows_of
 from models.storage.idempotency_record import IdempotencyRecord
 
@@ -82,20 +83,27 @@ def change_account(
         Token.keep(session, origin.token_id, user)
 
 
-def erase_account(session: Session, user: User, *, by: Actor, origin: RequestOrigin) -> None:
+def erase_account(
+    session: Session, lifecycle: Lifecycle, user: User, *, by: Actor, origin: RequestOrigin
+) -> None:
     """Erase an account and all personal data of its owner.
+
+    Pending orders are cancelled. An order that is still to be delivered keeps what it needs for
+    that until it has ended; only administrators other than the owner can erase such an account.
 
     Rows whose foreign key to the account is declared `ERASED` are deleted. In rows that are kept,
     the model's `forget` method removes the personal data.
 
     Raises:
+        OrdersOpen: The actor is the owner, and an order has been paid and not delivered.
         LastAdministrator: Erasing the account would leave no active administrator.
         AccessEnded: The actor's tokens ended after the request was authenticated.
     """
     user.require_current_token(by)
+    close_orders(session, lifecycle, user.id, by=by)
     Message.forget_address(session, user.email_key)
     user.erase(session)
-    Order.forget(session, user.id)
+    forget_customer(session, user.id, by=by)
     IdempotencyRecord.forget(session, user.id)
     delete_rows_of(session, user.id)
     AuditEvent.record(session, "account.delete", origin, user_id=user.id)

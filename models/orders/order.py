@@ -44,10 +44,13 @@ from models.orders.order_placing import OrderDetails, draft_order, order_values,
 from models.orders.order_view import OrderView
 from models.storage.base import Base, UTCDateTime, Versioned, kept, utcnow
 from models.storage.database import together
+from models.storage.idempotency_record import IdempotencyRecord
 from models.storage.reader import Reader
 
 _RESERVING = frozenset({"pending", "paid", "partially_shipped"})
 """States in which unshipped units are reserved."""
+ENDED = frozenset({"delivered", "cancelled", "expired", "refunded"})
+"""States in which nothing is to be sent any more."""
 _SETTLED_BY_REFUND = frozenset({"paid", "partially_shipped", "shipped", "delivered"})
 """States that a full refund turns into `refunded`."""
 
@@ -184,31 +187,6 @@ class Order(Versioned, Base):
         query = select(cls.id).where(cls.id == order_id, cls.seen_by(actor))
         if reader.scalar(query) is None:
             raise NotFound
-
-    @classmethod
-    def forget(cls, session: Session, user_id: int) -> None:
-        """Remove the personal data of a customer from their orders. Items and amounts are kept.
-
-        The `method` and `reference` of payments are kept, because accounting needs them for
-        reconciliation. `carrier` is kept, because it names a company.
-        """
-        theirs = cls.user_id == user_id
-        session.execute(
-            update(cls)
-            .where(theirs)
-            .values(
-                note=None,
-                shipping_address=None,
-                labels={},
-                version=cls.version + 1,
-                updated_at=utcnow(),
-            )
-        )
-        session.execute(
-            update(OrderEvent)
-            .where(OrderEvent.order_id.in_(select(cls.id).where(theirs)))
-            .values(tracking_number=None, reason=None)
-        )
 
     @property
     def total(self) -> Money:
@@ -510,12 +488,18 @@ class Order(Versioned, Base):
     def record(
         self, session: Session, action: str, by: Actor | None, event: OrderEvent | None = None
     ) -> None:
-        """Record an event of the order. Setting `updated_at` ensures that the row changes too."""
+        """Record an event of the order. Setting `updated_at` ensures that the row changes too.
+
+        An order that has ended loses the personal data of an owner who has been erased.
+        """
         now = utcnow()
         self.updated_at = now
         event = event or OrderEvent()
-        if (event.tracking_number or event.reason) and self.is_owner_erased(session):
+        is_over = self.status in ENDED
+        if (is_over or event.tracking_number or event.reason) and self.is_owner_erased(session):
             event.tracking_number = event.reason = None
+            if is_over:
+                self._forget_owner(session)
         event.order_id, event.action, event.status = self.id, action, self.status
         event.number = (self.version or 0) + 1
         event.actor_id = None if by is None else by.user_id
@@ -529,9 +513,24 @@ class Order(Versioned, Base):
         session.add(event)
         Event.record(session, feed_event(self, action, event.number, event.amount))
 
+    def _forget_owner(self, session: Session) -> None:
+        """Remove what an erased owner's order needed until it ended."""
+        self.note = self.shipping_address = None
+        self.labels = {}
+        told = update(OrderEvent).where(OrderEvent.order_id == self.id)
+        # An autoflush would split the action into two updates of the row and two versions.
+        with session.no_autoflush:
+            session.execute(told.values(tracking_number=None, reason=None))
+            IdempotencyRecord.forget(session, self.user_id)
+
     def _lock_revivable(self, session: Session, money: int) -> Mapping[int, Product] | None:
-        """Lock and return the products, if `money` pays an expired order whose stock is there."""
+        """Lock and return the products, if `money` pays an expired order whose stock is there.
+
+        The order of an erased owner has no address any more, and stays expired.
+        """
         if self.status != "expired" or self.balance.held + money < self.total_amount:
+            return None
+        if self.is_owner_erased(session):
             return None
         products = self.lock_products(session)
         if any(products[line.product_id].available < line.quantity for line in self.lines):

@@ -31,8 +31,13 @@ OPERATIONS = {operation.id: operation for operation in operations()}
 BODY_TIMEOUT = 0.5
 MAX_BODY = 2048
 KEY = "\n        Idempotency-Key: a-key"
-LIMITS = {
-    declared["operationId"]: declared["x-rate-limit"][0]
+LIMITS: dict[str, int] = {
+    # A limit that needs the body does not count a request whose body is not read.
+    declared["operationId"]: min(
+        each["limit"]
+        for each in declared["x-rate-limit"]
+        if not each["per"].startswith("#") and "when-given" not in each
+    )
     for item in load_document(Path("openapi")).bundle["paths"].values()
     for declared in item.values()
     if isinstance(declared, dict) and "x-rate-limit" in declared
@@ -193,7 +198,7 @@ def test_a_body_that_never_arrives_times_out(
 
 @every(429)
 def test_an_exceeded_limit_refuses_requests(strict: Service, operation: SampleCall) -> None:
-    limit = LIMITS[operation.id]["limit"]
+    limit = LIMITS[operation.id]
     user = make_account(strict, role="admin")
     known = {"Authorization": f"Bearer {token_for(strict, user)}", **fresh_address()}
     # Requests that are refused for something else are counted too, and cost the least.

@@ -144,6 +144,7 @@ def fulfil(admin: sdk.ApiClient, order: sdk.Order) -> None:
     payment = sdk.PaymentCreate(amount=order.total, method="card", reference="ch_3P9uQ2")
     assert orders.pay_order(order.id, new_key(), payment).status == sdk.OrderStatus.PAID
     assert orders.ship_order(order.id, new_key(), parcel).status == sdk.OrderStatus.SHIPPED
+    assert orders.deliver_order(order.id, new_key()).status == sdk.OrderStatus.DELIVERED
 
 
 def read() -> None:

@@ -8,8 +8,10 @@ from typing import TypedDict, Unpack
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from models.accounts.account import erase_account
 from models.catalogue.product import Price, Product, ProductChanges
 from models.catalogue.stock_entry import StockEntry
+from models.identity.audit_event import RequestOrigin
 from models.identity.user import Role, User
 from models.orders.order import Order
 from models.orders.order_event import OrderEvent
@@ -55,6 +57,17 @@ def erase_user(database: Database, user_id: int) -> None:
     database.transact(
         lambda session: User.visible_to(session, ROOT, user_id).erase(session), write=True
     )
+
+
+def erase_customer(database: Database, buyer: Person, *, by: Person | None = None) -> None:
+    """Erase the account of a customer with its orders, by default as the administrator."""
+    who = by or make_admin(database)
+
+    def work(session: Session) -> None:
+        user = User.visible_to(session, ROOT, buyer.user_id)
+        erase_account(session, LIFECYCLE, user, by=who, origin=RequestOrigin())
+
+    database.transact(work, write=True)
 
 
 def change_product(

@@ -18,7 +18,7 @@ from models.identity.user import User
 from models.storage.base import ERASED, Base
 from models.storage.database import Database
 from models.storage.identifiers import new_id
-from tests.factories import ROOT, make_user
+from tests.factories import LIFECYCLE, ROOT, make_user
 
 pytestmark = pytest.mark.mission("M11")
 
@@ -92,7 +92,9 @@ def test_erasing_an_account_removes_its_rows(database: Database, column: Column[
             make_row(session, column.table, each.id)
 
     def erase(session: Session) -> None:
-        erase_account(session, session.get_one(User, user.id), by=ROOT, origin=RequestOrigin())
+        erase_account(
+            session, LIFECYCLE, session.get_one(User, user.id), by=ROOT, origin=RequestOrigin()
+        )
 
     database.transact(fill, write=True)
     database.transact(erase, write=True)

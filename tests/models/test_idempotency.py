@@ -16,7 +16,7 @@ from models.storage.batches import change_batch
 from models.storage.database import Database
 from models.storage.idempotency_record import IdempotencyRecord, KeptAnswer
 from tests.databases import change_all
-from tests.factories import ROOT, make_token, make_user
+from tests.factories import LIFECYCLE, ROOT, make_token, make_user
 from tests.models.together import together
 
 TOKEN_STATUSES = TokenStatuses(strict_administrators=False)
@@ -123,7 +123,7 @@ def test_an_erased_account_leaves_no_record(database: Database) -> None:
 
     def erase(session: Session) -> None:
         user = User.visible_to(session, ROOT, alice.id)
-        erase_account(session, user, by=ROOT, origin=RequestOrigin())
+        erase_account(session, LIFECYCLE, user, by=ROOT, origin=RequestOrigin())
 
     database.transact(erase, write=True)
 
@@ -137,7 +137,7 @@ def test_an_erasure_waits_for_a_request_with_a_key(database: Database) -> None:
     def erase() -> None:
         def work(session: Session) -> None:
             user = User.visible_to(session, ROOT, alice.id)
-            erase_account(session, user, by=ROOT, origin=RequestOrigin())
+            erase_account(session, LIFECYCLE, user, by=ROOT, origin=RequestOrigin())
 
         database.transact(work, write=True)
 

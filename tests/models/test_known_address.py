@@ -13,7 +13,7 @@ from models.identity.user import User
 from models.storage.base import utcnow
 from models.storage.database import Database
 from tests.databases import change_all
-from tests.factories import ROOT, make_user
+from tests.factories import LIFECYCLE, ROOT, make_user
 from tests.models.actions import erase_user
 from tests.models.together import together
 
@@ -89,7 +89,7 @@ def test_an_erased_account_has_no_known_addresses(database: Database) -> None:
 
     def erase(session: Session) -> None:
         row = User.visible_to(session, ROOT, user.id)
-        erase_account(session, row, by=ROOT, origin=RequestOrigin())
+        erase_account(session, LIFECYCLE, row, by=ROOT, origin=RequestOrigin())
 
     database.transact(erase, write=True)
     assert not is_known(database, user, HOME)

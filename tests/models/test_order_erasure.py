@@ -1,12 +1,15 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from models.errors import OrdersOpen
+from models.events.event import Event
 from models.orders.order import Order
 from models.storage.database import Database
 from tests.databases import make_database_url
 from tests.factories import STATUSES, Person, make_buyer, make_order, make_product
-from tests.models.actions import pay, refund, ship, update
+from tests.models.actions import cancel, deliver, erase_customer, pay, refund, ship, update
 from tests.models.books import check_books, everything
 from tests.models.reading import read_events, read_order
 
@@ -14,6 +17,8 @@ pytestmark = pytest.mark.mission("M16")
 
 SECRET = "Zebedee"
 """Is in everything that tells who the customer is."""
+
+OPEN = ("paid", "partially_shipped", "shipped")
 
 ADDRESS = {
     "name": f"{SECRET} Quill",
@@ -40,7 +45,7 @@ def make_secret_orders(database: Database, buyer: Person) -> list[Order]:
             shipping_address=ADDRESS,
             metadata={SECRET: "a", "b": SECRET},
         )
-        for status in STATUSES
+        for status in (*STATUSES, "paid")
     ]
     update(database, orders[0], note=f"For {SECRET} again.")
     ship(database, orders[1], [(product, 1)], tracking_number=f"{SECRET}1")
@@ -48,19 +53,33 @@ def make_secret_orders(database: Database, buyer: Person) -> list[Order]:
     return orders
 
 
-def forget(database: Database, buyer: Person) -> None:
-    database.transact(lambda s: Order.forget(s, buyer.user_id), write=True)
+def close_open_orders(database: Database, orders: list[Order]) -> None:
+    """End the orders that are still open, in each way."""
+    ends = {"paid": cancel, "partially_shipped": refund, "shipped": deliver}
+    for order in orders:
+        if end := ends.get(read_order(database, order).status):
+            end(database, order)
 
 
-def test_nothing_identifying_the_customer_is_left(database: Database) -> None:
+def with_secret(database: Database) -> set[str]:
+    return {table for table, rows in everything(database).items() if SECRET in str(rows)}
+
+
+def test_orders_lose_personal_data_as_soon_as_they_have_ended(database: Database) -> None:
     buyer = make_buyer(database)
-    make_secret_orders(database, buyer)
-    assert SECRET in str(everything(database))
+    orders = make_secret_orders(database, buyer)
 
-    forget(database, buyer)
+    erase_customer(database, buyer)
 
-    for table, rows in everything(database).items():
-        assert SECRET not in str(rows), table
+    for order in orders:
+        left, events = read_order(database, order), read_events(database, order)
+        is_open = left.status in OPEN
+        assert (SECRET in str((left.note, left.shipping_address, left.labels))) == is_open
+        told = any(event.tracking_number or event.reason for event in events)
+        assert told == (left.status in {"partially_shipped", "shipped"})
+    close_open_orders(database, orders)
+    assert with_secret(database) == set()
+    check_books(database)
 
 
 def test_sales_and_amounts_are_kept(database: Database) -> None:
@@ -69,51 +88,92 @@ def test_sales_and_amounts_are_kept(database: Database) -> None:
     before = [read_order(database, order) for order in orders]
     told = [read_events(database, order) for order in orders]
 
-    forget(database, buyer)
+    erase_customer(database, buyer)
 
     for was, events in zip(before, told, strict=True):
         now = read_order(database, was)
-        assert (now.status, now.total, now.paid, now.refunded, now.expires_at) == (
-            was.status,
-            was.total,
-            was.paid,
-            was.refunded,
-            was.expires_at,
-        )
-        assert (now.note, now.shipping_address, now.labels) == (None, None, {})
+        assert (now.total, now.paid, now.refunded) == (was.total, was.paid, was.refunded)
+        assert now.status == ("cancelled" if was.status == "pending" else was.status)
         assert [line.quantity for line in now.lines] == [3]
-        assert [
+        kept = [
             (event.number, event.action, event.amount, event.method, event.reference, event.carrier)
             for event in read_events(database, was)
-        ] == [
+        ]
+        assert kept[: len(events)] == [
             (event.number, event.action, event.amount, event.method, event.reference, event.carrier)
             for event in events
         ]
-    check_books(database, redacted=True)
+    check_books(database)
 
 
-def test_every_order_of_the_customer_gets_a_new_version(database: Database) -> None:
+@pytest.mark.parametrize("status", STATUSES)
+def test_each_version_that_an_erasure_makes_has_its_event(database: Database, status: str) -> None:
     buyer = make_buyer(database)
-    order = make_order(database, buyer=buyer)
+    order = make_order(database, status=status, buyer=buyer)
+    version = read_order(database, order).version
 
-    forget(database, buyer)
+    erase_customer(database, buyer)
 
-    forgotten = read_order(database, order)
-    assert forgotten.version == 2
-    assert forgotten.updated_at > order.updated_at
-    assert pay(database, order).version == 3
-    assert [event.number for event in read_events(database, order)] == [1, 3]
-    check_books(database, redacted=True)
+    added = [each.action for each in read_events(database, order)][version:]
+    expected = {"pending": ["cancel", "forget"]} | {each: [] for each in OPEN}
+    assert added == expected.get(status, ["forget"])
+    assert read_order(database, order).version == version + len(added)
+    subject = select(Event.type).where(Event.subject == f"orders/{order.id}")
+    feed = database.transact(
+        lambda s: s.scalars(subject.order_by(Event.sequence)).all(), write=False
+    )
+    assert feed[version:] == [f"order.{action}" for action in added]
+    check_books(database)
+
+
+def test_pending_orders_of_an_erased_customer_release_their_stock(database: Database) -> None:
+    buyer, product = make_buyer(database), make_product(database, stock=3)
+    order = make_order(database, buyer=buyer, lines=[(product, 3)])
+    pay(database, order, 1)
+
+    erase_customer(database, buyer, by=buyer)
+
+    left = read_order(database, order)
+    assert (left.status, left.expires_at, left.unapplied.amount) == ("cancelled", None, 1)
+    assert make_order(database, lines=[(product, 3)]).status == "pending"
+
+
+def test_customers_with_open_orders_cannot_erase_themselves(database: Database) -> None:
+    buyer = make_buyer(database)
+    orders = [make_order(database, status=status, buyer=buyer) for status in STATUSES]
+    make_order(database, status="paid")
+    before = everything(database)
+
+    with pytest.raises(OrdersOpen) as refused:
+        erase_customer(database, buyer, by=buyer)
+
+    assert refused.value.extensions["orders"] == [
+        str(order.id) for order in orders if order.status in OPEN
+    ]
+    assert everything(database) == before
+
+
+def test_a_late_payment_does_not_revive_an_order_without_address(database: Database) -> None:
+    buyer = make_buyer(database)
+    order = make_order(database, status="expired", buyer=buyer)
+
+    erase_customer(database, buyer)
+
+    paid = pay(database, order)
+    assert (paid.status, paid.unapplied) == ("expired", paid.total)
+    check_books(database)
 
 
 def test_orders_of_others_stay_unchanged(database: Database) -> None:
     buyer, other = make_buyer(database), make_buyer(database)
-    make_secret_orders(database, other)
-    before = everything(database)
+    others = make_secret_orders(database, other)
+    rows = [read_order(database, order) for order in others]
 
-    forget(database, buyer)
+    erase_customer(database, buyer)
 
-    assert everything(database) == before
+    for was in rows:
+        now = read_order(database, was)
+        assert (now.version, now.status, now.note) == (was.version, was.status, was.note)
 
 
 def test_nothing_is_left_in_the_sqlite_file(tmp_path: Path) -> None:
@@ -121,9 +181,10 @@ def test_nothing_is_left_in_the_sqlite_file(tmp_path: Path) -> None:
         database = Database(url)
         buyer, other = make_buyer(database), make_buyer(database)
         make_order(database, buyer=other, note="Not his.")
-        make_secret_orders(database, buyer)
+        orders = make_secret_orders(database, buyer)
         make_order(database, buyer=other, note="Not his either.")
-        forget(database, buyer)
+        erase_customer(database, buyer)
+        close_open_orders(database, orders)
         database.dispose()
 
         (file,) = tmp_path.glob("*.db*")

@@ -34,6 +34,7 @@ from tests.models.actions import (
     cancel,
     change_product,
     deliver,
+    erase_customer,
     expire,
     pay,
     place,
@@ -54,8 +55,9 @@ REFUSALS: dict[str, set[type[errors.DomainError]]] = {
         *(errors.UnknownProduct, errors.InvalidLines),
         *(errors.MixedCurrencies, errors.OutOfStock),
     },
-    "update": {errors.IllegalTransition},
+    "update": {errors.IllegalTransition, errors.OwnerErased},
     "pay": {errors.InvalidAmount, errors.PaymentRecorded},
+    "erase": {errors.OrdersOpen},
     "bounce": {
         *(errors.IllegalTransition, errors.InvalidAmount),
         *(errors.UnknownPayment, errors.BounceExceedsPayment),
@@ -71,7 +73,7 @@ REFUSALS: dict[str, set[type[errors.DomainError]]] = {
 }
 """The errors that each thing can be refused with."""
 
-ACTIONS = REFUSALS.keys() - {"adjust", "reprice", "archive", "place"}
+ACTIONS = REFUSALS.keys() - {"adjust", "reprice", "archive", "place", "erase"}
 """What is done to orders."""
 
 PICKS = st.sampled_from([0, 1, 0, 1, 2, 3, 4, 5])
@@ -192,6 +194,14 @@ class Shop(RuleBasedStateMachine):
         self.attempt(
             "place", lambda: place(self.database, self.buyer, chosen, reservation=reservation)
         )
+
+    @rule(by_admin=st.booleans())
+    @precondition(lambda self: self.orders)
+    def erase_the_buyer(self, *, by_admin: bool) -> None:
+        database, buyer = self.database, self.buyer
+        by = make_admin(database) if by_admin else buyer
+        self.attempt("erase", lambda: erase_customer(database, buyer, by=by))
+        self.buyer = make_buyer(database)
 
     @rule()
     def expire_what_is_overdue(self) -> None:

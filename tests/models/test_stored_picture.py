@@ -15,7 +15,7 @@ from models.identity.audit_event import RequestOrigin
 from models.identity.user import User
 from models.storage.base import utcnow
 from models.storage.database import Database
-from tests.factories import ROOT, make_user
+from tests.factories import LIFECYCLE, ROOT, make_user
 from tests.pictures import make_picture
 
 pytestmark = pytest.mark.mission("M15")
@@ -100,7 +100,7 @@ def test_erasing_an_account_deletes_its_avatar(
     wear(database, user, receive(pictures))
     database.transact(
         lambda s: erase_account(
-            s, User.visible_to(s, ROOT, user.id), by=ROOT, origin=RequestOrigin()
+            s, LIFECYCLE, User.visible_to(s, ROOT, user.id), by=ROOT, origin=RequestOrigin()
         )
     )
     assert rows(database, PictureUse) == 0

@@ -163,6 +163,8 @@ func fulfil(admin context.Context, order *concord.Order) {
 	pay := client.OrdersAPI.PayOrder(admin, order.Id).PaymentCreate(payment)
 	check(must(pay.IdempotencyKey(rand.Text()).Execute()).Status == concord.ORDERSTATUS_PAID, "the order is paid")
 	check(must(ship.IdempotencyKey(rand.Text()).Execute()).Status == concord.ORDERSTATUS_SHIPPED, "the order is shipped")
+	deliver := client.OrdersAPI.DeliverOrder(admin, order.Id)
+	check(must(deliver.IdempotencyKey(rand.Text()).Execute()).Status == concord.ORDERSTATUS_DELIVERED, "the order is delivered")
 }
 
 func seeProblems(me context.Context) {

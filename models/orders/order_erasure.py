@@ -1,0 +1,97 @@
+"""What becomes of the orders of a customer whose account is erased."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy.orm import Session, selectinload
+
+from models.actor import Actor
+from models.catalogue.product import Product
+from models.errors import OrdersOpen
+from models.events.event import Event
+from models.lifecycle import Lifecycle
+from models.orders.order import ENDED, Order
+from models.orders.order_event import OrderEvent
+from models.orders.order_feed import feed_event
+from models.storage.base import utcnow
+
+_MOST_NAMED = 100
+"""The number of orders that an error names, as the contract declares."""
+
+
+def close_orders(session: Session, lifecycle: Lifecycle, user_id: int, *, by: Actor) -> None:
+    """Cancel the customer's pending orders before their account is erased.
+
+    The locks make a concurrent action on an open order wait for the erasure, or the erasure for it.
+
+    Raises:
+        OrdersOpen: The actor is the customer, and an order has been paid and not delivered.
+    """
+    orders = _locked(session, Order.user_id == user_id, Order.status.not_in(ENDED))
+    pending = [order for order in orders if order.status == "pending"]
+    if len(pending) < len(orders) and by.user_id == user_id:
+        ids = [str(order.id) for order in orders if order.status != "pending"]
+        raise OrdersOpen(orders=ids[:_MOST_NAMED])
+    # Locking the products of all orders in one order prevents deadlocks.
+    Product.locked(session, {line.product_id for order in pending for line in order.lines})
+    for order in pending:
+        order.cancel(session, lifecycle, by=by)
+
+
+def forget_customer(session: Session, user_id: int, *, by: Actor) -> None:
+    """Remove the personal data of an erased customer from all of their orders that have ended.
+
+    Items and amounts are kept. So are the `method` and `reference` of payments, which accounting
+    needs for reconciliation, and `carrier`, which names a company. The other orders need address
+    and note, and lose them when they end (`Order.record`).
+
+    The account's row has been changed before, so no order can be added meanwhile.
+    """
+    theirs = (Order.user_id == user_id, Order.status.in_(ENDED))
+    ended, now = _locked(session, *theirs), utcnow()
+    if not ended:
+        return
+    # One statement for all of them, because a customer may have thousands.
+    session.execute(
+        update(Order)
+        .where(*theirs)
+        .values(
+            note=None,
+            shipping_address=None,
+            labels={},
+            version=Order.version + 1,
+            updated_at=now,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        update(OrderEvent)
+        .where(OrderEvent.order_id.in_(select(Order.id).where(*theirs)))
+        .values(tracking_number=None, reason=None)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        insert(OrderEvent),
+        [
+            {
+                "order_id": order.id,
+                "number": order.version + 1,
+                "action": "forget",
+                "status": order.status,
+                "actor_id": by.user_id,
+                "created_at": now,
+                "unapplied_amount": order.unapplied.amount or None,
+                "currency": order.currency if order.unapplied.amount else None,
+                "lines": [],
+            }
+            for order in ended
+        ],
+    )
+    told = (feed_event(order, "forget", order.version + 1) for order in ended)
+    Event.record_all(session.connection(), told)
+
+
+def _locked(session: Session, *conditions: ColumnElement[bool]) -> Sequence[Order]:
+    query = select(Order).where(*conditions).order_by(Order.id)
+    query = query.options(selectinload(Order.lines)).with_for_update(key_share=True)
+    return session.scalars(query).all()
