@@ -84,11 +84,11 @@ def fresh_email() -> str:
 
 
 def make_user(database: Database, **chosen: Unpack[Account]) -> User:
-    """Store an active account."""
+    """Store an active account. Its password is `PASSWORD`, hashed cheaply."""
     user = User.draft(
         name=chosen.get("name", "Alice Adams"),
         email=chosen.get("email") or fresh_email(),
-        password_hash=chosen.get("password_hash", "a hash"),
+        password_hash=chosen.get("password_hash", _HASH),
     )
     user.role = chosen.get("role", "user")
     user.active = chosen.get("active", True)
@@ -98,9 +98,8 @@ def make_user(database: Database, **chosen: Unpack[Account]) -> User:
 
 
 def make_account(service: Service, **chosen: Unpack[Account]) -> User:
-    """Store an active account of a service. Its password is `PASSWORD`, hashed cheaply."""
-    values: Account = {"password_hash": _HASH, **chosen}
-    return make_user(service.app.database, **values)
+    """Store an active account of a service, as in `make_user`."""
+    return make_user(service.app.database, **chosen)
 
 
 def make_admin(database: Database) -> Person:
