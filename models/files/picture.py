@@ -16,8 +16,10 @@ from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
 
 from models.errors import InvalidPicture
 
-MOST_PIXELS: Final = 40_000_000
-"""Maximum number of pixels of a picture before it is made smaller."""
+MOST_PIXELS: Final = 16_000_000
+"""Maximum number of pixels of a picture before it is made smaller, which bounds the memory."""
+MOST_JPEG_PIXELS: Final = 40_000_000
+"""The same for JPEG, as photos are, which is decoded at a smaller scale at once."""
 LONGEST_SIDE: Final = 2048
 """Maximum width and height of the largest size, in pixels."""
 MEDIUM, SMALL = 512, 128
@@ -131,15 +133,18 @@ def _normal(opened: Image.Image) -> Image.Image:
     Raises:
         InvalidPicture: The picture has too many pixels.
     """
-    if opened.width * opened.height > MOST_PIXELS:
-        raise InvalidPicture(f"The picture has more than {MOST_PIXELS} pixels.")
-    # A JPEG file is decoded at a smaller scale at once.
+    most = MOST_JPEG_PIXELS if opened.format == "JPEG" else MOST_PIXELS
+    if opened.width * opened.height > most:
+        raise InvalidPicture(f"The picture has more than {most} pixels.")
     opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
     opened.load()
-    # JPEG files tell cameras' orientation in metadata, which is removed.
-    upright = ImageOps.exif_transpose(opened)
-    image = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-    image = image.resize(fit(image.size, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    mode = "RGBA" if opened.has_transparency_data else "RGB"
+    # Each copy in the first size takes much memory.
+    image: Image.Image = opened if opened.mode == mode else opened.convert(mode)
+    size = fit(image.size, LONGEST_SIDE)
+    image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    # The orientation that cameras note is in the metadata, which is removed.
+    ImageOps.exif_transpose(image, in_place=True)
     image.info.clear()
     return image
 
