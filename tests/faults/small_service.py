@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
@@ -50,16 +51,17 @@ class Setup:
     workers: int = 1
     drain_seconds: float = 0.0
     stop_seconds: float = 4.0
-    fail_to_start: bool = False
+    fails_if_exists: str = ""
+    """A path; the application fails to start if it is that of a file."""
     keep_alive_seconds: int = LIMITS.keep_alive_seconds
 
 
 class SmallService:
     """Answers by path; see `_respond`."""
 
-    def __init__(self, *, fail_to_start: bool) -> None:
+    def __init__(self, fails_if_exists: str) -> None:
         self.draining = threading.Event()
-        self._fail_to_start = fail_to_start
+        self._fails = Path(fails_if_exists).is_file()
         self._seen: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,7 +79,7 @@ class SmallService:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        if self._fail_to_start:
+        if self._fails:
             await send({"type": "lifespan.startup.failed", "message": "told to fail"})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -129,10 +131,10 @@ async def _body_length(receive: Receive) -> int:
             return length
 
 
-def make(*, fail_to_start: bool) -> SmallService:
+def make(fails_if_exists: str) -> SmallService:
     """What a process calls for its application; it sets up logging, as such a factory must."""
     logging.basicConfig(level="INFO", format="%(message)s")
-    return SmallService(fail_to_start=fail_to_start)
+    return SmallService(fails_if_exists)
 
 
 def main(setup: Setup) -> None:
@@ -145,7 +147,7 @@ def main(setup: Setup) -> None:
         drain_seconds=setup.drain_seconds,
         stop_seconds=setup.stop_seconds,
     )
-    factory = functools.partial(make, fail_to_start=setup.fail_to_start)
+    factory = functools.partial(make, setup.fails_if_exists)
     if setup.workers == 1:
         serve(factory(), options)
     else:

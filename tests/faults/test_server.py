@@ -1,97 +1,28 @@
-"""The server layer over raw sockets: caps, deadlines, refusals, and an orderly end."""
+"""The server layer over raw sockets: caps, deadlines and refusals."""
 
-import dataclasses
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
+from tests.faults.small_server import (
+    CHUNKED,
+    GET,
+    SLOW_UPLOAD,
+    WAIT,
+    Server,
+    parse_head,
+    read_all,
+    read_answer,
+    started,
+)
 from tests.faults.small_service import LARGE_BYTES, LIMITS, PUBLIC_URL, Setup
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = Path(__file__).with_name("small_service.py")
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-CHUNKED = b"POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"
-SLOW_UPLOAD = b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 300\r\n\r\nabc"
 # Generous, because the machine that runs the tests may be busy.
 SLACK = 3.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Server:
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def log_text(self) -> str:
-        return self.log.read_text()
-
-    def ports(self) -> list[int]:
-        """The port of each process that listens, in the order in which they began to."""
-        return [int(found) for found in re.findall(r"listening on \S+:(\d+)", self.log_text())]
-
-    def says(self, text: str) -> bool:
-        """Whether the log has `text` now or soon."""
-        until = time.monotonic() + SLACK
-        while text not in self.log_text() and time.monotonic() < until:
-            time.sleep(0.02)
-        return text in self.log_text()
-
-    @property
-    def port(self) -> int:
-        return self.ports()[0]
-
-    def connect(self, first: bytes = b"") -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        connection.sendall(first)
-        return connection
-
-    def ask(self, request: bytes) -> bytes:
-        """Everything that comes back until the server closes the connection."""
-        with self.connect() as connection:
-            # It may hang up early, and then what it said is still there to be read.
-            with suppress(ConnectionError):
-                connection.sendall(request)
-            return read_all(connection)
-
-    def stop(self, signum: int = signal.SIGTERM) -> None:
-        self.process.send_signal(signum)
-
-    def wait(self) -> int:
-        return self.process.wait(15)
-
-
-@contextmanager
-def started(setup: Setup) -> Iterator[Server]:
-    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and file.
-            [sys.executable, str(PROGRAM), json.dumps(dataclasses.asdict(setup))],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        server = Server(process, Path(folder, "log"))
-        try:
-            until = time.monotonic() + 30
-            while len(server.ports()) < setup.workers and process.poll() is None:
-                assert time.monotonic() < until, server.log_text()
-                time.sleep(0.02)
-            yield server
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(15)
 
 
 @pytest.fixture(scope="module")
@@ -100,39 +31,12 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def read_all(connection: socket.socket) -> bytes:
-    received = bytearray()
-    with suppress(ConnectionResetError):
-        while piece := connection.recv(65_536):
-            received += piece
-    return bytes(received)
-
-
 def send_for(seconds: float, connection: socket.socket) -> None:
     """Trickle bytes for so long, unless the server hangs up first."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         connection.sendall(b"x" * 1000)
         time.sleep(0.01)
-
-
-def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """The next answer on a connection that stays open; it has to have a Content-Length."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        piece = connection.recv(65_536)
-        assert piece, received
-        received += piece
-    head, _, body = received.partition(b"\r\n\r\n")
-    status, headers = parse_head(head)
-    while len(body) < int(headers["content-length"]):
-        body += connection.recv(65_536)
-    return status, headers, body
-
-
-def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
-    first, *lines = head.decode().split("\r\n")
-    return int(first.split()[1]), dict(line.split(": ", 1) for line in lines)
 
 
 def assert_problem(received: bytes, status: int, slug: str) -> None:
@@ -412,95 +316,3 @@ def test_silent_and_slow_clients_do_not_affect_others(server: Server) -> None:
     finally:
         for client in clients:
             client.close()
-
-
-# Stopping
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_finishes_running_requests_and_exits(workers: int) -> None:
-    with started(Setup(workers=workers)) as server, server.connect(WAIT) as connection:
-        time.sleep(0.2)
-        server.stop()
-        status, headers, body = read_answer(connection)
-        assert (status, headers["connection"], body) == (200, "close", b'{"waited": true}')
-        assert server.wait() == 0, server.log_text()
-
-
-@pytest.mark.parametrize(
-    "client", [b"", b"GET / HT", SLOW_UPLOAD, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"]
-)
-def test_slow_clients_do_not_prevent_the_exit(client: bytes) -> None:
-    setup = Setup(stop_seconds=3.0)
-    with started(setup) as server, server.connect(client), server.connect(GET):
-        time.sleep(0.2)
-        begun = time.monotonic()
-        server.stop()
-        assert server.wait() == 0, server.log_text()
-        assert time.monotonic() - begun < setup.stop_seconds + 1
-
-
-def test_a_handler_that_never_returns_does_not_prevent_the_exit() -> None:
-    setup = Setup(stop_seconds=3.0)
-    hang = b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n"
-    with started(setup) as server, server.connect(hang):
-        time.sleep(0.2)
-        begun = time.monotonic()
-        server.stop()
-        assert server.wait() == 1
-        assert time.monotonic() - begun < setup.stop_seconds + 1
-        assert "ended by force" in server.log_text()
-
-
-def test_ready_drops_before_draining() -> None:
-    ready = b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n"
-    with started(Setup(drain_seconds=1.0)) as server:
-        with server.connect(ready) as connection:
-            assert read_answer(connection)[0] == 200
-        server.stop()
-        begun = time.monotonic()
-        time.sleep(0.2)
-        with server.connect(ready) as connection:
-            # It still listens and serves, and asks its clients to go elsewhere.
-            status, headers, _ = read_answer(connection)
-            assert (status, headers["connection"]) == (503, "close")
-        with server.connect(GET) as connection:
-            assert read_answer(connection)[0] == 200
-        assert server.wait() == 0
-        assert time.monotonic() - begun >= 0.9
-
-
-def test_sigint_does_not_wait_for_load_balancers() -> None:
-    with started(Setup(drain_seconds=1.5)) as server:
-        begun = time.monotonic()
-        server.stop(signal.SIGINT)
-        assert server.wait() == 0
-        assert time.monotonic() - begun < 1.4
-
-
-# Starting
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_application_that_fails_to_start_never_listens(workers: int) -> None:
-    with started(Setup(workers=workers, fail_to_start=True)) as server:
-        assert server.wait() == 3
-        assert server.ports() == []
-
-
-def test_a_dead_worker_is_replaced() -> None:
-    with started(Setup(workers=2)) as server:
-        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-        command = {
-            pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children.read_text().split()
-        }
-        victim = next(int(pid) for pid, line in command.items() if b"spawn_main" in line)
-        os.kill(victim, signal.SIGKILL)
-        until = time.monotonic() + 15
-        while len(server.ports()) < 3 and time.monotonic() < until:
-            time.sleep(0.05)
-        assert len(server.ports()) == 3
-        with server.connect(GET) as connection:
-            assert read_answer(connection)[0] == 200
-        server.stop()
-        assert server.wait() == 0

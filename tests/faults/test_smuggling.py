@@ -23,8 +23,8 @@ import pytest
 
 from tests.faults.live_shop import Shop, open_shop
 from tests.faults.proxies import PROXIES, Proxy, running_proxy
+from tests.faults.small_server import started
 from tests.faults.small_service import Setup
-from tests.faults.test_server import started
 from tests.live import HOST, LiveServer, running_server
 
 METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"OPTIONS")

@@ -32,7 +32,7 @@ from api.server.http1.protocol import HttpProtocol
 from api.server.problem_documents import ProblemType
 from api.server.processes import supervisor
 from api.server.processes.standard_error import patient_standard_error
-from api.server.processes.workers import Workers
+from api.server.processes.workers import Pulse, Workers
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ START_FAILED = 3
 
 _DESCRIPTORS = 65_536
 _MARGIN_SECONDS = 2.0
+_BEAT_SECONDS = 1.0
 _UNSENT_BYTES = 128 * 1024
 
 
@@ -87,19 +88,19 @@ def serve(service: Service, options: ServerOptions) -> None:
         OSError: the address is not available.
         SystemExit: with START_FAILED, if the application's lifespan failed before it listened.
     """
-    _serve_on(_bind(options), service, options)
+    _serve_on(_bind(options), service, options, None)
 
 
 def serve_workers(factory: Callable[[], Service], options: ServerOptions, workers: int) -> None:
     """Serve from `workers` new processes on one socket until SIGTERM or SIGINT, then return.
 
-    Each process unpickles and calls `factory`, which also sets up logging. A process that ends
-    unexpectedly is replaced, unless it failed to start.
+    Each process unpickles and calls `factory`, which also sets up logging. A process that ends or
+    hangs is replaced.
 
     Raises:
         OSError: the address is not available.
-        SystemExit: with START_FAILED, if a process failed to start; with 1, if one had to be
-            killed.
+        SystemExit: with START_FAILED, if the first processes failed to start; with 1, if one had
+            to be killed.
     """
     with _bind(options) as listener:
         work = functools.partial(_serve_made, factory, options, listener)
@@ -128,7 +129,9 @@ def _bind(options: ServerOptions) -> socket.socket:
     return listener
 
 
-def _serve_on(listener: socket.socket, service: Service, options: ServerOptions) -> None:
+def _serve_on(
+    listener: socket.socket, service: Service, options: ServerOptions, pulse: Pulse | None
+) -> None:
     _allow_descriptors()
     # Objects created so far stay in memory. Freezing them keeps later garbage collections, which
     # delay requests, from examining them again.
@@ -143,7 +146,7 @@ def _serve_on(listener: socket.socket, service: Service, options: ServerOptions)
         # Requests that outlive their connection are cancelled.
         graceful_seconds=math.ceil(options.graceful_seconds + _MARGIN_SECONDS / 2),
     )
-    _Server(config, service.draining, options).run(sockets=[listener])
+    _Server(config, service.draining, options, pulse).run(sockets=[listener])
 
 
 def _allow_descriptors() -> None:
@@ -158,11 +161,16 @@ class _Server(uvicorn.Server):
     """uvicorn's server with a draining period, and a deadline that no client can extend."""
 
     def __init__(
-        self, config: ProtocolConfig, draining: threading.Event, options: ServerOptions
+        self,
+        config: ProtocolConfig,
+        draining: threading.Event,
+        options: ServerOptions,
+        pulse: Pulse | None,
     ) -> None:
         super().__init__(config)
         self._draining = draining
         self._options = options
+        self._pulse = pulse
         self._told_at: float | None = None
         self._leave_at = math.inf
         self._parent = multiprocessing.parent_process()
@@ -174,6 +182,13 @@ class _Server(uvicorn.Server):
             host, port = listener.getsockname()[:2]
             _log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         supervisor.report(supervisor.READY)
+        self._beat()
+
+    def _beat(self) -> None:
+        """Give signs of life for as long as the event loop runs."""
+        if self._pulse is not None:
+            self._pulse.beat()
+            asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._beat)
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -191,8 +206,9 @@ class _Server(uvicorn.Server):
 
     @override
     async def on_tick(self, counter: int) -> bool:
-        if self._parent is not None and not self._parent.is_alive():
-            self.handle_exit(signal.SIGTERM, None)
+        if self._told_at is None and self._parent is not None and not self._parent.is_alive():
+            # Nobody would stop this process, and another one may want its port.
+            self.handle_exit(signal.SIGINT, None)
         if time.monotonic() >= self._leave_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -229,7 +245,10 @@ def _end_process() -> None:
 
 
 def _serve_made(
-    factory: Callable[[], Service], options: ServerOptions, listener: socket.socket
+    factory: Callable[[], Service],
+    options: ServerOptions,
+    listener: socket.socket,
+    pulse: Pulse,
 ) -> None:
     """Create the service and serve, in a worker process."""
     with patient_standard_error():
@@ -238,4 +257,4 @@ def _serve_made(
         except Exception:  # noqa: BLE001 - Whatever it is, the next try would meet it again.
             _log.exception("the application could not be created")
             sys.exit(START_FAILED)
-        _serve_on(listener, service, options)
+        _serve_on(listener, service, options, pulse)

@@ -4,66 +4,71 @@ import contextlib
 import logging
 import multiprocessing
 import multiprocessing.connection
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
 from types import FrameType
+from typing import TypeAlias
 
 _log = logging.getLogger(__name__)
 
-_RESTART_SECONDS = 1.0
+_SILENT_SECONDS, _START_SECONDS = 10.0, 120.0
+"""Time without a sign of life after which a worker is killed: once it has started, and before."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before a worker is replaced; they double with each replacement that fails to start."""
+_POLL_SECONDS = 0.2
 _KILL_SECONDS = 1.0
+
+Work: TypeAlias = Callable[["Pulse"], None]
 
 
 class Workers:
     """The worker processes, supervised by the main process.
 
-    `work` is pickled to each worker. A worker that ends unexpectedly is replaced, but one that
-    exits with `start_failed` stops them all. After SIGTERM or SIGINT, workers have `stop_seconds`
+    `work` is pickled to each worker and gives a sign of life at least every few seconds, the first
+    one when it has started. A worker that ends or becomes silent is replaced. If the first workers
+    exit with `start_failed`, all are stopped. After SIGTERM or SIGINT, workers have `stop_seconds`
     to exit.
     """
 
-    def __init__(self, work: Callable[[], None], start_failed: int, stop_seconds: float) -> None:
-        # The application may have threads, which do not survive a fork.
-        self._context = multiprocessing.get_context("spawn")
+    def __init__(self, work: Work, start_failed: int, stop_seconds: float) -> None:
         self._work = work
         self._start_failed = start_failed
         self._stop_seconds = stop_seconds
         self._told = threading.Event()
 
     def run(self, count: int) -> int:
-        """Run workers until told to stop or until one fails to start; return the exit code."""
+        """Run workers until told to stop or until none can start; return the exit code."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._tell)
-        processes = [self._start() for _ in range(count)]
-        failed = False
+        workers = [_Worker(self._work) for _ in range(count)]
+        started = failed = False
+        looked_at = time.monotonic()
         while not (self._told.is_set() or failed):
-            multiprocessing.connection.wait([each.sentinel for each in processes], timeout=0.2)
-            for index, process in enumerate(processes):
-                if process.is_alive():
-                    continue
-                if process.exitcode == self._start_failed:
-                    failed = True
-                    break
-                _log.error("a worker exited with %s and is being replaced", process.exitcode)
-                # A worker that keeps crashing must not keep the machine busy with restarts.
-                time.sleep(_RESTART_SECONDS)
-                processes[index] = self._start()
-        killed = self._stop(processes)
+            running = [each.process.sentinel for each in workers if each.replace_at is None]
+            multiprocessing.connection.wait(running, _POLL_SECONDS)
+            # If the whole machine was paused, the workers are not to blame.
+            elapsed = min(time.monotonic() - looked_at, 1.0)
+            looked_at = time.monotonic()
+            for worker in workers:
+                worker.listen(elapsed)
+                started = started or worker.has_started
+                failed = failed or (not started and worker.process.exitcode == self._start_failed)
+            if not failed:
+                for worker in workers:
+                    worker.keep_running()
+        killed = self._stop([each.process for each in workers])
         return self._start_failed if failed else int(killed)
 
     def _tell(self, signum: int, frame: FrameType | None) -> None:
         del signum, frame
         self._told.set()
 
-    def _start(self) -> BaseProcess:
-        process = self._context.Process(target=self._work)
-        process.start()
-        return process
-
-    def _stop(self, processes: list[BaseProcess]) -> bool:
+    def _stop(self, processes: list[multiprocessing.context.SpawnProcess]) -> bool:
         """Stop all workers, and return whether one had to be killed."""
         until = time.monotonic() + self._stop_seconds + _KILL_SECONDS
         for process in processes:
@@ -77,3 +82,62 @@ class Workers:
                 process.join()
                 killed = True
         return killed
+
+
+class Pulse:
+    """The worker's end of the connection on which it gives signs of life."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def beat(self) -> None:
+        """Give a sign of life. It is lost if the main process does not take it."""
+        with contextlib.suppress(OSError):
+            self._connection.send_bytes(b".")
+
+
+class _Worker:
+    """A worker process and its successors; `replace_at` is set while there is none."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._pause = _FIRST_PAUSE
+        self._start()
+
+    def _start(self) -> None:
+        # The application may have threads, which do not survive a fork.
+        context: SpawnContext = multiprocessing.get_context("spawn")
+        self._signs, theirs = context.Pipe(duplex=False)
+        os.set_blocking(theirs.fileno(), False)
+        self.process = context.Process(target=self._work, args=(Pulse(theirs),))
+        self.process.start()
+        theirs.close()
+        self.has_started = False
+        self.replace_at: float | None = None
+        self._silence = 0.0
+
+    def listen(self, elapsed: float) -> None:
+        """Note signs of life, or `elapsed` seconds without any."""
+        self._silence += elapsed
+        with contextlib.suppress(EOFError, OSError):
+            while self._signs.poll():
+                self._signs.recv_bytes()
+                self.has_started, self._silence = True, 0.0
+
+    def keep_running(self) -> None:
+        """Kill the process if it is silent, and replace it, after a pause, if it has ended."""
+        if self.process.is_alive():
+            if self._silence > (_SILENT_SECONDS if self.has_started else _START_SECONDS):
+                _log.error("a worker has been silent for %d seconds and is killed", self._silence)
+                self.process.kill()
+                self.process.join()
+        elif self.replace_at is None:
+            # A worker that keeps crashing must not keep the machine busy with restarts.
+            self._pause = _FIRST_PAUSE if self.has_started else self._pause
+            code = self.process.exitcode
+            _log.error("a worker exited with %s; replaced in %d seconds", code, self._pause)
+            self.replace_at = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        elif time.monotonic() >= self.replace_at:
+            self._signs.close()
+            self._start()
