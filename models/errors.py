@@ -46,9 +46,9 @@ class InvalidPicture(DomainError):
 
 
 class StorageUnavailable(DomainError):
-    """The store of files failed."""
+    """The file store failed."""
 
-    detail = "The store of files is unavailable; try again shortly."
+    detail = "The file store is unavailable; try again shortly."
 
 
 class AccessEnded(DomainError):
@@ -153,9 +153,9 @@ class EmailUnverified(DomainError):
 
 
 class OrdersOpen(DomainError):
-    """Orders of the account have been paid and not delivered, so they need its address."""
+    """The account has orders that are paid but not delivered, and therefore need their address."""
 
-    detail = "Orders of this account are still to be delivered; see orders."
+    detail = "This account has orders that are still to be delivered; see orders."
 
 
 class OwnerErased(DomainError):
@@ -245,7 +245,7 @@ class SkuTaken(DomainError):
 class StockOutOfRange(DomainError):
     """The stock would fall below the reserved units or exceed its maximum."""
 
-    detail = "The stock would fall below what is reserved, or exceed the maximum."
+    detail = "The stock would fall below the reserved quantity or exceed the maximum."
 
 
 class OutOfStock(DomainError):
@@ -291,9 +291,9 @@ class InvalidAmount(DomainError):
 
 
 class BounceExceedsPayment(DomainError):
-    """The bounced amount exceeds what is left of the payment."""
+    """The bounced amount exceeds the remaining payment."""
 
-    detail = "The bounced amount exceeds what is left of the payment."
+    detail = "The bounced amount exceeds the remaining payment."
 
 
 class PaymentRecorded(DomainError):
@@ -317,7 +317,7 @@ class RefundExceedsPaid(DomainError):
 class QuantityExceeded(DomainError):
     """A quantity exceeds the units left in the order."""
 
-    detail = "The quantity exceeds what is left in the order."
+    detail = "The quantity exceeds the units that remain in the order."
 
 
 class ImpossibleDivision(DomainError):

@@ -115,7 +115,7 @@ class Settings(BaseModel):
     )
     storage_url: StorageUrl = Field(
         "file:var/files",
-        description="store of files: file:folder, or s3://bucket?endpoint=https://host&region=name",
+        description="file store: file:folder, or s3://bucket?endpoint=https://host&region=name",
     )
     mail_url: MailUrl | None = Field(
         default_factory=lambda settings: (

@@ -1,4 +1,4 @@
-"""The store of files: a folder, or a bucket of S3 or a service like it.
+"""The file store: a folder, or a bucket of S3 or a service like it.
 
 A file is written to a temporary name and then moved, so that nobody reads half of it.
 """

@@ -169,7 +169,7 @@ def store_lines(connection: Connection, order: OrderView, offers: Offers, *, by:
 def _require_one_currency(lines: Sequence[LineQuantity], products: Offers) -> None:
     currency = products[lines[0]["product_id"]].currency
     others = {
-        f"/lines/{index}/product_id": "has a price in another currency than the first line"
+        f"/lines/{index}/product_id": "has a price in a different currency from the first line"
         for index, line in enumerate(lines)
         if products[line["product_id"]].currency != currency
     }

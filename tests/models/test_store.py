@@ -1,4 +1,4 @@
-"""The store of files: a folder, and a server like S3 (M15)."""
+"""The file store: a folder, and a server like S3 (M15)."""
 
 from collections.abc import Iterator
 from datetime import timedelta
