@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from api.contract.asgi import make_asgi
@@ -105,6 +106,7 @@ def create_app(settings: Settings) -> Application:
         "document": contract.document.served_at(settings.public_url),
         "draining": draining,
         "guides": read_guides(_DOCS, GUIDES),
+        "issuer": urlsplit(settings.public_url).netloc,
         "keys": keys,
         "lifecycle": lifecycle,
         "passwords": passwords,
@@ -115,6 +117,7 @@ def create_app(settings: Settings) -> Application:
         "session_rules": SessionRules(
             idle=timedelta(seconds=settings.session_idle_seconds),
             longest=timedelta(seconds=settings.session_seconds),
+            grace=timedelta(seconds=settings.refresh_grace_seconds),
             statuses=statuses,
             refresh_key=keys.derive("refresh-tokens"),
         ),

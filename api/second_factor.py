@@ -27,12 +27,13 @@ def enrol_second_factor(
     body: dict[str, str],
     passwords: Passwords,
     seal: SecretBox,
+    issuer: str,
     origin: RequestOrigin,
 ) -> dict[str, str]:
     """Start to set up an authenticator app."""
     user, current = _owner(session, caller), body["current_password"]
     require_password(session, user, current, passwords, origin, "second-factor.enrol")
-    secret, uri = SecondFactor.enrol(session, seal, user)
+    secret, uri = SecondFactor.enrol(session, seal, user, issuer)
     AuditEvent.record(session, "second-factor.enrol", origin, user_id=user.id)
     return {"secret": secret, "otpauth_uri": uri, "qr_code": _qr_code(uri)}
 

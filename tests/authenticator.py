@@ -47,7 +47,7 @@ def enrol_app(
         SecondFactor.forget(session, user.id)
         verify_address(session, user)
         owner = session.get_one(User, user.id)
-        app = Authenticator(SecondFactor.enrol(session, seal, owner).secret)
+        app = Authenticator(SecondFactor.enrol(session, seal, owner, "shop.example").secret)
         if confirmed:
             session.get_one(SecondFactor, user.id).confirmed_at = utcnow()
             app.recovery_codes = RecoveryCode.replace(session, user.id)

@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from api.credentials.key_file import VERIFYING_SECONDS, explained, parse, read
+from models.storage.folders import make_private_folder
 
 
 def make_key_file(path: Path) -> None:
     """Create a file with one key, unless another process has just created it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     name = _written(path.parent, _generate())
     # Linking is atomic: if two processes start together, one creates the file and both read it.
     with contextlib.suppress(FileExistsError):

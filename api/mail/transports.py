@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from models.storage.folders import make_private_folder
+
 _STEP_SECONDS = 10.0
 """Seconds that a server may stay silent."""
 _DIALOGUE_SECONDS = 20.0
@@ -76,7 +78,7 @@ class Folder:
 
     def send(self, message: EmailMessage, /) -> None:
         """Write a message to its file, atomically."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self.path)
         descriptor, draft = tempfile.mkstemp(dir=self.path, prefix=".")
         with os.fdopen(descriptor, "wb") as file:
             file.write(message.as_bytes(policy=default.clone(utf8=True)))

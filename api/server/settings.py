@@ -53,14 +53,15 @@ class SettingsError(Exception):
 def read_secret(environ: Mapping[str, str], name: str) -> str:
     """Return a variable, or the text of the file that the variable `NAME_FILE` names.
 
-    An unset variable is an empty text. A line break at the end of the file is not part of the text.
+    An unset variable is an empty text. A line break at the end is not part of the text.
 
     Raises:
         SettingsError: both variables are set, or the file cannot be read or is empty.
     """
     value, file = environ.get(name, ""), environ.get(f"{name}_FILE", "").strip()
     if not file:
-        return value
+        # `read -r -d ''` and some secret stores leave a line break at the end.
+        return value.rstrip("\r\n")
     if value.strip():
         raise SettingsError((f"{name}_FILE is set beside {name}: remove one of them",))
     try:
@@ -219,6 +220,12 @@ class Settings(BaseModel):
         ge=60,
         le=31_622_400,
         description="maximum lifetime of a session, even with refreshes",
+    )
+    refresh_grace_seconds: int = Field(
+        10,
+        ge=0,
+        le=3_600,
+        description="time in which a refresh token can be sent again because the response was lost",
     )
     audit_seconds: int = Field(
         31_536_000,

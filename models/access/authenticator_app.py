@@ -67,8 +67,10 @@ class SecondFactor(Base):
         return SecondFactorState(confirmed_at is not None, confirmed_at, left)
 
     @classmethod
-    def enrol(cls, session: Session, seal: SecretBox, user: User) -> Enrolment:
+    def enrol(cls, session: Session, seal: SecretBox, user: User, issuer: str) -> Enrolment:
         """Create a new secret. It replaces an unconfirmed one.
+
+        Authenticator apps show `issuer`, the host of the service.
 
         Raises:
             EmailUnverified: The email address is not verified. It may belong to another person,
@@ -88,7 +90,7 @@ class SecondFactor(Base):
         factor.created_at, factor.last_step = utcnow(), -1
         factor.forgive()
         session.add(factor)
-        return enrolment(secret, user.email)
+        return enrolment(secret, user.email, issuer)
 
     @classmethod
     def confirm(

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import unicodedata
 from typing import Final
 
 from sqlalchemy import ForeignKey, LargeBinary, delete, func, select
@@ -14,6 +15,8 @@ CODES: Final = 10
 """Number of codes in a set."""
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # Base32 (RFC 4648, section 6), in lower case.
+_IGNORED = frozenset({"Pd", "Zs", "Cf"})
+"""Unicode categories that are not part of a code: dashes, spaces, and marks that nobody sees."""
 _GROUPS = 7
 _GROUP_LENGTH = 4
 
@@ -55,8 +58,12 @@ class RecoveryCode(Base):
 
 
 def compact(code: str) -> str:
-    """Return a code in its comparable form: lower case, without hyphens and spaces."""
-    return code.replace("-", "").replace(" ", "").lower()
+    """Return a code in its comparable form: ASCII in lower case, without dashes and white space.
+
+    Keyboards of some languages type full-width digits, and word processors change hyphens.
+    """
+    text = unicodedata.normalize("NFKC", code).replace("\t", " ").replace("\u2212", "-").lower()
+    return "".join(each for each in text if unicodedata.category(each) not in _IGNORED)
 
 
 def _new_code() -> str:

@@ -25,8 +25,6 @@ from models.storage.base import Base, UTCDateTime, utcnow
 
 _PREFIX = "refresh_"
 _BYTES = 32
-_GRACE = timedelta(seconds=10)
-"""Time after its use in which a refresh token returns the same successor again."""
 _MOST = 5000
 """Maximum number of refresh tokens per session, which are stored as long as the session. One
 refresh an hour makes 2,160 in 90 days."""
@@ -36,13 +34,15 @@ refresh an hour makes 2,160 in 90 days."""
 class SessionRules:
     """The lifetime and scopes of sessions.
 
-    A session ends after `idle` without a refresh, and `longest` after the sign-in in any case.
+    A session ends after `idle` without a refresh, and `longest` after the sign-in in any case. For
+    `grace` after its use, a refresh token returns the same successor again.
     """
 
     idle: timedelta
     longest: timedelta
     statuses: TokenStatuses
     refresh_key: bytes = field(repr=False)
+    grace: timedelta = timedelta(seconds=10)
 
     def successor(self, refresh_token: str) -> str:
         """Return the successor of a refresh token. Deriving it requires the server's secret."""
@@ -97,9 +97,9 @@ def refresh_session(
 
     Raises:
         InvalidRefreshToken: The token is unknown, its session has ended, or the session has
-            reached its maximum number of refresh tokens. A token that was used more than 10 seconds
-            ago, or whose successor was also used, has probably been stolen. In that case, the
-            session ends.
+            reached its maximum number of refresh tokens. A token that was used longer than
+            `rules.grace` ago, or whose successor was also used, has probably been stolen. In that
+            case, the session ends.
     """
     known = session.get(RefreshToken, _hash(refresh_token))
     if known is None:
@@ -121,7 +121,7 @@ def refresh_session(
         token.expires_at = min(now + rules.idle, token.created_at + rules.longest)
         token.address, token.user_agent = origin.address, origin.user_agent
         session.add(RefreshToken(hash=_hash(successor), session_id=token.id, created_at=now))
-    elif now - known.used_at > _GRACE or _was_used(session, successor):
+    elif now - known.used_at > rules.grace or _was_used(session, successor):
         token.ended_at = now
         AuditEvent.record(session, "refresh.replay", origin, user_id=user.id, succeeded=False)
         raise InvalidRefreshToken

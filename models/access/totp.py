@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import pyotp
 
-_ISSUER = "Concord"
 _SECRET_BYTES = 20  # As recommended by RFC 4226 (section 4, R6).
 _DIGITS = 6
 _STEP_SECONDS = 30
@@ -30,12 +29,15 @@ def new_secret() -> bytes:
     return secrets.token_bytes(_SECRET_BYTES)
 
 
-def enrolment(secret: bytes, email: str) -> Enrolment:
-    """Return the settings of a secret for an authenticator app."""
+def enrolment(secret: bytes, email: str, issuer: str) -> Enrolment:
+    """Return the settings of a secret for an authenticator app.
+
+    Apps identify an account by the issuer and the address, so services need different issuers.
+    """
     # NFC bounds the URI's length, because a composed address has at most 254 bytes.
     label = unicodedata.normalize("NFC", email)
     totp = _totp(secret)
-    return Enrolment(totp.secret, totp.provisioning_uri(name=label, issuer_name=_ISSUER))
+    return Enrolment(totp.secret, totp.provisioning_uri(name=label, issuer_name=issuer))
 
 
 def step_of(secret: bytes, code: str, now: datetime) -> int | None:

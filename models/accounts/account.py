@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from models.access.authenticator_app import SecondFactor
 from models.access.secret_box import SecretBox
 from models.actor import Actor
-from models.errors import NotPermitted, ProofNeeded, WrongPassword
+from models.errors import NotPermitted, ProofNeeded, WeakPassword, WrongPassword
 from models.identity.audit_event import AuditAction, AuditEvent, RequestOrigin
 from models.identity.password import Passwords
 from models.identity.token import Token
@@ -74,7 +74,7 @@ def change_account(
         name=changes.get("name"),
         role=changes.get("role"),
         active=changes.get("active"),
-        password_hash=passwords.hash(password, email=user.email) if password else None,
+        password_hash=hash_new_password(user, password, passwords) if password else None,
         password_change_required=changes.get("password_change_required"),
     )
     _record_changes(session, user, before, origin)
@@ -127,6 +127,17 @@ def _record_changes(
         changed.append("account.require-password-change")
     for action in changed:
         AuditEvent.record(session, action, origin, user_id=user.id)
+
+
+def hash_new_password(user: User, password: str, passwords: Passwords) -> str:
+    """Return the hash of an account's new password.
+
+    Raises:
+        WeakPassword: The password is too weak, or it is the one that the account must change.
+    """
+    if user.password_change_required and passwords.verify(user.password_hash, password):
+        raise WeakPassword("The new password must differ from the current one.")
+    return passwords.hash(password, email=user.email)
 
 
 def require_password(

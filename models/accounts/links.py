@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from models.access.authenticator_app import SecondFactor
 from models.access.secret_box import SecretBox
-from models.accounts.account import require_code, require_password
+from models.accounts.account import hash_new_password, require_code, require_password
 from models.actor import Actor
 from models.errors import InvalidLink
 from models.identity.audit_event import AuditAction, AuditEvent, RequestOrigin
@@ -56,7 +56,7 @@ def request_change(
     user.require_current_token(by)
     email, current = request["email"], request["current_password"]
     require_password(session, user, current, passwords, origin, "email.change-request")
-    EmailAddress.parse(email)
+    email = EmailAddress.parse(email).given
     require_code(session, user, request.get("code"), seal, origin, "email.change-request")
     Message.enqueue(session, "change_email", user.id, email=email, token_version=user.token_version)
     AuditEvent.record(session, "email.change-request", origin, user_id=user.id)
@@ -122,7 +122,7 @@ def reset_password(
         WeakPassword: The link is valid, but the password is too weak.
     """
     token, user = _find(session, secret, "set_password")
-    password_hash = passwords.hash(password, email=user.email)
+    password_hash = hash_new_password(user, password, passwords)
     _redeem(session, token)
     if not user.email_verified:
         if SecondFactor.is_active(session, user.id):

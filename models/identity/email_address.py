@@ -13,6 +13,8 @@ from models.errors import InvalidEmail
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+_BLANKS = " \t\xa0\u3000"
+_LONGEST_LOCAL_PART = 64
 _DOTTED_I = re.compile("i\u0307+")
 _WORD = re.compile(r"[^\W\d_]+")
 _LOOKALIKE_ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "CHEROKEE", "COPTIC"})
@@ -57,11 +59,13 @@ class EmailAddress:
         """Parse and validate an address without network access.
 
         The reserved domain `test` is accepted for testing (RFC 2606). `localhost`, `invalid` and
-        other undeliverable names are not. White space is not trimmed.
+        other undeliverable names are not. Surrounding blanks, which are often copied along, are not
+        part of the address.
 
         Raises:
             InvalidEmail: The text is not a valid address, or it mixes look-alike alphabets.
         """
+        text = text.strip(_BLANKS)
         key = _fold(_validate(text).normalized)
         _validate(key)
         for word in _WORD.findall(key):
@@ -73,10 +77,14 @@ class EmailAddress:
 
 def _validate(text: str) -> ValidatedEmail:
     try:
-        return validate_email(text, check_deliverability=False, test_environment=True)
+        checked = validate_email(text, check_deliverability=False, test_environment=True)
     except EmailNotValidError:
         # The validator's message quotes the input, so it is not passed on.
         raise InvalidEmail from None
+    # Mail servers refuse longer ones (RFC 5321, section 4.5.3.1.1).
+    if len(checked.local_part.encode()) > _LONGEST_LOCAL_PART:
+        raise InvalidEmail("The part of an email address before the @ has at most 64 bytes.")
+    return checked
 
 
 def _fold(text: str) -> str:

@@ -79,9 +79,11 @@ class Passwords:
         return self._argon2.check_needs_rehash(password_hash)
 
     def _judge(self, password: str, email: str) -> None:
-        if len(password) < MIN_LENGTH:
+        # A keyboard may send an accented letter as two code points.
+        length = len(unicodedata.normalize("NFC", password))
+        if length < MIN_LENGTH:
             raise WeakPassword(f"A password must have at least {MIN_LENGTH} characters.")
-        if len(password) > MAX_LENGTH:
+        if length > MAX_LENGTH:
             raise WeakPassword(f"A password must have at most {MAX_LENGTH} characters.")
         text = _fold(password)
         core = text.strip(_DECORATION)
@@ -131,8 +133,8 @@ def _stands_in(lines: str, word: str) -> bool:
 def _normalise(password: str) -> bytes:
     """Return the bytes to hash, which do not depend on how a keyboard composes characters.
 
-    NIST SP 800-63B recommends NFKC. Lengths are checked before normalization, in code points as
-    sent, as the contract defines them. A lone surrogate counts as an ordinary character.
+    NIST SP 800-63B recommends NFKC. Lengths are counted in code points of NFC. A lone
+    surrogate counts as an ordinary character.
     """
     return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")
 

@@ -1,5 +1,6 @@
 """Validation of people's names, in any script."""
 
+import re
 import unicodedata
 
 from models.errors import InvalidName
@@ -7,6 +8,9 @@ from models.errors import InvalidName
 MAX_LENGTH = 100
 """Maximum length of a name in code points, after trimming."""
 
+# A flag of a region, such as Scotland's, is a black flag followed by tags (UTS 51, ED-14a).
+_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f")
+_TRIMMED = frozenset({"Zs", "Cf"})
 _JOINERS = frozenset("\u200c\u200d")
 _FORGING = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _VISIBLE = frozenset("LNPS")
@@ -14,21 +18,27 @@ _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def person_name(text: str) -> str:
-    """Return the name in NFC without surrounding white space.
+    """Return the name in NFC without surrounding spaces and invisible marks.
 
     All scripts and symbols are valid. Characters that break a line or change the display of the
     surrounding text are invalid: control, format and bidirectional marks, private use, and lone
     surrogates. A name needs at least one visible character. The two joiners of category Cf are
-    valid, because Persian and many Indic names need them.
+    valid, because Persian and many Indic names need them. So are flags of regions.
 
     Raises:
         InvalidName: The text has no visible character, an invalid character, or is too long.
     """
-    if any(unicodedata.category(c) in _FORGING and c not in _JOINERS for c in text):
+    name = _trim(unicodedata.normalize("NFC", text))
+    plain = _FLAG.sub("", name)
+    if any(unicodedata.category(c) in _FORGING and c not in _JOINERS for c in plain):
         raise InvalidName("A name cannot contain control or formatting characters.")
-    name = unicodedata.normalize("NFC", text).strip()
     if not any(unicodedata.category(c)[0] in _VISIBLE and c not in _BLANK for c in name):
         raise InvalidName("A name needs at least one visible character.")
     if len(name) > MAX_LENGTH:
         raise InvalidName(f"A name must have at most {MAX_LENGTH} characters.")
     return name
+
+
+def _trim(text: str) -> str:
+    edges = {c for c in text if unicodedata.category(c) in _TRIMMED and c < "\U000e0000"}
+    return text.strip("".join(edges)) if edges else text

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from models.storage.backend import JSON_CODEC, Engines, Fault, Limits
+from models.storage.folders import make_private_folder
 
 _BEGIN = "concord_begin"
 """The execution option with the statement that begins a transaction; `None` begins none."""
@@ -51,7 +52,7 @@ def connect(url: URL, limits: Limits) -> Engines:
     """
     if not url.database or url.database == ":memory:":
         raise ValueError("The SQLite URL must name a file, like sqlite:///var/concord.db.")
-    Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(Path(url.database).parent)
     snapshots = _engine(url, limits, "BEGIN")
     one_writer = replace(limits, pool_size=1, pool_timeout=limits.lock_timeout)
     writing = _engine(url, one_writer, "BEGIN IMMEDIATE")

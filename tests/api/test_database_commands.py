@@ -207,7 +207,7 @@ def test_reset_second_factor_lets_its_owner_sign_in_again(run: Run) -> None:
 
     def enrol(session: Session) -> None:
         user = session.get_one(User, 1)
-        SecondFactor.enrol(session, SecretBox(b"k" * 32), user)
+        SecondFactor.enrol(session, SecretBox(b"k" * 32), user, "shop.example")
         session.get_one(SecondFactor, 1).confirmed_at = utcnow()
 
     def state(session: Session) -> tuple[bool, int]:

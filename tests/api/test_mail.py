@@ -532,7 +532,7 @@ def test_message_files_are_complete_and_private(tmp_path: Path) -> None:
         first["Message-ID"],
         second["Message-ID"],
     ]
-    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {each.stat().st_mode & 0o777 for each in (folder, folder.parent)} == {0o700}
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 

@@ -273,6 +273,8 @@ def test_a_password_reset_ends_all_sessions(service: Service, client: httpx.Clie
         service, user.id, lambda _session, row: setattr(row, "password_change_required", True)
     )
 
+    same = reset_password(client, secret, PASSWORD)
+    assert (same.status_code, problem(same)) == (422, "weak-password")
     assert reset_password(client, secret).status_code == 204
 
     assert has_ended(client, token)

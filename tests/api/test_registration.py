@@ -1,5 +1,6 @@
 """Accounts made: what is needed, and that an address has one account only (MISSION M11)."""
 
+import unicodedata
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -138,6 +139,16 @@ def test_an_invalid_account_is_unprocessable(
 
 
 @pytest.mark.mission("M10")
+def test_names_and_passwords_are_counted_in_composed_characters(client: httpx.Client) -> None:
+    name, password = "\u1ec7" * 100, "\u1ec7\u0151 grey owls sing " * 6
+    sent = {"name": name, "password": f"{password:x<128}"}
+    decomposed = {key: unicodedata.normalize("NFD", value) for key, value in sent.items()}
+    answer = create(client, **decomposed)
+    assert (answer.status_code, answer.json().get("name")) == (201, name)
+    for key, value in decomposed.items():
+        assert create(client, **decomposed | {key: f"{value}x"}).status_code == 422
+
+
 def test_missing_members_are_named(client: httpx.Client) -> None:
     answer = client.post(PATH, json={"password": PASSWORD}, headers=fresh_address())
     assert answer.status_code == 422

@@ -43,7 +43,7 @@ def test_an_enrolment_returns_everything_an_app_needs(
     uri = told.json()["otpauth_uri"]
     parsed = pyotp.parse_uri(uri)
     assert isinstance(parsed, pyotp.TOTP)
-    assert (parsed.name, parsed.issuer) == (user.email, "Concord")
+    assert (parsed.name, parsed.issuer) == (user.email, "concord.example")
     assert (parsed.secret, parsed.digits, parsed.interval) == (told.json()["secret"], 6, 30)
     assert len(base64.b32decode(parsed.secret)) == 20
     assert read_qr_code(told.json()["qr_code"]) == uri

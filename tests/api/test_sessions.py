@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,9 +17,9 @@ from models.identity.token import Token
 from models.identity.user import User
 from tests.api.accounts import bearer, edit_account, fresh_address, grant_for, key_for, token_for
 from tests.api.answers import comparable, problem
-from tests.databases import change_all
+from tests.databases import change_all, make_database_url
 from tests.factories import make_account
-from tests.service import PASSWORD, Service
+from tests.service import PASSWORD, Service, running
 
 pytestmark = [pytest.mark.mission("M13"), pytest.mark.mission("M14")]
 
@@ -106,6 +107,20 @@ def test_a_lost_response_is_repeated_for_ten_seconds(
     use_earlier(service, first["session_id"], 9)
     assert refresh(client, first["refresh_token"]).json()["refresh_token"] == lost["refresh_token"]
     assert refresh(client, lost["refresh_token"]).status_code == 200
+
+
+def test_the_time_for_a_lost_response_is_a_setting(tmp_path: Path) -> None:
+    with (
+        make_database_url("sqlite", tmp_path) as url,
+        running(tmp_path, url, REFRESH_GRACE_SECONDS="120") as service,
+    ):
+        client = service.client()
+        first = sign_in(client, make_account(service))
+        lost = refresh(client, first["refresh_token"]).json()["refresh_token"]
+        use_earlier(service, first["session_id"], 110)
+        assert refresh(client, first["refresh_token"]).json()["refresh_token"] == lost
+        use_earlier(service, first["session_id"], 11)
+        assert refresh(client, first["refresh_token"]).status_code == 401
 
 
 def test_a_later_replay_ends_the_session(service: Service, client: httpx.Client) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from api.server.settings import Settings, SettingsError
+from api.server.settings import Settings, SettingsError, read_secret
 
 PRODUCTION = {
     "APP_ENV": "production",
@@ -246,6 +246,10 @@ def test_m19_an_invalid_value_is_one_line_with_the_variable(name: str, value: st
 def test_all_invalid_settings_are_reported_at_once() -> None:
     lines = problems(PORT="x", THREADS="0", LOG_LEVEL="loud", APP_ENV="live")
     assert [line.split()[0] for line in lines] == ["APP_ENV", "PORT", "THREADS", "LOG_LEVEL"]
+
+
+def test_a_line_break_after_a_secret_is_ignored() -> None:
+    assert read_secret({"ADMIN_PASSWORD": "grey owls \r\n"}, "ADMIN_PASSWORD") == "grey owls "
 
 
 def test_no_secret_is_shown() -> None:

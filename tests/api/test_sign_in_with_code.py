@@ -61,6 +61,11 @@ def test_a_code_completes_the_sign_in(client: httpx.Client, owner: Owner) -> Non
     assert client.get("/v1/profile", headers=headers).json()["id"] == owner.user.id
 
 
+def test_a_code_may_be_typed_in_full_width_digits(owner: Owner) -> None:
+    code = "".join(chr(ord(digit) + 0xFEE0) for digit in owner.app.code())
+    assert owner.complete(owner.challenge(), f"{code[:3]}\u3000{code[3:]}").status_code == 200
+
+
 def test_codes_and_challenges_work_once(owner: Owner) -> None:
     waiting, code = owner.challenge(), owner.app.code()
     assert owner.complete(waiting, code).status_code == 200
@@ -97,7 +102,7 @@ def test_guessing_is_stopped_but_the_owner_gets_in(owner: Owner) -> None:
 
 def test_a_recovery_code_works_once_however_it_is_typed(owner: Owner) -> None:
     code = owner.app.recovery_codes[0]
-    typed = f" {code.upper().replace('-', ' ')}"
+    typed = "\t" + code.upper().replace("-", "\u2011\u00a0", 3)
     assert owner.complete(owner.challenge(), typed).status_code == 200
     assert owner.complete(owner.challenge(), code).status_code == 403
 

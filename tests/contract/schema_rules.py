@@ -168,7 +168,8 @@ def secrets_are_never_answered(bundle: SchemaNode) -> Iterator[Finding]:
 def resources_have_the_same_properties(bundle: SchemaNode) -> Iterator[Finding]:
     """`UserCreate` and `UserUpdate` name what `User` has, and what is only written.
 
-    A list of parts is made of what the parts are made of: `OrderLineCreate` for `OrderLine`.
+    A list of parts is made of what the parts are made of: `OrderLineCreate` for `OrderLine`. What
+    is stored in a normal form is made of another spelling: `NewPersonName` for `PersonName`.
     """
     declared = bundle["components"]["schemas"]
     for name, schema in declared.items():
@@ -182,6 +183,7 @@ def resources_have_the_same_properties(bundle: SchemaNode) -> Iterator[Finding]:
                 same != node
                 and not resolve(bundle, node).get("writeOnly")
                 and not _makes_the_parts_of(node, same)
+                and not _is_spelling_of(node, same)
             ):
                 place = f"components/schemas/{name}/properties/{property_name}"
                 yield Finding(place, f"is not as in {resource[1]}")
@@ -198,6 +200,12 @@ def pages_have_one_shape(bundle: SchemaNode) -> Iterator[Finding]:
             yield Finding(place, "has items that are no array")
         elif not _is_string_or_null(properties["next_cursor"]):
             yield Finding(place, "has a next_cursor that is not a string or null")
+
+
+def _is_spelling_of(made: SchemaNode, known: SchemaNode | None) -> bool:
+    """Tell whether they are the schemas `New{X}` and `X`."""
+    before, slash, name = str((known or {}).get("$ref")).rpartition("/")
+    return made == {"$ref": f"{before}{slash}New{name}"}
 
 
 def _makes_the_parts_of(made: SchemaNode, known: SchemaNode | None) -> bool:

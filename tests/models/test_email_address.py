@@ -65,8 +65,9 @@ INVALID = [
     "alice",
     "alice@",
     "@example.com",
-    " alice@example.com",
-    "alice@example.com ",
+    "alice @example.com",
+    f"{'a' * 65}@example.com",
+    f"{'é' * 33}@example.com",
     "alice@example.com\n",
     "alice@example.com\r\nBcc: bob@example.com",
     "alice@example.com\x00",
@@ -164,3 +165,15 @@ def test_no_change_of_case_or_composition_changes_the_key(local: str) -> None:
         except InvalidEmail:
             # Some spellings begin with a mark or grow too long, so nobody can register them.
             continue
+
+
+@pytest.mark.parametrize(
+    "typed", [" alice@example.com", "alice@example.com\t", "\u3000\xa0alice@example.com "]
+)
+def test_blanks_around_an_address_are_trimmed(typed: str) -> None:
+    assert EmailAddress.parse(typed) == EmailAddress.parse("alice@example.com")
+
+
+@pytest.mark.parametrize("local", ["a" * 64, "é" * 32])
+def test_a_local_part_has_up_to_64_bytes(local: str) -> None:
+    assert EmailAddress.parse(f"{local}@example.com").given == f"{local}@example.com"

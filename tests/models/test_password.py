@@ -2,6 +2,7 @@ import statistics
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import replace
 
 import argon2
@@ -46,6 +47,13 @@ def test_length_is_8_to_128_code_points(passwords: Passwords, password: str) -> 
     assert not 8 <= len(password) <= 128
     with pytest.raises(WeakPassword, match="characters"):
         passwords.hash(password, email=EMAIL)
+
+
+def test_length_is_counted_in_composed_characters(passwords: Passwords) -> None:
+    composed = "ÄöÜéñôß" + "x" * 121
+    assert passwords.hash(unicodedata.normalize("NFD", composed), email=EMAIL)
+    with pytest.raises(WeakPassword, match="at least 8"):
+        passwords.hash(unicodedata.normalize("NFD", "ÄöÜéñô7"), email=EMAIL)
 
 
 def test_a_password_is_never_cut(passwords: Passwords) -> None:

@@ -23,6 +23,7 @@ from tests.models.together import together
 pytestmark = [pytest.mark.mission("M12"), pytest.mark.mission("M25")]
 
 SEAL = SecretBox(secrets.token_bytes(32))
+ISSUER = "shop.example"
 # RFC 6238, appendix B, for SHA-1: the last six of the eight digits.
 VECTORS = {
     59: "287082",
@@ -53,13 +54,14 @@ def test_a_code_matches_a_step_near_now_or_none(secret: bytes, seconds: int, cod
 
 @given(st.emails())
 def test_the_uri_is_printable_and_bounded_for_any_address(email: str) -> None:
-    secret, uri = enrolment(new_secret(), email)
-    assert uri.startswith("otpauth://totp/Concord:")
+    secret, uri = enrolment(new_secret(), email, ISSUER)
+    assert uri.startswith("otpauth://totp/shop.example:")
     assert uri.isascii()
     assert uri.isprintable()
     assert " " not in uri
+    assert len(enrolment(new_secret(), email, f"{'a' * 247}:65535").otpauth_uri) <= 1536
     assert len(uri) <= 1024
-    assert f"?secret={secret}&issuer=Concord" in uri
+    assert f"?secret={secret}&issuer={ISSUER}" in uri
 
 
 @given(st.binary(max_size=64), st.integers(min_value=1))
@@ -85,12 +87,16 @@ def test_an_encrypted_secret_fits_into_its_column() -> None:
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567", min_size=28, max_size=28), st.data())
 def test_spaces_dashes_and_case_do_not_matter(code: str, data: st.DataObject) -> None:
-    marks = data.draw(st.lists(st.sampled_from(["", " ", "-"]), min_size=28, max_size=28))
+    ignored = st.sampled_from(["", *" -\t\xa0\u3000\u2011\u2013\u2014\u2212\uff0d\u200b"])
+    marks = data.draw(st.lists(ignored, min_size=28, max_size=28))
     upper = data.draw(st.lists(st.booleans(), min_size=28, max_size=28))
+    wide = data.draw(st.booleans())
     typed = "".join(
         mark + (letter.upper() if is_upper else letter)
         for mark, letter, is_upper in zip(marks, code, upper, strict=True)
     )
+    if wide:
+        typed = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in typed)
     assert compact(typed) == code
 
 
@@ -120,7 +126,7 @@ def test_concurrent_enrolments_leave_one_secret(database: Database) -> None:
 
     def enrol() -> str:
         def work(session: Session) -> str:
-            return SecondFactor.enrol(session, SEAL, session.get_one(User, user.id)).secret
+            return SecondFactor.enrol(session, SEAL, session.get_one(User, user.id), ISSUER).secret
 
         return database.transact(work, write=True)
 
@@ -133,10 +139,10 @@ def test_a_confirmed_secret_is_not_replaced(database: Database) -> None:
     user = make_user(database, verified=True)
 
     def work(session: Session) -> None:
-        SecondFactor.enrol(session, SEAL, user)
+        SecondFactor.enrol(session, SEAL, user, ISSUER)
         session.get_one(SecondFactor, user.id).confirmed_at = datetime.now(UTC)
         with pytest.raises(SecondFactorActive):
-            SecondFactor.enrol(session, SEAL, user)
+            SecondFactor.enrol(session, SEAL, user, ISSUER)
 
     database.transact(work, write=True)
 

@@ -27,6 +27,7 @@ _ANNOTATIONS = {"example", "discriminator", "xml", "externalDocs", "deprecated",
     "exclusiveMaximum",
 }
 _INTEGER_RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (INT64_MIN, INT64_MAX)}
+_BLANKS = " \t\xa0\u3000"
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 SUBSCHEMAS = ("items", "not", "additionalProperties")
 SUBSCHEMA_LISTS = ("allOf", "anyOf", "oneOf")
@@ -135,9 +136,10 @@ def _is_email(text: str) -> bool:
     """Return whether a text looks like an email address in any alphabet (RFC 6531).
 
     The models decide which addresses are acceptable. The validator's built-in check is limited to
-    ASCII and would exclude people whose addresses are not.
+    ASCII and would exclude people whose addresses are not. Blanks around the address are ignored,
+    because people often copy them along.
     """
-    return _EMAIL.fullmatch(text) is not None
+    return _EMAIL.fullmatch(text.strip(_BLANKS)) is not None
 
 
 def _translate(
