@@ -6,6 +6,7 @@ most twice a second whether a session or an API key is still active.
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
@@ -185,7 +186,11 @@ async def authenticate(
 
 def origin_of(request: Request) -> RequestOrigin:
     """Return the origin of a request, for audit events."""
-    agent = "".join(filter(str.isprintable, request.fields.get("user-agent", "")))
+    sent = request.fields.get("user-agent", "")
+    with suppress(UnicodeError):
+        # Most clients that send other characters than ASCII send UTF-8.
+        sent = sent.encode("latin-1").decode()
+    agent = "".join(filter(str.isprintable, sent))
     caller = request.caller if isinstance(request.caller, Caller) else None
     return RequestOrigin(
         address=request.client_address or None,

@@ -116,6 +116,7 @@ def serve(program: Program) -> None:
                 settings.host,
                 settings.port,
                 app.problems.types,
+                settings.cors_origins,
                 ConnectionLimits(header_seconds=settings.header_timeout),
                 settings.drain_seconds,
             )

@@ -134,6 +134,28 @@ def test_a_password_is_set(visit: Visit, server: LiveServer, mail: Path, tmp_pat
     expect(outcome).to_be_empty()
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "/confirm?utm_source=mail&fbclid=a%2#set-password={secret}&utm_medium=mail",
+        "/confirm/?fbclid=x#set-password%3D{secret}",
+        "/confirm#%20set-password={secret}.",
+    ],
+)
+def test_a_link_survives_what_mail_systems_do_to_it(
+    browser: Browser, server: LiveServer, mail: Path, changed: str
+) -> None:
+    email = f"changed-{len(changed)}@concord.example"
+    secret = welcomed(server, mail, email).secret
+    with visiting(browser, server.url, "light") as visit:
+        visit.open(changed.format(secret=secret))
+        visit.page.get_by_label("New password").fill(PASSWORD)
+        visit.page.get_by_label("Repeat the password").fill(PASSWORD)
+        visit.page.get_by_role("button").click()
+        expect(visit.page.get_by_role("status")).to_contain_text("The password is set.")
+    assert sign_in(server, email, PASSWORD) == 200
+
+
 def test_a_new_password_is_requested(
     visit: Visit, server: LiveServer, mail: Path, tmp_path: Path
 ) -> None:

@@ -125,8 +125,6 @@ def test_a_token_is_optional_but_must_be_valid(admin: Shopper, client: httpx.Cli
         assert client.get(path).status_code == 200
         bad = client.get(path, headers={"Authorization": "Bearer x.y.z"})
         assert (bad.status_code, problem(bad)) == (401, "not-authenticated")
-        assert client.get(path, headers={"Authorization": "Basic eDp5"}).status_code == 401
-        assert client.get(path, headers={"Authorization": ""}).status_code == 401
 
 
 def test_a_deleted_product_stays_in_its_orders(

@@ -30,7 +30,8 @@ NEVER_ISSUED = "refresh_" + "A" * 43
 
 def sign_in(client: httpx.Client, user: User, **headers: str) -> dict[str, Any]:
     credentials = {"email": user.email, "password": PASSWORD}
-    answer = client.post("/v1/auth/token", json=credentials, headers={**fresh_address(), **headers})
+    encoded = httpx.Headers({**fresh_address(), **headers}, encoding="utf-8")
+    answer = client.post("/v1/auth/token", json=credentials, headers=encoded)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -305,14 +306,14 @@ def test_a_session_records_the_address_of_its_last_use(
     service: Service, client: httpx.Client
 ) -> None:
     user = make_account(service)
-    agent = {"User-Agent": "Concord tests/1.0\t(a tab)", "X-Forwarded-For": "203.0.113.9"}
+    agent = {"User-Agent": "Conc\u00f6rd tests/1.0\t(a tab)", "X-Forwarded-For": "203.0.113.9"}
     signed_in = sign_in(client, user, **agent)
     headers = bearer(signed_in["access_token"])
     row = client.get(f"{TOKENS}/{signed_in['session_id']}", headers=headers).json()
     assert row["kind"] == "session"
     assert row["name"] is None
     assert row["address"] == "203.0.113.9"
-    assert row["user_agent"] == "Concord tests/1.0(a tab)"
+    assert row["user_agent"] == "Conc\u00f6rd tests/1.0(a tab)"
     assert row["scopes"] == signed_in["scope"].split(" ")
 
 

@@ -143,6 +143,7 @@ def main(setup: Setup) -> None:
         "127.0.0.1",
         0,
         Problems(PUBLIC_URL, KINDS).types,
+        cors_origins=["https://app.example"],
         limits=dataclasses.replace(LIMITS, keep_alive_seconds=setup.keep_alive_seconds),
         drain_seconds=setup.drain_seconds,
         stop_seconds=setup.stop_seconds,

@@ -81,6 +81,16 @@ def test_a_request_has_a_limited_number_of_headers(server: Server) -> None:
     assert_problem(server.ask(most + b"a: b\r\nc"), 431, "header-fields-too-large")
 
 
+@pytest.mark.parametrize("origin", [b"https://app.example", b"https://evil.example"])
+def test_a_refusal_can_be_read_by_scripts_of_allowed_origins(server: Server, origin: bytes) -> None:
+    most = b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: %s\r\n" % origin + b"a: b\r\n" * 200
+    received = server.ask(most)
+    assert_problem(received, 431, "header-fields-too-large")
+    assert b"vary: Origin\r\n" in received
+    granted = b"access-control-allow-origin: https://app.example\r\n" in received
+    assert granted is (origin == b"https://app.example")
+
+
 def test_a_request_has_a_limited_number_of_trailers(server: Server) -> None:
     many = b"a: b\r\n" * LIMITS.header_fields
     assert_problem(server.ask(CHUNKED + b"0\r\n" + many + b"c"), 431, "header-fields-too-large")

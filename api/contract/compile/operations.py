@@ -204,7 +204,10 @@ def _compile(
         security=compile_security(bundle, requirements),
         anonymous=not all(requirements),
         path_parameters=tuple(placed[name] for name in path_names(path)),
-        query=QueryParameters({p.name: p for p in parameters if p.location == "query"}),
+        query=QueryParameters(
+            {p.name: p for p in parameters if p.location == "query"},
+            ignores_others=HTML_MEDIA_TYPE in responses[success].media_types,
+        ),
         headers={p.name.lower(): p for p in parameters if p.location == "header"},
         body=compile_body(bundle, method, declared, validators),
         form=compile_form(bundle, declared, validators),

@@ -143,9 +143,14 @@ def compile_parameter(declared: SchemaNode, validators: Validators) -> Parameter
 
 @dataclass(frozen=True, slots=True)
 class QueryParameters:
-    """All query parameters of an operation."""
+    """All query parameters of an operation.
+
+    With `ignores_others`, undeclared parameters are ignored: mail systems and social networks add
+    their own to links to web pages.
+    """
 
     by_name: Mapping[str, Parameter]
+    ignores_others: bool = False
 
     def decode(self, query_string: bytes) -> dict[str, Value]:
         """Decode a query string into handler arguments, defaults included.
@@ -159,13 +164,13 @@ class QueryParameters:
             reason = f"has more than {most} parameters"
             raise InvalidParameters([ParameterViolation("query", "", "maxItems", reason)])
         sent: dict[str, list[str]] = {}
-        if query_string:
+        if query_string and (self.by_name or not self.ignores_others):
             for name, texts in self._pairs(query_string):
                 sent.setdefault(name, []).extend(texts)
         return _decode_all(self.by_name, sent, self._unknown(sent))
 
     def _unknown(self, sent: Iterable[str]) -> list[ParameterViolation]:
-        if all(name in self.by_name for name in sent):
+        if self.ignores_others or all(name in self.by_name for name in sent):
             return []
         known = ", ".join(self.by_name) or "none"
         reason = f"has an undeclared parameter; declared parameters are: {known}"

@@ -19,9 +19,11 @@ from api.contract.compile.schemas import Validator
 from api.contract.engine_errors import (
     ClientGone,
     ContractViolation,
+    InvalidToken,
     MethodNotAllowed,
     NoSuchResource,
     NotAcceptable,
+    Unauthenticated,
 )
 from api.contract.ports import (
     Authenticate,
@@ -205,8 +207,17 @@ class Engine:
             credentials = request.fields.get(security.field)
             if credentials is not None or not operation.anonymous:
                 authenticate = self._parts.authenticators[security.scheme]
-                request.caller = await authenticate(request, credentials)
-                operation.require_scopes(request.caller.scopes)
+                try:
+                    request.caller = await authenticate(request, credentials)
+                except InvalidToken:
+                    raise
+                except Unauthenticated:
+                    # Credentials of another scheme are not for this service: a browser sends those
+                    # of a proxy in front of it with every request.
+                    if not operation.anonymous:
+                        raise
+                else:
+                    operation.require_scopes(request.caller.scopes)
 
     def _decode(self, request: Request, operation: Operation) -> None:
         """Negotiate the media type, and decode the query and headers."""

@@ -67,8 +67,14 @@ const readPassword = (token) => () => {
   return password === find("same-password").value ? { token, password } : "The passwords do not match.";
 };
 
+// Mail systems encode the fragment, or append parameters and punctuation to the link.
+const readFragment = () => {
+  const found = /([a-z-]+)(?:=|%3D)([A-Za-z0-9_-]{43})/i.exec(location.hash);
+  return found ? [found[1].toLowerCase(), found[2]] : [];
+};
+
 const begin = () => {
-  const [purpose, token] = location.hash.slice(1).split("=");
+  const [purpose, token] = readFragment();
   for (const section of document.querySelectorAll("section, #again")) {
     section.hidden = true;
   }

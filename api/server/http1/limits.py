@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import uvicorn
@@ -37,7 +37,7 @@ class ProtocolConfig(uvicorn.Config):
 
     `problem_types` are the kinds of error that the protocol sends. `draining` is set when the
     process has been told to stop. `graceful_seconds` is the time after which uvicorn cancels
-    requests that are still running.
+    requests that are still running. Scripts of `cors_origins` may read refusals.
     """
 
     def __init__(
@@ -49,10 +49,12 @@ class ProtocolConfig(uvicorn.Config):
         problem_types: Mapping[str, ProblemType],
         draining: threading.Event,
         graceful_seconds: int,
+        cors_origins: Iterable[str] = (),
     ) -> None:
         self.limits = limits
         self.problem_types = problem_types
         self.draining = draining
+        self.cors_origins = frozenset(origin.encode() for origin in cors_origins)
         super().__init__(
             app,
             loop="uvloop",

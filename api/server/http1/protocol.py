@@ -83,6 +83,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._limits = ours.limits
         self._problem_types = ours.problem_types
         self._draining = ours.draining
+        self._cors_origins = ours.cors_origins
         self._closer: ClosingTransport | None = None
         self._refusal: Refusal | None = None
         self._reason = refusals.MALFORMED_REQUEST
@@ -428,6 +429,17 @@ class HttpProtocol(HttpToolsProtocol):
         _log.info("refused %s: %s", instance, refusal.slug)
         # Without a target, the parser still has the method of the previous request.
         head = bool(self.url) and self.parser.get_method() == b"HEAD"
-        headers = self.server_state.default_headers
+        headers = [*self.server_state.default_headers, *self._cors_headers()]
         self.transport.write(refusal.response(self._problem_types, instance, headers, head=head))
         self.transport.close()
+
+    def _cors_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that let a script of an allowed origin read a refusal."""
+        if not self._cors_origins:
+            return []
+        # Without a target, the headers are still those of the previous request.
+        sent = [value for name, value in self.headers if name == b"origin"] if self.url else []
+        allowed = [
+            (b"access-control-allow-origin", each) for each in sent if each in self._cors_origins
+        ]
+        return [*allowed[:1], (b"vary", b"Origin")]

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
@@ -65,6 +65,8 @@ class ServerOptions:
     """Port to listen on. 0 selects a free port, which is logged."""
     problem_types: Mapping[str, ProblemType]
     """Kinds of error by slug, for refusals."""
+    cors_origins: Sequence[str] = ()
+    """Origins whose scripts may read refusals."""
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     drain_seconds: float = 0.0
     """Time between SIGTERM and closing the socket, in which the process reports not ready."""
@@ -143,6 +145,7 @@ def _serve_on(
         limits=options.limits,
         problem_types=options.problem_types,
         draining=service.draining,
+        cors_origins=options.cors_origins,
         # Requests that outlive their connection are cancelled.
         graceful_seconds=math.ceil(options.graceful_seconds + _MARGIN_SECONDS / 2),
     )
