@@ -18,7 +18,7 @@ from models.errors import DatabaseUnavailable
 from models.storage import sqlite
 from models.storage.backend import Backend, Engines, Fault, Limits
 from models.storage.reader import ConnectionReader, Reader
-from models.storage.schema_version import schema_fault
+from models.storage.schema_version import SchemaError, schema_fault
 
 T = TypeVar("T")
 
@@ -164,6 +164,8 @@ class Database:
         """Return within a few seconds why the database cannot be used, in one line, or `None`."""
         try:
             return schema_fault(self.schema_version())
+        except SchemaError as error:
+            return str(error)
         except DatabaseUnavailable as error:
             return error.reason
 

@@ -2,6 +2,8 @@
 
 import threading
 
+from sqlalchemy import inspect
+
 from models.storage.database import Database
 from models.storage.schema_version import (
     MIGRATIONS,
@@ -23,7 +25,8 @@ def migrate(database: Database, *, patience: float = 60.0) -> None:
 
     Raises:
         DatabaseUnavailable: The database is unreachable, or another process took too long.
-        SchemaError: The schema has a version that this release cannot work with.
+        SchemaError: The schema has a version that this release cannot work with, or the database
+            belongs to another program.
     """
     version = database.schema_version()
     if version == newest_version():
@@ -32,6 +35,8 @@ def migrate(database: Database, *, patience: float = 60.0) -> None:
         if fault := schema_fault(version):
             raise SchemaError(fault)
         return
+    if version is None:
+        _require_empty(database)
     from alembic import command  # noqa: PLC0415 - it takes 7 MB, and most starts migrate nothing.
     from alembic.config import Config  # noqa: PLC0415 - as above.
 
@@ -40,3 +45,13 @@ def migrate(database: Database, *, patience: float = 60.0) -> None:
     with database.maintenance(patience=patience) as connection, _ALEMBIC:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _require_empty(database: Database) -> None:
+    names = database.transact(
+        lambda session: inspect(session.connection()).get_table_names(), write=False
+    )
+    if others := sorted({*names} - {"alembic_version"}):
+        raise SchemaError(
+            f"the database has tables of another program, such as {others[0]!r}: use an empty one"
+        )

@@ -29,6 +29,7 @@ from sqlalchemy.pool import ConnectionPoolEntry as PoolRecord
 
 from models.errors import DatabaseUnavailable
 from models.storage.backend import JSON_CODEC, Engines, Fault, Limits
+from models.storage.schema_version import SchemaError
 
 _Arguments: TypeAlias = dict[str, Any]  # SQLAlchemy's type for the arguments of a driver.
 
@@ -212,6 +213,11 @@ def _open(
     patience: float | None, _dialect: object, _record: object, args: list[str], kwargs: _Arguments
 ) -> BoundedConnection:
     connection = BoundedConnection.connect(*args, **kwargs)
+    # Other encodings cannot store every name. `initdb` chooses one if the locale is C.
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        connection.close()
+        raise SchemaError(f"the database has the encoding {encoding}: create it with UTF8")
     # One more second lets a healthy server cancel the statement itself and keep the connection.
     connection.patience = None if patience is None else patience + 1.0
     return connection

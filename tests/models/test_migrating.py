@@ -62,6 +62,14 @@ def empty(empty_url: str) -> Iterator[Database]:
     database.dispose()
 
 
+def test_a_database_of_another_program_is_left_alone(empty: Database) -> None:
+    create = text("CREATE TABLE users (nickname TEXT)")
+    empty.transact(lambda session: session.execute(create), write=True)
+    with pytest.raises(SchemaError, match="another program, such as 'users'"):
+        migrate(empty)
+    assert empty.schema_version() is None
+
+
 def describe(connection: Connection) -> list[str]:
     """What the database says of its tables and indexes, as the lines that would make them."""
     found = MetaData()

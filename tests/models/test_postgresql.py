@@ -7,16 +7,20 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from time import monotonic
 from urllib.parse import quote
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from models.errors import DatabaseUnavailable
 from models.storage.database import Database
+from models.storage.migrating import migrate
 from models.storage.postgresql import BoundedConnection
+from models.storage.schema_version import SchemaError
 from tests.databases import CLOSE_SESSIONS, make_database_url
 from tests.factories import make_user
 from tests.models.reading import read_page
@@ -51,6 +55,25 @@ def through(relay: Relay, url: str) -> str:
     return (
         make_url(url).set(host="127.0.0.1", port=relay.port).render_as_string(hide_password=False)
     )
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_store_every_name_is_refused(url: str, encoding: str) -> None:
+    name = f"concord_test_{encoding.lower()}_{uuid4().hex}"
+    create = "CREATE DATABASE {} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' ENCODING {}"
+    named = sql.Identifier(name)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL(create).format(named, sql.Literal(encoding)))
+        try:
+            database = Database(
+                make_url(url).set(database=name).render_as_string(hide_password=False)
+            )
+            with pytest.raises(SchemaError, match=f"encoding {encoding}: create it with UTF8"):
+                migrate(database)
+            assert database.fault() is not None
+            database.dispose()
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {}").format(named))
 
 
 def test_a_database_is_reached_by_ipv6_and_by_socket(url: str) -> None:
