@@ -1,13 +1,20 @@
 """Accounts made: what is needed, and that an address has one account only (MISSION M11)."""
 
+import sys
 import unicodedata
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from api.contract.compile.document import load_document
+from api.contract.compile.schemas import Validators
+from app import CONTRACT
+from models.errors import InvalidName
+from models.identity.person_name import person_name
 from tests.api.accounts import bearer, fresh_address, read_account
 from tests.api.answers import problem
 from tests.factories import fresh_email, make_account
@@ -138,7 +145,6 @@ def test_an_invalid_account_is_unprocessable(
         assert not (isinstance(value, str) and len(value) > 3 and value in answer.text)
 
 
-@pytest.mark.mission("M10")
 def test_names_and_passwords_are_counted_in_composed_characters(client: httpx.Client) -> None:
     name, password = "\u1ec7" * 100, "\u1ec7\u0151 grey owls sing " * 6
     sent = {"name": name, "password": f"{password:x<128}"}
@@ -149,6 +155,24 @@ def test_names_and_passwords_are_counted_in_composed_characters(client: httpx.Cl
         assert create(client, **decomposed | {key: f"{value}x"}).status_code == 422
 
 
+@pytest.mark.parametrize("name", ["a\u202eb", "a\nb", "\u3000", "\ufeff"])
+def test_the_message_says_what_is_wrong_with_a_name(client: httpx.Client, name: str) -> None:
+    [error] = create(client, name=name).json()["errors"]
+    assert error["message"].startswith("must have a visible character, and no control characters")
+
+
+def test_a_name_that_is_accepted_can_be_returned() -> None:
+    bundle = load_document(CONTRACT).bundle
+    sent, shown = (Validators(bundle).component(name) for name in ("NewPersonName", "PersonName"))
+    for code in range(sys.maxunicode + 1):
+        for name in (f"{chr(code)}a", f"a{chr(code)}b"):
+            if "\ud800" <= chr(code) <= "\udfff" or not sent.is_valid(name):
+                continue
+            with suppress(InvalidName):
+                assert shown.is_valid(person_name(name)), ascii(name)
+
+
+@pytest.mark.mission("M10")
 def test_missing_members_are_named(client: httpx.Client) -> None:
     answer = client.post(PATH, json={"password": PASSWORD}, headers=fresh_address())
     assert answer.status_code == 422

@@ -16,7 +16,7 @@ EXTENSIONS = {
 OPERATION_EXTENSIONS = {"x-rate-limit", "x-requires-session", "x-deprecated-at", "x-sunset"}
 SCHEMA_EXTENSIONS = {
     *("x-engine-attribute", "x-engine-reader", "x-engine-ruled-out"),
-    *("x-enum-varnames", "x-property-names", "x-transitions"),
+    *("x-enum-varnames", "x-message", "x-property-names", "x-transitions"),
 }
 
 

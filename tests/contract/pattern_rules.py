@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import jsonschema_rs
 
-from api.contract.compile.schemas import SchemaNode
-from tests.contract.walk import Finding, schemas
+from api.contract.compile.schemas import SchemaNode, resolve
+from tests.contract.walk import Finding, operations, schemas, schemas_sent
 
 # The second is ours: what the names in a map match.
 _KEYS = ("pattern", "x-property-names")
@@ -36,6 +36,22 @@ def patterns_are_linear(bundle: SchemaNode) -> Iterator[Finding]:
         else:
             if _repeats_a_repetition(_outline(pattern)):
                 yield Finding(place, "has a pattern that repeats an unbounded repetition")
+
+
+def patterns_have_messages(bundle: SchemaNode) -> Iterator[Finding]:
+    """`x-message` says what is wrong with what a client sent, which a pattern says to few."""
+    taken = [
+        (f"parameter {parameter['name']}", resolve(bundle, parameter["schema"]))
+        for operation in operations(bundle)
+        for parameter in operation.parameters
+        if parameter["in"] != "path"  # No text makes a resource of those that do not match.
+    ]
+    for place, schema in [*schemas_sent(bundle, by_client=True), *taken]:
+        message = str(schema.get("x-message", ""))
+        if any(key in schema for key in _KEYS) is not bool(message):
+            yield Finding(place, "has a pattern without x-message, or x-message without a pattern")
+        elif message and not re.fullmatch("must [ -~]{1,100}[^.]", message):
+            yield Finding(place, "has an x-message that is not like `must be two letters`")
 
 
 def _patterns(bundle: SchemaNode) -> Iterator[tuple[str, str]]:

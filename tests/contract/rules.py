@@ -33,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     schema_rules.request_objects_are_closed,
     pattern_rules.patterns_are_anchored,
     pattern_rules.patterns_are_linear,
+    pattern_rules.patterns_have_messages,
     schema_rules.properties_have_examples,
     schema_rules.parameters_and_headers_have_examples,
     schema_rules.bodies_have_examples,

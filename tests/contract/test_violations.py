@@ -67,3 +67,21 @@ def test_property_names_match_the_pattern_too() -> None:
     }
     violations, _ = Validator(BUNDLE, schema).violations({"A": 1})
     assert [each.code for each in violations] == ["propertyNames"]
+
+
+def test_a_declared_message_replaces_the_pattern() -> None:
+    schema: SchemaNode = {
+        "type": "object",
+        "x-property-names": "^[a-z]+$",
+        "x-message": "must have names of letters",
+        "additionalProperties": {
+            "type": "string",
+            "pattern": "^[A-Z]+$",
+            "x-message": "must shout",
+        },
+    }
+    violations, _ = Validator(BUNDLE, schema).violations({"1": "A", "a": "b"})
+    assert [(each.pointer, each.message) for each in violations] == [
+        ("/1", "must have names of letters"),
+        ("/a", "must shout"),
+    ]

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import jsonschema_rs
 
-from api.contract.compile.violations import Check, Finder, missing_name
+from api.contract.compile.violations import MESSAGE, Check, Finder, missing_name
 from api.contract.engine_errors import MAX_VIOLATIONS, ContractViolation, Violation
 from api.contract.strict_json import INT64_MAX, INT64_MIN
 
@@ -155,7 +155,7 @@ def _translate(
     result = {
         key: value
         for key, value in schema.items()
-        if key not in _ANNOTATIONS and not key.startswith("x-")
+        if key not in _ANNOTATIONS and (key == MESSAGE or not key.startswith("x-"))
     }
     if PROPERTY_NAMES in schema:
         pattern = schema[PROPERTY_NAMES]

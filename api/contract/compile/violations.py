@@ -15,9 +15,11 @@ JSONSchema: TypeAlias = dict[str, Any]
 """A schema in JSON Schema 2020-12, with references to `$defs`."""
 Check: TypeAlias = Callable[[object], bool]
 
+MESSAGE = "x-message"
+"""Key of the message for a text that does not match the pattern, or for such a name in a map."""
 _SIZES = ("maxItems", "maxProperties")
 _WALKED = ("$ref", "allOf", "items", "properties", "required", "additionalProperties")
-_NOT_CHECKS = {*_WALKED, "propertyNames", "title", "description", "default"}
+_NOT_CHECKS = {*_WALKED, "propertyNames", "title", "description", "default", MESSAGE}
 _LONGEST_NAME = 64
 """Maximum length of a name chosen by the client in a pointer."""
 _LONGEST_PATTERN = 80
@@ -65,7 +67,7 @@ class Finder:
         self._definitions = definitions
         self._reference = str(schema.get("$ref", "")).removeprefix("#/$defs/")
         self._checks = [
-            (keyword, _message(keyword, schema[keyword]), compile_check({keyword: schema[keyword]}))
+            (keyword, _message(keyword, schema), compile_check({keyword: schema[keyword]}))
             for keyword in sorted(schema, key=_rank)
             if keyword not in _NOT_CHECKS
         ]
@@ -78,6 +80,7 @@ class Finder:
         self._others = inner(others) if others and isinstance(others, dict) else None
         self._is_closed = others is False
         self._is_name = compile_check(names) if names else None
+        self._name_message = schema.get(MESSAGE)
         self._pattern = names["pattern"] if names else ""
 
     def find(
@@ -135,7 +138,7 @@ class Finder:
             if self._is_name is not None and not self._is_name(name):
                 subject = "a name that" if is_plain else "a member whose name"
                 message = f"has {subject} does not match {self._pattern}"
-                yield Violation(place, "propertyNames", message)
+                yield Violation(place, "propertyNames", self._name_message or message)
 
 
 def missing_name(violation: Violation) -> str | None:
@@ -149,7 +152,10 @@ def _rank(keyword: str) -> int:
     return _ORDER.index(keyword) if keyword in _ORDER else len(_ORDER)
 
 
-def _message(keyword: str, wanted: object) -> str:
+def _message(keyword: str, schema: JSONSchema) -> str:
+    wanted = schema[keyword]
+    if keyword == "pattern" and MESSAGE in schema:
+        return str(schema[MESSAGE])
     if keyword == "pattern" and len(str(wanted)) > _LONGEST_PATTERN:
         return "must match the declared pattern"
     if keyword in ("type", "enum"):
