@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> Application:
     # Hashing briefly takes 19 MiB. The system gets them back if the process has not grown yet.
     passwords = Passwords()
     contract = load()
-    production = settings.app_env == "production"
+    production, public = settings.app_env == "production", urlsplit(settings.public_url)
     keys = KeyRing.load(settings.signing_key_file, create=not production)
     if production:
         require_private(settings.signing_key_file)
@@ -105,8 +105,9 @@ def create_app(settings: Settings) -> Application:
         "database": database,
         "document": contract.document.served_at(settings.public_url),
         "draining": draining,
-        "guides": read_guides(_DOCS, GUIDES),
-        "issuer": urlsplit(settings.public_url).netloc,
+        "guides": read_guides(_DOCS, GUIDES, public.path),
+        # Apps allow no colon in the name of a service.
+        "issuer": public.netloc.replace(":", " "),
         "keys": keys,
         "lifecycle": lifecycle,
         "passwords": passwords,
@@ -212,7 +213,7 @@ def create_app(settings: Settings) -> Application:
         recheck=partial(recheck, statuses),
         idempotency=Idempotency(database),
         rate_limiter=rate_limiter,
-        render=make_renderer(),
+        render=make_renderer(public.path),
         services=services,
         from_request={"origin": origin_of},
         waits={"events": feed.wait},

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-_DRAWING: Final = '<p><img src="/docs/order-states.svg" alt="The states of an order"></p>\n'
+_DRAWING: Final = '<p><img src="{}/docs/order-states.svg" alt="The states of an order"></p>\n'
 
 
 class Guide(NamedTuple):
@@ -19,18 +19,19 @@ class Guide(NamedTuple):
     titles: Mapping[str, str]
 
 
-def read_guides(folder: Path, names: Iterable[str]) -> Mapping[str, Guide]:
+def read_guides(folder: Path, names: Iterable[str], prefix: str) -> Mapping[str, Guide]:
     """Render the guides with these names. The first line of a guide is its title."""
     texts = {name: (folder / f"{name}.md").read_text("utf-8") for name in names}
     titles = {name: text.partition("\n")[0].removeprefix("# ") for name, text in texts.items()}
-    return {name: Guide(titles[name], render(text), titles) for name, text in texts.items()}
+    return {name: Guide(titles[name], render(text, prefix), titles) for name, text in texts.items()}
 
 
-def render(text: str) -> str:
+def render(text: str, prefix: str) -> str:
     """Render Markdown with tables, with ids of headings, and with links to guides.
 
-    A link to `name.md` becomes a link to the guide `name`. The service's own drawing replaces the
-    Mermaid diagram of the order states, which only a script could draw.
+    A link to `name.md` becomes a link to the guide `name`. The service's own drawing, below the
+    path `prefix` of the public URL, replaces the Mermaid diagram of the order states, which only a
+    script could draw.
     """
     markdown = MarkdownIt("commonmark").enable("table")
     tokens = markdown.parse(text)
@@ -38,7 +39,7 @@ def render(text: str) -> str:
         if token.type == "heading_open":
             token.attrSet("id", _anchor(tokens[position + 1].content))
         elif token.type == "fence" and token.info == "mermaid":
-            tokens[position] = Token("html_block", "", 0, content=_DRAWING)
+            tokens[position] = Token("html_block", "", 0, content=_DRAWING.format(prefix))
         for child in token.children or ():
             if child.type == "link_open":
                 child.attrSet("href", re.sub(r"^([\w-]+)\.md", r"\1", str(child.attrs["href"])))

@@ -13,6 +13,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator
 
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?\.?")
+_PATH = re.compile(r"(?!.{101})(/[A-Za-z0-9_-]+)*")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _OPAQUE = frozenset({"about", "blob", "data", "file", "javascript", "ws", "wss"})
@@ -155,12 +156,14 @@ def _cors_origin(value: str) -> str:
 
 
 def _public_url(value: str) -> str:
-    # Pages and links start at the root of the host, as `servers` in the contract declares.
-    message = "must be a scheme and a host, such as https://api.example.com"
-    url = _url(value.removesuffix("/"), ("http", "https"), message)
-    if url.path or url.query or url.fragment or value.endswith(("?", "#")):
+    message = "must be a scheme, a host and perhaps a path, such as https://api.example.com/shop"
+    url = _url(value.rstrip("/"), ("http", "https"), message)
+    if url.query or url.fragment or value.endswith(("?", "#")):
         raise ValueError(message)
-    return _origin(url, message)
+    # Templates, scripts and headers contain the path, so it has no character to escape.
+    if not _PATH.fullmatch(url.path):
+        raise ValueError("must have a short path of ASCII letters, digits, - and _, or none")
+    return f"{_origin(url, message)}{url.path}"
 
 
 def own_url(settings: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.api.browsing import Visit, chromium, visiting
 from tests.live import LiveServer, running_server
@@ -72,6 +72,33 @@ def forgive_refusals(visit: Visit, status: int) -> None:
     """The browser itself writes to its console that an answer was none of success."""
     assert [fault for fault in visit.faults if f"status of {status}" not in fault] == []
     visit.faults.clear()
+
+
+def test_the_pages_work_below_a_path(browser: Browser, tmp_path: Path) -> None:
+    with running_server(
+        tmp_path, PUBLIC_URL="https://shop.example/api/", METRICS_PORT="0"
+    ) as server:
+
+        def pass_on(route: Route) -> None:
+            """Do what a proxy does that serves the path of the public URL."""
+            below = route.request.url.removeprefix("https://shop.example/api/")
+            route.fulfill(response=route.fetch(url=f"{server.url}/{below}"))
+
+        link = welcomed(server, tmp_path / "var" / "mail", "below@concord.example")
+        assert link.url.startswith("https://shop.example/api/confirm#")
+        page = browser.new_page()
+        page.route("https://shop.example/api/**", pass_on)
+        page.goto(link.url)
+        page.get_by_label("New password").fill(PASSWORD)
+        page.get_by_label("Repeat the password").fill(PASSWORD)
+        page.get_by_role("button").click()
+        expect(page.get_by_role("status")).to_contain_text("The password is set.")
+        page.goto("https://shop.example/api/docs/")
+        expect(page.locator("#operations-documents-get_root")).to_be_visible()
+        expect(page.locator(".servers option")).to_contain_text(
+            ["https://shop.example/api", "/api"]
+        )
+        page.close()
 
 
 def test_opening_the_link_alone_does_not_confirm_an_address(

@@ -14,7 +14,7 @@ from api.pages.guides import Guide, read_guides, render
 from app import CONTRACT
 from models.errors import NotFound
 
-GUIDE_PAGES = read_guides(CONTRACT.parent / "docs", GUIDES)
+GUIDE_PAGES = read_guides(CONTRACT.parent / "docs", GUIDES, "")
 TEMPLATES = files("api.pages") / "templates"
 PROBLEM = SimpleNamespace(
     slug="not-found",
@@ -123,8 +123,10 @@ def test_m27_links_in_the_contract_lead_to_guides() -> None:
 
 
 def test_a_guide_is_rendered_with_anchors_tables_and_diagrams() -> None:
-    html = render("# One `two`\n\n[a](b-c.md#d)\n\n| x |\n|---|\n| y |\n\n```mermaid\nz\n```\n")
-    for part in ('<h1 id="one-two">', 'href="b-c#d"', "<td>y</td>", 'src="/docs/order-states.svg"'):
+    text = "# One `two`\n\n[a](b-c.md#d)\n\n| x |\n|---|\n| y |\n\n```mermaid\nz\n```\n"
+    html = render(text, "/a")
+    parts = ('<h1 id="one-two">', 'href="b-c#d"', "<td>y</td>", 'src="/a/docs/order-states.svg"')
+    for part in parts:
         assert part in html
 
 

@@ -1,5 +1,6 @@
 """Links are built from the contract and from what trusted proxies say of the way here (M5)."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,33 @@ def test_the_forwarded_header_is_read_if_configured(tmp_path: Path) -> None:
         field = "for=198.51.100.7;host=a.example;proto=https"
         assert location(client, Forwarded=field) == "https://a.example/v1/users"
         assert location(client) == f"{PUBLIC}/v1/users"
+
+
+def test_links_begin_with_the_path_of_the_public_url(tmp_path: Path) -> None:
+    public = "https://shop.example/api"
+    settings = {"PUBLIC_URL": f"{public}/", "TRUST_FORWARDED_HOST": "true"}
+    with (
+        make_database_url("sqlite", tmp_path) as url,
+        running(tmp_path, url, **settings) as service,
+    ):
+        client = service.client()
+        assert location(client) == f"{public}/v1/users"
+        host = {"X_Forwarded_Host": "b.example", "X_Forwarded_Proto": "https"}
+        assert location(client, **host) == "https://b.example/api/v1/users"
+        assert client.get("/").headers["location"] == f"{public}/docs"
+        admin = bearer(token_for(service, make_account(service, role="admin")))
+        page = client.get("/v1/users?limit=1", headers=admin)
+        assert page.links["next"]["url"].startswith(f"{public}/v1/users?limit=1&cursor=")
+        assert client.get("/v1/profile").json()["type"] == f"{public}/problems/not-authenticated"
+        document = client.get("/openapi.json").json()
+        assert [each["url"] for each in document["servers"]] == [public, "/api"]
+        assert document["externalDocs"]["url"] == f"{public}/docs/guides/sdks"
+        guide = "/docs/guides/orders"
+        for path in ("/docs", "/confirm", guide, "/problems", "/problems/not-found"):
+            text = client.get(path, headers={"Accept": "text/html"}).text
+            links = re.findall('(?:href|src)="([^"]*)"', text)
+            assert links
+            assert [link for link in links if re.match("/(?!api/)", link)] == []
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,10 @@ def test_the_public_url_defaults_to_the_listening_address(host: str, url: str) -
     assert Settings.from_environment({"HOST": host, "PORT": "9000"}).public_url == url
 
 
-def test_a_public_url_has_no_trailing_slash() -> None:
-    settings = Settings.from_environment({"PUBLIC_URL": "https://api.example.com:8443/"})
-    assert settings.public_url == "https://api.example.com:8443"
+@pytest.mark.parametrize("path", ["", "/shop", "/shop/v2_b-c"])
+def test_a_public_url_has_no_trailing_slash(path: str) -> None:
+    settings = Settings.from_environment({"PUBLIC_URL": f"https://Api.Example.com:8443{path}/"})
+    assert settings.public_url == f"https://api.example.com:8443{path}"
 
 
 @pytest.mark.mission("M24")
@@ -194,7 +195,10 @@ def test_lists_are_separated_by_commas() -> None:
         ("PUBLIC_URL", "https://exa%6Dple.com"),
         ("PUBLIC_URL", "https://xn--.\u2603.example"),
         ("PUBLIC_URL", "https://example.com/?a=b"),
-        ("PUBLIC_URL", "https://example.com/concord"),
+        ("PUBLIC_URL", "https://example.com/a//b"),
+        ("PUBLIC_URL", "https://example.com/a%20b"),
+        ("PUBLIC_URL", "https://example.com/../b"),
+        ("PUBLIC_URL", f"https://example.com/{'a' * 100}"),
         ("PUBLIC_URL", "https://exa\nmple.com"),
         ("TRUSTED_PROXIES", "proxy.example.com"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),

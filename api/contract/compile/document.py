@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Final
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import orjson
 import yaml
@@ -47,12 +47,15 @@ class Document:
     def served_at(self, url: str) -> "Document":
         """Return the contract with a server's URL before those that it declares.
 
-        The URL of its external documentation becomes absolute, as OpenAPI 3.1 requires.
+        Declared URLs that are paths begin with the path of that URL. The URL of the external
+        documentation becomes absolute, as OpenAPI 3.1 requires.
         """
         server = {"url": url, "description": "The public URL of the service."}
-        bundle = {**self.bundle, "servers": [server, *self.bundle["servers"]]}
+        prefix = urlsplit(url).path.rstrip("/")
+        servers = [{**each, "url": _below(prefix, each["url"])} for each in self.bundle["servers"]]
+        bundle = {**self.bundle, "servers": [server, *servers]}
         if docs := bundle.get("externalDocs"):
-            bundle["externalDocs"] = {**docs, "url": urljoin(url, docs["url"])}
+            bundle["externalDocs"] = {**docs, "url": urljoin(url, _below(prefix, docs["url"]))}
         return replace(self, bundle=bundle)
 
     @cached_property
@@ -229,3 +232,8 @@ def _write_text(emitter: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Emitter.add_representer(str, _write_text)
+
+
+def _below(prefix: str, url: str) -> str:
+    """Return a URL that is a path with a prefix, and any other URL unchanged."""
+    return f"{prefix}{url}".rstrip("/") or "/" if url.startswith("/") else url

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 ForwardedHeader: TypeAlias = Literal["x-forwarded-for", "forwarded"]
@@ -50,6 +51,7 @@ class Forwarding:
         """
         self._trusted = tuple(trusted)
         self._public_url = public_url.rstrip("/")
+        self._prefix = urlsplit(self._public_url).path
         # A proxy that reports only the host is assumed to use the scheme of the public URL.
         self._scheme = public_url.partition(":")[0]
         self._elements = _standard if header == "forwarded" else _customary
@@ -84,7 +86,7 @@ class Forwarding:
         host, scheme = elements[-1].get("host", ""), elements[-1].get("proto", self._scheme).lower()
         if not _HOST.fullmatch(host) or scheme not in ("http", "https"):
             return self._public_url
-        return f"{scheme}://{host}"
+        return f"{scheme}://{host}{self._prefix}"
 
 
 def _customary(fields: Mapping[str, str]) -> list[dict[str, str]]:

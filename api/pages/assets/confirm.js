@@ -2,6 +2,8 @@
 // this page only in the body of one request to this service.
 "use strict";
 
+// The service may be below a path.
+const root = new URL("..", document.currentScript.src).pathname;
 const find = (id) => document.getElementById(id);
 const outcome = find("outcome");
 
@@ -24,7 +26,7 @@ const wordsOf = (problem, answer) => {
 // Returns null on success, or else the text and code of the problem.
 const send = async (path, body) => {
   try {
-    const answer = await fetch(path, {
+    const answer = await fetch(root + path, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
@@ -84,16 +86,16 @@ const begin = () => {
     history.replaceState(null, "", location.pathname);
   }
   if (token && (purpose === "verify-email" || purpose === "change-email")) {
-    const path = "/v1/auth/email-verification/confirm";
+    const path = "v1/auth/email-verification/confirm";
     const read = () => ({ token, current_password: find("current-password").value });
     show("email", path, read, "Thank you. Your email address is confirmed.");
   } else if (token && purpose === "set-password") {
-    const path = "/v1/auth/password-reset/confirm";
+    const path = "v1/auth/password-reset/confirm";
     show("password", path, readPassword(token), "The password is set. You can sign in with it now.");
   } else {
     const read = () => ({ email: find("address").value });
     const done = "If the address has an account, a message is on its way. Its link is valid for an hour.";
-    show("forgotten", "/v1/auth/password-reset", read, done);
+    show("forgotten", "v1/auth/password-reset", read, done);
   }
 };
 

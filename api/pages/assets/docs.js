@@ -1,6 +1,9 @@
 // Starts Swagger UI on the contract of this service. Nothing is asked of any other host.
 "use strict";
 
+// The service may be below a path.
+const root = new URL("..", document.currentScript.src).pathname;
+
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
 dark.addEventListener("change", follow);
@@ -83,7 +86,7 @@ const errorsAreFolded = ({ React: { createElement, Fragment, useState } }) => ({
         return createElement(Original, props);
       }
       const links = [...kinds.keys()].map((kind) =>
-        createElement("a", { key: kind, href: `/problems/${kind}` }, kind),
+        createElement("a", { key: kind, href: `${root}problems/${kind}` }, kind),
       );
       const toggle = { type: "button", className: "unfold", "aria-expanded": open, onClick: () => setOpen(!open) };
       const line = createElement(
@@ -99,7 +102,7 @@ const errorsAreFolded = ({ React: { createElement, Fragment, useState } }) => ({
 });
 
 window.SwaggerUIBundle({
-  url: "/openapi.json",
+  url: `${root}openapi.json`,
   dom_id: "#swagger-ui",
   layout: "BaseLayout",
   plugins: [optionalStartsEmpty, termsAreShown, errorsAreFolded],
