@@ -59,7 +59,7 @@ def _contract(load_contract: Callable[[], Contract]) -> Finding:
         load_contract()
     except ContractError as error:
         return Finding("contract", "failed", str(error))
-    return Finding("contract", "ok", "every operation has its handler")
+    return Finding("contract", "ok", "every operation has a handler")
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
@@ -133,7 +133,7 @@ def _proxies(settings: Settings) -> Finding:
         text = "TRUSTED_PROXIES is not set: behind a proxy, all clients share its rate limits"
         return Finding("proxies", "note", text)
     networks = ", ".join(map(str, settings.trusted_proxies))
-    return Finding("proxies", "ok", f"{settings.forwarded_header} is believed from {networks}")
+    return Finding("proxies", "ok", f"{settings.forwarded_header} is trusted from {networks}")
 
 
 def _one_line(error: Exception) -> str:

@@ -142,7 +142,7 @@ def migrate() -> None:
 @click.option("--email", required=True, help="The address to sign in with.")
 @click.option("--name", required=True, help="The person's name.")
 def create_admin(email: str, name: str) -> None:
-    """Create an administrator; the password is ADMIN_PASSWORD, or is asked for."""
+    """Create an administrator; the password comes from ADMIN_PASSWORD or a prompt."""
     with _failures_in_one_line():
         password = read_secret(os.environ, "ADMIN_PASSWORD")
     if not password and not sys.stdin.isatty():
@@ -187,7 +187,7 @@ def reset_second_factor(email: str) -> None:
     help="Reject all tokens signed with older keys, at once.",
 )
 def rotate_key(delay: int, compromised: bool) -> None:
-    """Start to sign with a new key; existing tokens remain valid until they expire.
+    """Start signing with a new key; existing tokens remain valid until they expire.
 
     Running processes load the changed SIGNING_KEY_FILE within a second.
     """
@@ -231,7 +231,7 @@ def seed_demo(program: Program, count: int) -> None:
 @cli.command()
 @click.pass_obj
 def check(program: Program) -> None:
-    """Try the settings, database, Redis, mail, key file and clock; exit with 1 if one fails."""
+    """Test the settings, database, Redis, mail, key file and clock; exit with 1 if one fails."""
     with _failures_in_one_line():
         settings = Settings.from_environment(os.environ)
     transport = program.make_transport(settings)
