@@ -12,6 +12,7 @@ import pytest
 from tests.api.accounts import bearer, token_for
 from tests.factories import make_account, make_product
 from tests.faults.proxies import CACHE, running_proxy
+from tests.pictures import make_picture
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M23")
@@ -68,6 +69,32 @@ def test_a_shared_cache_keeps_and_revalidates_the_catalogue(
     for path in paths(product, "shared"):
         assert "Shared ball" in wait_for(cached, path, "EXPIRED").text
         assert "Shared ball" in wait_for(cached, path, "HIT").text
+
+
+def test_a_shared_cache_keeps_files_and_learns_of_new_images(
+    service: Service, cached: httpx.Client
+) -> None:
+    admin = bearer(token_for(service, make_account(service, role="admin")))
+    path = f"/v1/products/{make_product(service.app.database).id}"
+    png = admin | {"Content-Type": "image/png"}
+    files = []
+    for colour in ("red", "green"):
+        wait_for(cached, path, "HIT")
+        content = make_picture(size=(8, 8), colour=colour)
+        changed = cached.put(f"{path}/images/1", content=content, headers=png)
+        assert changed.status_code == 200
+        shown = wait_for(cached, path, "EXPIRED").json()["images"]
+        assert shown == changed.json()["images"]
+        url = shown[0]["original"]["url"]
+        first = cached.get(url)
+        assert outcome(first) == "MISS"
+        # Its name is that of its content, so that the cache never asks again.
+        assert first.headers["cache-control"] == "public, max-age=31536000, immutable"
+        again, part = cached.get(url), cached.get(url, headers={"Range": "bytes=0-3"})
+        assert (outcome(again), again.content) == ("HIT", first.content)
+        assert (outcome(part), part.status_code, part.content) == ("HIT", 206, first.content[:4])
+        files.append(first.content)
+    assert files[0] != files[1]
 
 
 def test_a_shared_cache_gives_no_private_response_to_others(

@@ -64,6 +64,16 @@ _NGINX_CACHE = f"""{_NGINX_START}
     }}
 }}
 """
+_NGINX_STORE = f"""{_NGINX_START}
+    server {{
+        listen $host:$port;
+        sendfile on;
+        client_max_body_size 16m;
+        location /files/ {{ root $folder; }}
+        location /uploads/ {{ root $folder; dav_methods PUT; create_full_put_path on; }}
+    }}
+}}
+"""
 _HAPROXY = """
 defaults
     mode http
@@ -108,6 +118,8 @@ PROXIES = (
 )
 CACHE = Proxy("nginx", _NGINX_CACHE, _NGINX_ARGUMENTS)
 """nginx as a shared cache that follows `Cache-Control`; `X-Cache` says what it did."""
+STORE = Proxy("nginx", _NGINX_STORE, _NGINX_ARGUMENTS)
+"""nginx as a server of the files that the service stores, to which clients may also upload."""
 
 
 @contextmanager
