@@ -3,8 +3,8 @@
 The same file is downloaded from both, and the same bytes are uploaded to both, in turns, so that a
 busy moment of the machine falls on both. CPU is the time of the server's process alone. Concord
 refuses the upload once it has arrived, because it is no picture: decoding is not measured here.
-Then 200 clients ask for the file and read nothing while another reads a product. Needs nginx. It ends by itself
-after about a minute.
+Then 200 clients ask for the file and read nothing while another reads a product. Needs nginx. It
+ends by itself after about a minute.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
