@@ -12,5 +12,5 @@ def list_events(
     after: UUID | None,
     limit: int,
 ) -> FeedPage:
-    """List the events after one, in the order of the feed."""
+    """List the events after a given one, in the order of the feed."""
     return read_events(reader, types=type, after=after, limit=limit)

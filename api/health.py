@@ -1,4 +1,4 @@
-"""Health and readiness: whether the process is running, and whether it can take requests."""
+"""Health and readiness: whether the process is running, and whether it can handle requests."""
 
 import threading
 
@@ -13,7 +13,7 @@ def get_health() -> dict[str, str]:
 
 
 def get_readiness(readiness: Readiness, draining: threading.Event) -> dict[str, object]:
-    """Report whether the service can take requests; it cannot once it is stopping."""
+    """Report whether the service can handle requests; it cannot once it is shutting down."""
     if draining.is_set():
         raise Overloaded("The service is stopping.")
     if not readiness:

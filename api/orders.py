@@ -37,7 +37,7 @@ class Payment(TypedDict):
 
 
 class Bounce(TypedDict):
-    """A request body to record that a payment bounced; without `amount`, all that is left of it."""
+    """A request body to record that a payment bounced; without `amount`, all of what remains."""
 
     amount: NotRequired[Price]
     method: str

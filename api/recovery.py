@@ -50,5 +50,5 @@ def request_password_reset(session: Session, body: dict[str, str], origin: Reque
 def confirm_password_reset(
     session: Session, body: dict[str, str], passwords: Passwords, origin: RequestOrigin
 ) -> None:
-    """Set a new password with the token of such a link."""
+    """Set a new password with the token of an emailed link."""
     links.reset_password(session, body["token"], body["password"], passwords, origin)

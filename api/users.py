@@ -60,7 +60,7 @@ def update_user(
     seal: SecretBox,
     origin: RequestOrigin,
 ) -> User:
-    """Update an account, as far as the caller may."""
+    """Update the fields of an account that the caller may change."""
     user = User.visible_to(session, caller, user_id)
     user.require_version(if_match)
     change_account(session, user, body, by=caller, passwords=passwords, seal=seal, origin=origin)

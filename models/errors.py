@@ -58,7 +58,7 @@ class AccessEnded(DomainError):
 
 
 class EventsExpired(DomainError):
-    """The event after which the feed is to be continued is no longer kept."""
+    """The event after which the feed should continue is no longer kept."""
 
     detail = "The event given in `after` is no longer kept."
 

@@ -1,9 +1,8 @@
 """The only module that knows connexion.
 
-Connexion does what it is good at: it reads the specification, resolves each `operationId` to a
-handler, and registers the operation with Flask, which dispatches requests. Three of its parts are
-replaced through its own extension points, because they compute on every request what the contract
-fixes once:
+Connexion reads the specification, resolves each `operationId` to a handler, and registers the
+operation with Flask, which dispatches requests. Three of its parts are replaced through its own
+extension points, because they compute on every request what the contract fixes once:
 
 - the middleware stack (`middlewares=[...]`): Concord's engine is its only member;
 - `FlaskApi.make_operation`: a compiled `Call` replaces decorators that are built per request;
@@ -60,7 +59,7 @@ class _NoSessions(SessionInterface):
 
 
 class _Request(flask.Request):
-    """The parts of a request that Flask itself reads. Handlers receive all else as arguments."""
+    """The parts of a request that Flask itself reads. Handlers receive the rest as arguments."""
 
     blueprints: list[str] = [_BLUEPRINT]  # noqa: RUF012 - Flask's type.
 
@@ -221,7 +220,7 @@ class _ContractApp(FlaskApp):  # type: ignore[misc]  # connexion ships no types.
     """Connexion's application around `ContractASGIApp`, with its middleware built at start-up.
 
     Stock connexion builds the stack on the first request. With a broken contract, the server would
-    seem to start and then answer every request with 500.
+    seem to start and then respond to every request with 500.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ def load_contract(folder: Path, handlers: str, scope_fault: ScopeFault) -> Contr
     reason why an operation's scopes are invalid, or None.
 
     Raises:
-        ContractError: the contract has a mistake; the error names its file and place.
+        ContractError: the contract has a mistake; the error names its file and location.
     """
     document = load_document(folder)
     try:

@@ -1,7 +1,7 @@
 """Errors that the engine finds in a request before it calls a handler.
 
 Like the errors of the models, these are nouns; the application's problem registry maps each to a
-kind of error. No error repeats a value that the client sent: an error gives the place of the
+kind of error. No error repeats a value that the client sent: an error gives the location of the
 violation and what the contract requires there.
 """
 
@@ -194,7 +194,7 @@ class Overloaded(RequestError):
 
 
 class ContractError(Exception):
-    """The contract cannot be used; the message is one line with the file, place and reason."""
+    """The contract cannot be used; the message is one line with the file, location and reason."""
 
     def __init__(self, file: str, place: str, reason: str) -> None:
         line = reason.strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""The interfaces between the engine and an application, which the engine knows only through them.
+"""The interfaces through which the engine uses an application.
 
 The protocols are structural: a class that matches one need not inherit from it. A class that
 inherits from `Settings` gets the defaults.
@@ -96,11 +96,11 @@ class Recheck(Protocol):
     """Checks again, in the transaction of a write, that the caller's credentials are valid."""
 
     def __call__(self, session: Session, caller: Any, *, hold: bool) -> Caller:  # noqa: ANN401 - the application's own caller.
-        """Return the caller's present state; `hold` locks it until the transaction ends."""
+        """Return the caller's current state; `hold` locks it until the transaction ends."""
 
 
 class KeptAnswers(Protocol):
-    """Keeps the responses to requests with an `Idempotency-Key`, so that each request runs once."""
+    """Stores the responses to requests with an `Idempotency-Key`, so each request runs once."""
 
     def claim(self, request: Request) -> Claim | None:
         """Return the identity of a request; None if it has no key."""
@@ -109,12 +109,12 @@ class KeptAnswers(Protocol):
         """Block other requests with the same key in this process while the block runs."""
 
     def replay(self, session: Session, claim: Claim, request: Request) -> Answer | None:
-        """Return the kept response, if any, and lock the key until the transaction ends."""
+        """Return the stored response, if any, and lock the key until the transaction ends."""
 
     def remember(
         self, session: Session, claim: Claim, request: Request, answer: Answer, result: object
     ) -> None:
-        """Keep a response, which was made from the handler's `result`."""
+        """Store a response, which was made from the handler's `result`."""
 
 
 class Problems(Protocol):
@@ -138,7 +138,7 @@ class RateLimits(Protocol):
         """Count a request against the limits that need its body, or against all others."""
 
     async def give_back(self, request: Request, status: int) -> None:
-        """Give back the tries that a response with this status does not use up."""
+        """Refund the request in limits that do not count responses with this status."""
 
 
 class Settings(Protocol):
@@ -175,7 +175,7 @@ class Settings(Protocol):
 
     @property
     def body_timeout(self) -> float:
-        """Seconds in which a request's body must arrive."""
+        """Time limit for receiving a request's body, in seconds."""
         return 20.0
 
     @property
@@ -193,13 +193,13 @@ class Logger(Protocol):
     """A structured log: events with named values."""
 
     def debug(self, event: str, **values: object) -> object:
-        """Log an event that only matters in a search for a fault."""
+        """Log an event that matters only for debugging."""
 
     def info(self, event: str, **values: object) -> object:
         """Log an ordinary event."""
 
     def warning(self, event: str, **values: object) -> object:
-        """Log an event that operators should look at."""
+        """Log an event that operators should investigate."""
 
     def error(self, event: str, **values: object) -> object:
         """Log a bug; `exc_info` is the exception."""
@@ -222,7 +222,7 @@ class Unlimited:
         """Count nothing."""
 
     async def give_back(self, request: Request, status: int) -> None:
-        """Give nothing back."""
+        """Refund nothing."""
 
 
 class _StandardLogger(Logger):

@@ -1,7 +1,7 @@
 """Bearer credentials (RFC 6750): the `Authorization` header of a request becomes its caller.
 
-A credential is an access token, which belongs to a session, or an API key. The database is asked at
-most twice a second whether a session or an API key is still active.
+A credential is an access token, which belongs to a session, or an API key. The database is queried
+at most twice a second for whether a session or an API key is still active.
 """
 
 import time
@@ -111,7 +111,7 @@ class Authenticator:
         return digest
 
     def recognises(self, credential: Claims | bytes) -> bool:
-        """Return whether a credential is not a guess: it was signed here, or was valid lately."""
+        """Return whether a credential is not a guess: it was signed here, or was valid recently."""
         if isinstance(credential, Claims):
             return True
         known = self._statuses.get(credential)
@@ -203,7 +203,7 @@ def origin_of(request: Request) -> RequestOrigin:
 
 
 def recheck(statuses: TokenStatuses, session: Session, caller: Caller, *, hold: bool) -> Caller:
-    """Return the caller's present state, in the transaction of a write.
+    """Return the caller's current state, in the transaction of a write.
 
     With `hold`, the account is locked until the transaction ends.
 

@@ -47,7 +47,7 @@ class KeyRing:
 
     @property
     def signing(self) -> SigningKey:
-        """The key that signs now. A change of the file is noticed within a second."""
+        """The key that signs now. A change to the file takes effect within a second."""
         self._look(_LOOK_SECONDS)
         keys, now = self._keys, time.time()
         for key, older in pairwise(keys):

@@ -60,7 +60,7 @@ class Transport(Protocol):
         """
 
     def check(self) -> None:
-        """Try everything that comes before a message.
+        """Test every step before a message.
 
         Raises:
             OSError, smtplib.SMTPException: messages could not be delivered now.

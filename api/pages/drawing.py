@@ -114,7 +114,7 @@ def _is_over(source: _Box, target: _Box) -> bool:
 def _routes(
     moves: Sequence[Arrow], boxes: Mapping[str, _Box]
 ) -> Iterator[tuple[Arrow, Sequence[Point], Point]]:
-    """Yield each arrow with its points and the place of its label.
+    """Yield each arrow with its points and the position of its label.
 
     A label is to the right of its arrow, unless the arrow starts left of its box's centre.
     """

@@ -30,8 +30,8 @@ def render(text: str, prefix: str) -> str:
     """Render Markdown with tables, with ids of headings, and with links to guides.
 
     A link to `name.md` becomes a link to the guide `name`. The service's own drawing, below the
-    path `prefix` of the public URL, replaces the Mermaid diagram of the order states, which only a
-    script could draw.
+    path `prefix` of the public URL, replaces the Mermaid diagram of the order states, which would
+    need a script.
     """
     markdown = MarkdownIt("commonmark").enable("table")
     tokens = markdown.parse(text)

@@ -1,4 +1,4 @@
-"""The command `check`: what an operator has set up, tried piece by piece.
+"""The command `check`: tests each part of an installation.
 
 Every finding is one line. None contains a password, because it may end up in a log.
 """
@@ -26,15 +26,15 @@ _SKEW_SECONDS = 5.0
 
 
 class MailService(Protocol):
-    """The transport of messages."""
+    """The transport for messages."""
 
     def check(self) -> None:
-        """Try everything that comes before a message; an error says why none could be sent."""
+        """Test every step before a message; an error says why no message could be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The state of one piece. A note is worth knowing, and only a failure needs a remedy."""
+    """The state of one part. A note is only information, whereas a failure needs a remedy."""
 
     piece: str
     state: Literal["ok", "note", "failed"]
@@ -44,7 +44,7 @@ class Finding:
 def examine(
     settings: Settings, load_contract: Callable[[], Contract], transport: MailService
 ) -> Iterator[Finding]:
-    """Try every piece of an installation in turn, with valid settings."""
+    """Test every part of an installation in turn, with valid settings."""
     yield Finding("settings", "ok", f"valid for {settings.app_env}")
     yield _contract(load_contract)
     yield from _database(settings)

@@ -36,7 +36,7 @@ from models.storage.schema_version import SchemaError, schema_fault
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What the commands need: the application factory, the contract, and the way of messages."""
+    """The parts that the commands need: the application, the contract, and the mail transport."""
 
     create_app: Callable[[Settings], Application]
     load_contract: Callable[[], Contract]

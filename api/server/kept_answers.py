@@ -123,7 +123,7 @@ def _sees(caller: object, owner: int | None) -> bool:
 def _fingerprint(request: Request) -> bytes:
     """Hash the meaning of a request, not its spelling: decoded values, with members sorted.
 
-    The hash includes the caller's scopes, because another token of the account may be shown less.
+    The hash includes the caller's scopes, because another token of the account may see less.
     """
     operation, caller = request.operation, request.caller
     asked = [

@@ -82,7 +82,7 @@ class Metrics:
         self._violations.labels(operation).inc()
 
     def count_job(self, job: str, *, succeeded: bool) -> None:
-        """Note a run of a background job."""
+        """Count a run of a background job."""
         if succeeded:
             self._jobs.labels(job).set_to_current_time()
         else:

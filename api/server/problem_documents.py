@@ -1,7 +1,7 @@
 """Problem responses (RFC 9457), and the single table that maps exceptions to kinds of error.
 
-Every error ends here. An error that is not in the table is a bug: it becomes `internal-error`, and
-the client learns only the request id.
+Every error ends up here. An error that is not in the table is a bug: it becomes `internal-error`,
+and the client learns only the request id.
 """
 
 from collections.abc import Mapping

@@ -217,7 +217,7 @@ def _mail_from(value: str) -> str:
 
 
 def mail_host(url: str) -> str:
-    """Return the host of a URL as mail names it: a domain or an IP address literal."""
+    """Return the host of a URL as email writes it: a domain or an IP address literal."""
     host = urlsplit(url).hostname or ""
     try:
         literal = ip_address(host)

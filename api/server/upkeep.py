@@ -20,7 +20,7 @@ class Job:
     """Blocking work that is repeated, at least `seconds` apart.
 
     A job may be interrupted at any time, and other processes run the same jobs. If `work` returns
-    True, more is left to do, and the job is repeated after the other jobs had their turn.
+    True, more is left to do, and the job is repeated after the other jobs have had their turn.
     `has_recovered` tells whether work without an error means that an earlier failure is over.
     """
 
@@ -48,7 +48,7 @@ class Upkeep:
     ) -> None:
         """Create without starting; due jobs are checked for every `pause` seconds.
 
-        No job runs unless `ready()`.
+        Jobs run only while `ready()` returns true.
         """
         self._jobs = jobs
         self._logger = logger

@@ -88,14 +88,14 @@ def erase_account(
 ) -> None:
     """Erase an account and all personal data of its owner.
 
-    Pending orders are cancelled. An order that is still to be delivered keeps what it needs for
-    that until it has ended; only administrators other than the owner can erase such an account.
+    Pending orders are cancelled. An undelivered order keeps the data that its delivery needs until
+    it has ended; only administrators other than the owner can erase such an account.
 
     Rows whose foreign key to the account is declared `ERASED` are deleted. In rows that are kept,
     the model's `forget` method removes the personal data.
 
     Raises:
-        OrdersOpen: The actor is the owner, and an order has been paid and not delivered.
+        OrdersOpen: The actor is the owner, and an order is paid but not delivered.
         LastAdministrator: Erasing the account would leave no active administrator.
         AccessEnded: The actor's tokens ended after the request was authenticated.
     """

@@ -90,7 +90,7 @@ class Product(Versioned, Base):
     """A product for sale.
 
     `on_hand` and `reserved` always equal the sums of the product's `StockEntry` rows, because
-    `reserve` and `_move` change them together. `version` counts every change, including changes of
+    `reserve` and `_move` change them together. `version` counts every change, including changes in
     stock. An archived product exists only for the orders that refer to it.
     """
 

@@ -1,4 +1,4 @@
-"""The stock ledger: one row for each change of the units on hand or reserved."""
+"""The stock ledger: one row for each change in the units on hand or reserved."""
 
 from datetime import datetime
 from typing import Literal, get_args
@@ -16,9 +16,9 @@ StockKind = Literal["adjustment", "reservation", "release", "shipment", "return"
 
 
 class StockEntry(Base):
-    """A change of a product's stock. Entries are immutable.
+    """A change in a product's stock. Entries are immutable.
 
-    `on_hand` and `reserved` are the signed changes of the product's fields of the same name.
+    `on_hand` and `reserved` are the signed changes to the product's fields of the same name.
     """
 
     __tablename__ = "stock_entries"

@@ -67,8 +67,8 @@ def _collator() -> Collator_10_0_0:
 def _without_accents(text: str) -> str:
     """Return a case-folded NFKC form without accents and vowel points.
 
-    Marks that make another letter or syllable stay: vowel signs and viramas of Indic and Thai
-    scripts, and the voicing of kana.
+    Marks that form a different letter or syllable are kept: vowel signs and viramas of Indic and
+    Thai scripts, and the voicing of kana.
     """
     folded = unicodedata.normalize("NFKC", text).casefold().translate(_BASES)
     letters = unicodedata.normalize("NFKD", folded)

@@ -1,4 +1,4 @@
-"""Events: a record of each change of an account, a product, its stock or an order.
+"""Events: a record of each change to an account, a product, its stock or an order.
 
 An event is written in the transaction of the change, so neither exists without the other. It has no
 personal data, because copies of it leave the service and cannot be erased there.
@@ -38,11 +38,11 @@ class NewEvent(NamedTuple):
 
 
 class Event(Base):
-    """A change of the resource `subject`. Events are immutable, except for `position`.
+    """A change to the resource `subject`. Events are immutable, except for `position`.
 
     `sequence` is assigned when the event is written. The transaction has then locked the subject's
     row, so the events of one subject are in the order of their changes. Other transactions may
-    commit in another order. `position` is assigned after the commit (`models.events.feed`).
+    commit in a different order. `position` is assigned after the commit (`models.events.feed`).
     """
 
     __tablename__ = "events"

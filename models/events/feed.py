@@ -1,9 +1,9 @@
 """The order of events, and reading them in this order without gaps.
 
-Concurrent transactions commit in another order than they write, so a reader who remembers the last
-sequence number would miss events that become visible later. Committed events are therefore placed:
-one process at a time appends those that are visible to the end of the feed. Everything before a
-visible position is visible, so a reader misses nothing and sees nothing twice.
+Concurrent transactions do not commit in the order of their writes, so a reader who remembers the
+last sequence number would miss events that become visible later. Committed events are therefore
+placed: one process at a time appends those that are visible to the end of the feed. Everything
+before a visible position is visible, so a reader misses nothing and sees nothing twice.
 """
 
 from collections.abc import Collection, Sequence
@@ -77,7 +77,7 @@ def read_events(
     """Return up to `limit` events after the event `after`, or from the oldest event on.
 
     Raises:
-        EventsExpired: The event `after` is not kept any longer, or never existed.
+        EventsExpired: The event `after` is no longer kept, or never existed.
     """
     start = _position_of(reader, after)
     scanned = select(Event).where(Event.position > start).order_by(Event.position)

@@ -1,7 +1,7 @@
-"""Pictures: decoded from files of strangers, and encoded anew in three sizes.
+"""Pictures: decoded from uploaded files, and re-encoded in three sizes.
 
 Decoding removes everything that is not part of the picture, such as the place where a photo was
-taken, and anything that another program could take for a document or a script.
+taken, and anything that another program could mistake for a document or a script.
 """
 
 import hashlib
@@ -109,7 +109,8 @@ def fit(size: tuple[int, int], longest: int) -> tuple[int, int]:
 def draw(file: IO[bytes]) -> tuple[Picture, Mapping[str, bytes]]:
     """Decode a picture; return it, and its files by path.
 
-    The first frame of an animation is used. The content decides the format, not any name.
+    The first frame of an animation is used. The format is detected from the content, not from a
+    name.
 
     Raises:
         InvalidPicture: The file is not a picture in an accepted format, is damaged or too large.
@@ -161,22 +162,22 @@ def _encode(image: Image.Image, size: tuple[int, int]) -> bytes:
 
 
 class PictureType(TypeDecorator[Picture]):
-    """A picture, stored as its text."""
+    """A picture, stored in its text form."""
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = String(80)
     cache_ok: bool | None = True
 
     def process_bind_param(self, value: Picture | None, _dialect: Dialect) -> str | None:
-        """Return the text of a picture."""
+        """Return the text form of a picture."""
         return None if value is None else str(value)
 
     def process_result_value(self, value: str | None, _dialect: Dialect) -> Picture | None:
-        """Return the picture of a text."""
+        """Return the picture that a text describes."""
         return None if value is None else Picture.parse(value)
 
 
 class PicturesType(TypeDecorator[Mapping[int, Picture]]):
-    """Pictures by position, stored as a JSON object of their texts."""
+    """Pictures by position, stored as a JSON object of their text forms."""
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = JSON
     cache_ok: bool | None = True
@@ -184,12 +185,12 @@ class PicturesType(TypeDecorator[Mapping[int, Picture]]):
     def process_bind_param(
         self, value: Mapping[int, Picture] | None, _dialect: Dialect
     ) -> dict[str, str] | None:
-        """Return the texts of pictures."""
+        """Return the text forms of pictures."""
         return None if value is None else {str(key): str(each) for key, each in value.items()}
 
     def process_result_value(
         self, value: Mapping[str, str] | None, _dialect: Dialect
     ) -> Mapping[int, Picture]:
-        """Return the pictures of texts, in order."""
+        """Return the pictures that texts describe, in order."""
         texts = sorted((int(key), text) for key, text in (value or {}).items())
         return {position: Picture.parse(text) for position, text in texts}

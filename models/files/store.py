@@ -1,6 +1,6 @@
-"""The file store: a folder, or a bucket of S3 or a service like it.
+"""The file store: a folder, or a bucket of S3 or a compatible service.
 
-A file is written to a temporary name and then moved, so that nobody reads half of it.
+A file is written to a temporary name and then moved, so nobody reads a partial file.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class StoredFile:
 
     @property
     def tag(self) -> str:
-        """The file's path, which names its content."""
+        """The file's path, which identifies its content."""
         return self._path
 
     def read(self, start: int, length: int) -> bytes:
@@ -66,10 +66,10 @@ class FileStore:
         return self._opened
 
     def put(self, path: str, content: bytes) -> None:
-        """Write a file, whether it exists or not.
+        """Write a file, even if it exists.
 
         Raises:
-            StorageUnavailable: The store failed, and the file is not there or is as it was.
+            StorageUnavailable: The store failed, and the file is missing or unchanged.
         """
         try:
             _run(obstore.put, self._store, path, content)

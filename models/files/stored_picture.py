@@ -1,7 +1,7 @@
-"""Which pictures are stored and who uses them, so that unused ones are deleted.
+"""Records of stored pictures and of their uses, so that unused pictures are deleted.
 
-A picture is noted before its files are written, in a transaction of its own. If the request fails
-after that, or its account is erased later, the picture is unused, and its files are deleted.
+A picture is recorded before its files are written, in a transaction of its own. If the request
+fails after that, or its account is erased later, the picture is unused, and its files are deleted.
 """
 
 from datetime import datetime, timedelta

@@ -62,9 +62,9 @@ class Order(Versioned, Base):
     `version` counts the changes to the row. Each action writes an `OrderEvent` numbered with the
     new version. `expires_at` is set while the order is pending.
 
-    `OrderBalance` explains the amounts. `paid_amount` has been applied to the total, before
-    `refunded_amount` of it was refunded and `bounced_amount` of it bounced. `unapplied_amount` was
-    received besides; `unapplied_refunded_amount` is the sum of its refunds.
+    `OrderBalance` explains the amounts. `paid_amount` is the money applied to the total, including
+    `refunded_amount`, which was refunded, and `bounced_amount`, which bounced. `unapplied_amount`
+    is the other money received; `unapplied_refunded_amount` is the sum of its refunds.
     """
 
     __tablename__ = "orders"
@@ -279,7 +279,8 @@ class Order(Versioned, Base):
         """Record a payment made outside Concord. The order is paid once the full total is paid.
 
         Whatever exceeds the amount due is unapplied, and so is every payment of an order that has
-        ended. An expired order is paid once it holds the full total and its stock is still there.
+        ended. An expired order is paid once it holds the full total and its stock is still
+        available.
 
         Raises:
             InvalidAmount: The amount is zero, too large or in another currency.
@@ -320,16 +321,16 @@ class Order(Versioned, Base):
         reservation: timedelta,
         by: Actor,
     ) -> None:
-        """Record that a payment, or `amount` of it, was returned to the payer against our will.
+        """Record that a payment, or `amount` of it, was returned to the payer without a refund.
 
-        If a paid order lacks money then, it is pending again, for `reservation` at most. An order
-        of which something has been shipped keeps its state, and owes the money.
+        If this leaves a paid order short of its total, the order is pending again, for at most
+        `reservation`. A partially or fully shipped order keeps its state, and the money is due.
 
         Raises:
-            IllegalTransition: Nothing is held that could bounce.
+            IllegalTransition: No money is held that could bounce.
             InvalidAmount: The amount is zero or in another currency.
             UnknownPayment: No payment with this method and reference is recorded.
-            BounceExceedsPayment: The amount exceeds what is left of the payment, or what is held.
+            BounceExceedsPayment: The amount exceeds the remaining payment or the held amount.
         """
         self.check(lifecycle, "bounce")
         if amount is not None:
@@ -429,12 +430,12 @@ class Order(Versioned, Base):
         """Refund `amount`, or the whole refundable amount if it is `None`.
 
         Unapplied money is refunded first. `restock` lists returned goods that can be sold again.
-        Once nothing is applied to the total any more, the stock of unshipped goods is released.
+        Once no money is applied to the total any more, the stock of unshipped goods is released.
 
         Raises:
             IllegalTransition: The order's state does not allow refunds.
             InvalidAmount: The amount is zero or in another currency.
-            RefundExceedsPaid: The amount exceeds the refundable amount, or that is zero.
+            RefundExceedsPaid: The amount exceeds the refundable amount, or nothing can be refunded.
             InvalidLines, UnknownProduct, QuantityExceeded: `restock` does not match the shipped
                 goods that have not been returned.
             StockOutOfRange: The stock would exceed its maximum.
@@ -524,7 +525,7 @@ class Order(Versioned, Base):
             IdempotencyRecord.forget(session, self.user_id)
 
     def _lock_revivable(self, session: Session, money: int) -> Mapping[int, Product] | None:
-        """Lock and return the products, if `money` pays an expired order whose stock is there.
+        """Lock and return the products, if `money` pays an expired order whose stock is available.
 
         The order of an erased owner has no address any more, and stays expired.
         """

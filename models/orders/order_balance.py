@@ -1,4 +1,4 @@
-"""The money of an order: what has been received, applied to the total, refunded, and is due."""
+"""The money of an order: the amounts received, applied to the total, refunded and due."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class OrderBalance(NamedTuple):
     """The amounts of an order. The fields after `status` and `currency` are those of `Order`.
 
     Invariant: `paid` is the sum of `applied`, `unapplied` and `refunded`, whatever happened to the
-    order and in whatever order.
+    order, in any sequence.
     """
 
     status: str
@@ -32,7 +32,7 @@ class OrderBalance(NamedTuple):
 
     @property
     def applied(self) -> int:
-        """The part of the held amount that pays for the order."""
+        """The part of the held amount that is applied to the order."""
         return 0 if self.status in _ENDED else self.held - self.unapplied_amount
 
     @property
@@ -47,7 +47,7 @@ class OrderBalance(NamedTuple):
 
     @property
     def unapplied(self) -> Money:
-        """The part of the held amount that does not pay for the order and waits for a refund."""
+        """The part of the held amount that is not applied to the order and waits for a refund."""
         return Money(self.held - self.applied, self.currency)
 
     @property
@@ -58,6 +58,6 @@ class OrderBalance(NamedTuple):
 
     @property
     def ruled_out(self) -> tuple[str, ...]:
-        """The actions that the state allows and the amounts do not."""
+        """The actions that the state allows but the amounts rule out."""
         none_held = () if self.held else ("bounce", "refund")
         return (*none_held, "ship") if self.due.amount else none_held

@@ -1,4 +1,4 @@
-"""What becomes of the orders of a customer whose account is erased."""
+"""The orders of a customer whose account is erased."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def close_orders(session: Session, lifecycle: Lifecycle, user_id: int, *, by: Ac
     The locks make a concurrent action on an open order wait for the erasure, or the erasure for it.
 
     Raises:
-        OrdersOpen: The actor is the customer, and an order has been paid and not delivered.
+        OrdersOpen: The actor is the customer, and an order is paid but not delivered.
     """
     orders = _locked(session, Order.user_id == user_id, Order.status.not_in(ENDED))
     pending = [order for order in orders if order.status == "pending"]

@@ -56,7 +56,7 @@ class OrderEvent(Base):
 
     @property
     def amount(self) -> Money | None:
-        """The amount that was paid or refunded or bounced, or `None` for other actions."""
+        """The amount that was paid, refunded or bounced, or `None` for other actions."""
         return self._money(self.money)
 
     @property

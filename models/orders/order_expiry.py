@@ -23,7 +23,7 @@ def expire_orders(database: Database, lifecycle: Lifecycle) -> int:
 
     Each order expires in its own transaction, which checks it again under the row's lock. The lock
     decides between this job, a concurrent payment and the same job in another process. An order
-    that cannot expire delays no other.
+    that cannot expire does not delay the others.
 
     Raises:
         DatabaseUnavailable: The database failed. Orders already expired stay expired.

@@ -90,7 +90,7 @@ class Listing(Generic[*Ts]):
         limit: int,
         values: Mapping[str, object],
     ) -> Page[V]:
-        """Return a page of what `make` makes of its rows, or of the first of them.
+        """Return a page of the results of `make` for its rows, or for the first of them.
 
         `values` are the parameters of the query.
         """

@@ -61,7 +61,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     """Maximum seconds for one exchange with the server."""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Wait for an exchange, and close the connection if the server does not respond."""
+        """Wait for a round trip, and close the connection if the server does not respond."""
         try:
             return super().wait(gen, interval, self.patience if timeout is None else timeout)
         except psycopg.OperationalError:
@@ -183,8 +183,8 @@ def _make_sure(
 ) -> None:
     """Ping the server if there is reason to doubt that a connection is alive.
 
-    A ping on every checkout would cost an exchange. A server that closes a connection sends a
-    notice, which is visible without one. A server that vanished is detected by the ping after a
+    A ping on every checkout would cost a round trip. A server that closes a connection announces
+    this, which is visible without a ping. A server that vanished is detected by the ping after a
     second without use.
     """
     used = record.info.get(_USED)

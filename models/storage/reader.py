@@ -34,7 +34,7 @@ class Reader(Protocol):
 class ConnectionReader:
     """The reader of `Database.read`.
 
-    Rows do not pay for a session, which is created only for the first object.
+    Reading rows does not cost a session, which is created only for the first object.
     """
 
     def __init__(self, connection: Connection, *, single: bool) -> None:
@@ -79,8 +79,8 @@ class ConnectionReader:
         """Count a statement.
 
         Raises:
-            RuntimeError: A single statement was promised, and this is another one. It might see
-                another state than the first.
+            RuntimeError: A single statement was promised, and this is a second one. It might see a
+                different state from the first.
         """
         if self._used and self._single:
             raise RuntimeError("only one statement can be read without a snapshot")

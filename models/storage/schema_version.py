@@ -1,10 +1,10 @@
 """Schema versions: the version of a database, and whether this release can work with it.
 
-A version is the revision of the last migration. The revision of a migration that only expands the
-schema, `0012`, lets older releases continue to use the database. A migration that older code cannot
-work with states the oldest migration whose release can: `0012_since_0010`. All later revisions
-state it as well, so that a release can tell from the version alone, although it does not know the
-migration.
+A version is the revision of the last migration. A migration that only expands the schema has a
+revision such as `0012`, and older releases can continue to use the database. The revision of a
+migration that older code cannot work with names the oldest migration whose release can:
+`0012_since_0010`. All later revisions state it as well, so that a release can tell from the version
+alone, although it does not know the migration.
 """
 
 import re

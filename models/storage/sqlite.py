@@ -65,7 +65,7 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001
     """Diagnose an error by its SQLite result code.
 
     SQLITE_BUSY in a reading transaction means that it tried to write from an outdated snapshot or
-    beside another writer. In a writing one, it means that waiting for the write lock timed out.
+    alongside another writer. In a writing one, it means that waiting for the write lock timed out.
     """
     # The low byte is the primary result code (https://sqlite.org/rescode.html).
     primary = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF

@@ -1,4 +1,4 @@
-"""Whose requests an operation accepts, and how many: security, required sessions, rate limits."""
+"""Admission to an operation: security, required sessions and rate limits."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class RateLimit:
     - `member`: the body member to count by, if any.
     - `given`: a body member without which a request is not counted.
     - `shared`: all operations with a limit of this name use one counter.
-    - `known_apart`: addresses known for the member's owner are counted apart from all others.
-    - `gives_back`: a response with one of these statuses gives the request's try back.
+    - `known_apart`: addresses known for the member's owner are counted separately.
+    - `gives_back`: the request is not counted if its response has one of these statuses.
     - `trickle`: beyond the limit, one request is let through in this many seconds.
     - `fail_closed`: if the counters are unreachable, requests get 503; otherwise they pass
       uncounted.

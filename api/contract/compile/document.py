@@ -161,7 +161,7 @@ def _point_into_bundle(
 
 
 def _origin(place: Iterable[str | int], files: Mapping[tuple[str, ...], str]) -> tuple[str, str]:
-    """Return the source file of a place in the bundle, and the JSON Pointer within that file."""
+    """Return the source file of a location in the bundle, and the JSON Pointer within that file."""
     parts = tuple(str(part) for part in place)
     for length in (3, 2):
         if parts[:length] in files:

@@ -189,7 +189,7 @@ def _alternatives(
 
 
 def _follow(bundle: SchemaNode, place: Place, node: SchemaNode) -> tuple[Place, SchemaNode]:
-    """Resolve references, and return the resolved node with its own place."""
+    """Resolve references, and return the resolved node with its own location."""
     while "$ref" in node:
         place = tuple(str(node["$ref"]).removeprefix("#/").split("/"))
         target: SchemaNode = bundle

@@ -94,7 +94,7 @@ class Operation:
 
     @property
     def place(self) -> tuple[str, ...]:
-        """The operation's place in the bundle."""
+        """The operation's location in the bundle."""
         return ("paths", self.path, self.method.lower())
 
     @property

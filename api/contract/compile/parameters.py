@@ -2,7 +2,7 @@
 
 Decoding is strict: numbers are JSON numbers in ASCII digits, booleans are `true` and `false`, and
 undeclared parameters are invalid. Python's `int()` and `float()` would also accept `1_000`, `+1`,
-`nan` and the digits of every script, which other clients and servers do not take for numbers.
+`nan` and the digits of every script, which other clients and servers do not accept as numbers.
 """
 
 import copy

@@ -121,7 +121,7 @@ def _compile_object(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Conv
 
 
 def _allow(allowed: Mapping[str, tuple[str, ...]]) -> Convert:
-    """Return a function from a state, or from a state and ruled out actions, to the others."""
+    """Return a function from a state and its ruled-out actions, if any, to the allowed actions."""
 
     def convert(state: str, ruled_out: Sequence[str] = ()) -> tuple[str, ...]:
         actions = allowed[state]

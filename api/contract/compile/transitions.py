@@ -1,7 +1,7 @@
 """State machines, declared beside the enum of their states (`x-transitions`).
 
 `actions` gives, for each state, the actions that clients may take and the states they lead to.
-`automatic` does the same for what the service does by itself, which clients are not told.
+`automatic` does the same for the service's own actions, which are hidden from clients.
 """
 
 from collections.abc import Iterable, Mapping

@@ -90,7 +90,7 @@ async def receive_body(
         ContentTooLarge: the body exceeds the limit; raised as soon as this is known.
         UnsupportedContentEncoding: the body is compressed.
         BodyTimeout: the body did not arrive before the deadline.
-        Overloaded: bodies in transit already use all the memory that they may use.
+        Overloaded: bodies in transit already use all the memory available to them.
         ClientGone: the client disconnected.
     """
     if fields.get("content-encoding", "identity").strip().lower() != "identity":
@@ -139,7 +139,7 @@ async def receive_form(
     allowance: Allowance,
     read: Callable[[bytes], Awaitable[None]],
 ) -> None:
-    """Receive a form or a file, and have it read in pieces; raises as `receive_body` does."""
+    """Receive a form or a file, and parse it in pieces; raises as `receive_body` does."""
     waiting = bytearray()
 
     async def take(chunk: bytes) -> None:

@@ -3,7 +3,7 @@
 A handler names what it needs as arguments: any parameter that the contract declares for the
 operation, `caller`, `body`, `cursor`, `if_match`, and whatever the application provides
 (`Ports.services` and `Ports.from_request`). A handler that writes takes a `session`, and one that
-only reads takes a `reader`; the operation's `transaction` decides which of them there is.
+only reads takes a `reader`; the operation's `transaction` decides which of them is available.
 """
 
 import inspect
@@ -171,7 +171,7 @@ class Call:
         """Send a file, or the range of it that the request names.
 
         Raises:
-            RangeNotSatisfiable: the range has no byte of the file.
+            RangeNotSatisfiable: the range contains no bytes of the file.
         """
         fields, success = request.fields, self._operation.success
         wanted = None

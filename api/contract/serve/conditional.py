@@ -53,7 +53,7 @@ def parse_range(field: str | None, size: int) -> tuple[int, int] | None:
     A field that is malformed, or has several ranges, is ignored (RFC 9110, section 14.2).
 
     Raises:
-        RangeNotSatisfiable: the range has no byte of the file.
+        RangeNotSatisfiable: the range contains no bytes of the file.
     """
     found = _RANGE.fullmatch(field or "")
     if found is None:

@@ -287,5 +287,5 @@ def _fault(code: str, message: str, part: Part | None = None) -> InvalidBody:
 
 
 def _pointer(part: Part) -> str:
-    """Return the JSON Pointer to a part; that of a file that is no part is the whole body."""
+    """Return the JSON Pointer to a part; a file outside a form is the whole body."""
     return f"/{part.name}" if part.name else ""

@@ -56,7 +56,7 @@ class LocalCounters(Storage, MovingWindowSupport):
         return is_granted, now - entries[0] if entries else 0.0, len(entries)
 
     def drop_newest(self, key: str) -> None:
-        """Take the newest request out of a window, if it holds any."""
+        """Remove the newest request from a window, if there is one."""
         window = self._windows.get(key)
         if window is not None and window.entries:
             window.entries.pop()

@@ -256,9 +256,9 @@ class Engine:
         )
 
     async def _read_files(self, request: Request, operation: Operation, form: Form) -> None:
-        """Replace each file that has a reader by what the reader makes of it.
+        """Replace each file that has a reader with the reader's result.
 
-        This happens before the transaction of the request starts, because it can take long.
+        This happens before the transaction of the request starts, because it can be slow.
         """
         for part, upload in list(uploads(form, request.body)):
             read = self._parts.readers[part.reader or ""]

@@ -109,10 +109,10 @@ class RateLimiter:
                         request.returnable.append(counted.limit.name)
 
     async def give_back(self, request: Request, status: int) -> None:
-        """Give back the tries that a response with this status does not use up.
+        """Refund the request in limits that do not count responses with this status.
 
-        The newest request leaves the window. If it is another one that came meanwhile, the number
-        is right all the same. If the counters are unreachable, the try stays used up.
+        The newest request is removed from the window. Even if it is a later request than this one,
+        the count is right. If the counters are unreachable, the request stays counted.
         """
         for counted in self._limits[request.operation.id] if request.operation else ():
             limit = counted.limit
@@ -181,7 +181,7 @@ class RateLimiter:
         """Count a request by a body member, which anyone can send, not just its owner.
 
         So that others cannot lock the owner out, addresses known to be the owner's are counted
-        apart, and a full window still lets a trickle of requests through.
+        separately, and a full window still lets a trickle of requests through.
         """
         limit = counted.limit
         body = request.body if isinstance(request.body, dict) else {}
@@ -210,7 +210,7 @@ class RateLimiter:
         return _State(granted, stats.reset_time - time.time(), stats.remaining)
 
     async def _drop_newest(self, key: str) -> None:
-        """Take the newest request out of a window."""
+        """Remove the newest request from a window."""
         if isinstance(self._storage, LocalCounters):
             self._storage.drop_newest(key)
         elif bridge := self._bridge:
@@ -237,7 +237,7 @@ class RateLimiter:
 
     @property
     def _bridge(self) -> RedispyBridge | None:
-        """The package's way to Redis, if requests are counted there."""
+        """The package's Redis storage, if requests are counted there."""
         bridge = self._storage.bridge if isinstance(self._storage, RedisStorage) else None
         return bridge if isinstance(bridge, RedispyBridge) else None
 

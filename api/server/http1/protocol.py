@@ -1,8 +1,8 @@
 """HTTP/1.1 on one connection: uvicorn's protocol with deadlines, limits and problem documents.
 
 uvicorn waits indefinitely for a request's headers, buffers any number of headers and of pipelined
-requests, and answers malformed requests in text/plain. This subclass bounds each of those, and
-answers with application/problem+json (RFC 9457). The deadline for bodies applies where they are
+requests, and responds to malformed requests in text/plain. This subclass bounds each of those, and
+responds with application/problem+json (RFC 9457). The deadline for bodies applies where they are
 read, not here.
 
 The parser receives one message at a time. Bytes after the end of a request are parsed only if the

@@ -1,4 +1,4 @@
-"""Record money that does not pay for an order, and payments that bounce."""
+"""Record money that is not applied to an order, and payments that bounce."""
 
 import sqlalchemy as sa
 from alembic import op
