@@ -44,6 +44,7 @@ from api.server.upkeep import Job, Upkeep
 from models.access.secret_box import SecretBox
 from models.access.session import SessionRules
 from models.access.token_status import TokenStatus, TokenStatuses
+from models.accounts.unclaimed import erase_unclaimed
 from models.events.feed import purge_events
 from models.files.store import FileStore
 from models.files.stored_picture import Pictures
@@ -138,6 +139,7 @@ def create_app(settings: Settings) -> Application:
         Job("tokens", 600, partial(change, Token.purge, limit=50)),
         Job("audit", 3600, partial(change, partial(AuditEvent.purge, events_kept))),
         Job("events", 600, partial(purge_events, database, settings.events_kept)),
+        *_unclaimed(settings, database, lifecycle),
         Job("erased", 3600, partial(change, AuditEvent.forget_erased)),
         Job("addresses", 3600, partial(change, KnownAddress.purge)),
         Job("links", 60, partial(change, OneTimeToken.purge)),
@@ -224,6 +226,15 @@ def create_app(settings: Settings) -> Application:
     )
     asgi = make_asgi(contract, ports)
     return Application(settings, asgi, draining, problems, database, metrics, logger, close)
+
+
+def _unclaimed(settings: Settings, database: Database, lifecycle: Lifecycle) -> list[Job]:
+    """Return the job that erases accounts that nobody ever used, if the settings ask for it."""
+    if settings.unclaimed_seconds is None:
+        return []
+    keep, audited = settings.unclaimed_seconds, settings.audit_seconds
+    times = timedelta(seconds=keep), timedelta(seconds=audited)
+    return [Job("unclaimed", 3600, partial(erase_unclaimed, database, lifecycle, *times))]
 
 
 def _make_pools(settings: Settings, metrics: Metrics) -> dict[str, Pool]:

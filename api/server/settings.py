@@ -239,6 +239,12 @@ class Settings(BaseModel):
         le=315_360_000,
         description="retention of events in the feed",
     )
+    unclaimed_seconds: int | None = Field(
+        None,
+        ge=604_800,
+        le=315_360_000,
+        description="retention of unverified accounts without sign-ins and orders; unset: kept",
+    )
     admin_second_factor: bool = Field(
         default=False,
         description="require a second factor for administrator rights",

@@ -18,11 +18,13 @@ from api.server.logs import make_logger
 from api.server.settings import Settings
 from api.server.upkeep import Job, Upkeep
 from models.errors import DatabaseUnavailable
+from models.identity.user import User
 from models.storage.base import utcnow
+from models.storage.database import Database
 from models.storage.idempotency_record import IdempotencyRecord
 from tests.databases import make_database_url
-from tests.factories import make_account
-from tests.service import running
+from tests.factories import make_account, make_user
+from tests.service import Service, running
 
 
 @pytest.fixture
@@ -162,3 +164,30 @@ def test_the_service_deletes_expired_idempotency_records(tmp_path: Path) -> None
 
         service.app.database.transact(store, write=True)
         wait_until(lambda: service.app.database.transact(kept, write=False) == 1)
+
+
+@pytest.mark.mission("M11")
+@pytest.mark.parametrize("setting", [{}, {"UNCLAIMED_SECONDS": "604800"}], ids=["unset", "set"])
+def test_unclaimed_accounts_end_if_the_settings_ask_for_it(
+    tmp_path: Path, setting: dict[str, str]
+) -> None:
+    with make_database_url("sqlite", tmp_path) as url:
+        database = Database(url)
+        user = make_user(database)
+
+        def age(session: Session) -> None:
+            session.get_one(User, user.id).created_at = utcnow() - timedelta(days=8)
+
+        def is_erased() -> bool:
+            found = database.read(lambda reader: reader.scalar(select(User.erased_at)))
+            return found is not None
+
+        def jobs_ran(service: Service) -> bool:
+            shown = service.app.metrics.text()
+            return 'concord_job_last_success_timestamp_seconds{job="uses"}' in shown
+
+        database.transact(age, write=True)
+        with running(tmp_path, url, **setting) as service:
+            wait_until(lambda: jobs_ran(service))
+            assert is_erased() is bool(setting)
+        database.dispose()

@@ -1,0 +1,81 @@
+"""Erasure of accounts that nobody has ever used, so that mistyped addresses are not kept."""
+
+from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy.orm import Session
+
+from models.accounts.account import erase_account
+from models.identity.audit_event import AuditEvent, RequestOrigin
+from models.identity.token import Token
+from models.identity.user import User
+from models.lifecycle import Lifecycle
+from models.orders.order import Order
+from models.storage.base import utcnow
+from models.storage.database import Database
+from models.storage.reader import Reader
+
+_BATCH = 100
+
+
+class _Owner(NamedTuple):
+    user_id: int
+    token_version: int
+    is_admin: bool = False
+
+
+def erase_unclaimed(
+    database: Database, lifecycle: Lifecycle, keep: timedelta, audited: timedelta
+) -> bool:
+    """Erase up to 100 unclaimed accounts older than `keep`, and return whether more may be left.
+
+    An unclaimed account is active, belongs to a user, has no verified email address and no orders,
+    and nobody has signed in to it. Sign-ins are on record for `audited`, so accounts older than
+    that are kept.
+
+    Raises:
+        DatabaseUnavailable: The database failed. Accounts already erased stay erased.
+    """
+    now = utcnow()
+    unclaimed = _is_unclaimed(now - audited, now - keep)
+    query = select(User.id).where(unclaimed).order_by(User.id).limit(_BATCH)
+
+    def find(reader: Reader) -> list[int]:
+        return list(reader.scalars(query))
+
+    found = database.read(find)
+    erased = 0
+    for user_id in found:
+        work = partial(_erase, lifecycle=lifecycle, user_id=user_id, unclaimed=unclaimed)
+        erased += database.transact(work, write=True)
+    return erased > 0 and len(found) == _BATCH
+
+
+def _is_unclaimed(oldest: datetime, newest: datetime) -> ColumnElement[bool]:
+    signed_in = AuditEvent.action.in_(("sign-in", "sign-in.second-factor"))
+    return (
+        User.exists()
+        & ~User.email_verified
+        & User.active
+        & (User.role == "user")
+        & (User.created_at > oldest)
+        & (User.created_at < newest)
+        & ~exists().where(AuditEvent.user_id == User.id, signed_in, AuditEvent.succeeded)
+        & ~exists().where(Token.user_id == User.id)
+        & ~exists().where(Order.user_id == User.id)
+    )
+
+
+def _erase(
+    session: Session, *, lifecycle: Lifecycle, user_id: int, unclaimed: ColumnElement[bool]
+) -> bool:
+    query = select(User).where(User.id == user_id)
+    user = session.scalar(query.with_for_update(skip_locked=True))
+    # A sign-in may have ended just before the lock, so the account is looked at again.
+    if user is None or not session.scalar(select(exists().where(User.id == user_id, unclaimed))):
+        return False
+    owner = _Owner(user.id, user.token_version)
+    erase_account(session, lifecycle, user, by=owner, origin=RequestOrigin())
+    return True
