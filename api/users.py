@@ -35,14 +35,20 @@ def create_user(
 
 
 def list_users(
-    reader: Reader,
+    session: Session,
+    origin: RequestOrigin,
     active: bool | None,
     role: Role | None,
+    email: str | None,
     cursor: list[object] | None,
     limit: int,
 ) -> Page[User]:
-    """List accounts by id."""
-    return User.page(reader, active=active, role=role, after=cursor, limit=limit)
+    """List accounts by id, and record whose account was searched for."""
+    page = User.page(session, active=active, role=role, email=email, after=cursor, limit=limit)
+    if email is not None:
+        found = next((user.id for user in page.items), None)
+        AuditEvent.record(session, "account.search", origin, user_id=found)
+    return page
 
 
 def get_user(reader: Reader, caller: Caller, user_id: int) -> UserView:

@@ -25,6 +25,7 @@ AuditAction = Literal[
     "account.enable",
     "account.require-password-change",
     "account.role",
+    "account.search",
     "email.change",
     "email.change-request",
     "email.verify",

@@ -164,11 +164,17 @@ class User(Versioned, Base):
         *,
         active: bool | None = None,
         role: Role | None = None,
+        email: str | None = None,
         after: Sequence[object] | None = None,
         limit: int,
     ) -> Page["User"]:
-        """Return up to `limit` accounts in order of id, starting after the position `after`."""
+        """Return up to `limit` accounts in order of id, starting after the position `after`.
+
+        At most one account has an address equal to `email` (see `EmailAddress`).
+        """
         query = select(cls).where(cls.exists())
+        if email is not None:
+            query = query.where(cls.email_key == EmailAddress.normal_form(email))
         if active is not None:
             query = query.where(cls.active == active)
         if role is not None:

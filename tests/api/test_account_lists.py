@@ -10,7 +10,7 @@ import pytest
 from models.identity.user import User
 from tests.api.accounts import bearer, edit_account, token_for
 from tests.api.answers import problem
-from tests.factories import make_account
+from tests.factories import fresh_email, make_account
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M11")
@@ -92,7 +92,9 @@ def test_a_page_has_25_accounts_and_100_at_most(administrator: httpx.Client) -> 
         ("cursor=", "cursor"),
         ("cursor=%00", "cursor"),
         ("offset=10", ""),
-        ("email=ada%40concord.example", ""),
+        ("name=ada", ""),
+        ("email=", "email"),
+        ("email=ada", "email"),
     ],
 )
 def test_an_invalid_argument_is_a_bad_request(
@@ -205,3 +207,38 @@ def test_an_erased_account_is_not_listed(service: Service, administrator: httpx.
     erase(service, user.id)
     for filters in ({}, {"active": "false"}, {"role": "user"}):
         assert user.id not in list(walk(administrator, limit=100, **filters))
+
+
+@pytest.mark.mission("M30")
+def test_an_account_is_found_by_any_form_of_its_address(
+    service: Service, administrator: httpx.Client
+) -> None:
+    user = make_account(service)
+    for email in (user.email, user.email.upper(), user.email.replace("e", "\uff45")):
+        assert list(walk(administrator, email=email)) == [user.id]
+    assert list(walk(administrator, email=user.email, active="false")) == []
+    assert list(walk(administrator, email=fresh_email())) == []
+    erase(service, user.id)
+    assert list(walk(administrator, email=user.email)) == []
+
+
+@pytest.mark.mission("M30")
+def test_a_search_for_a_person_is_audited_without_the_address(
+    service: Service, administrator: httpx.Client
+) -> None:
+    user = make_account(service)
+    for query in ({"email": user.email}, {"email": fresh_email()}, {}):
+        assert administrator.get(PATH, params=query).status_code == 200
+    answer = administrator.get("/v1/audit-events", params={"action": "account.search", "limit": 2})
+    events = answer.json()["items"]
+    assert [event["user_id"] for event in events] == [None, user.id]
+    assert user.email not in answer.text
+
+
+@pytest.mark.mission("M30")
+def test_only_administrators_search_for_people(service: Service, client: httpx.Client) -> None:
+    user = make_account(service)
+    answer = client.get(
+        PATH, params={"email": user.email}, headers=bearer(token_for(service, user))
+    )
+    assert (answer.status_code, problem(answer)) == (403, "not-permitted")

@@ -17,7 +17,8 @@ from models.identity.token import Token
 from tests.api.accounts import bearer, grant_for, key_for, token_for
 from tests.api.answers import comparable, problem
 from tests.api.resources import BUNDLE
-from tests.factories import fresh_email, make_account
+from tests.api.shopping import payment
+from tests.factories import fresh_email, make_account, make_order
 from tests.service import PASSWORD, Service
 
 pytestmark = pytest.mark.mission("M14")
@@ -111,6 +112,23 @@ def test_a_key_cannot_create_or_end_tokens(service: Service, client: httpx.Clien
     assert client.delete(f"{TOKENS}/{token.id}", headers=bearer(key)).status_code == 403
     assert client.post("/v1/auth/logout", headers=bearer(key)).status_code == 403
     assert client.post(f"/v1/users/{user.id}/logout", headers=bearer(key)).status_code == 403
+
+
+@pytest.mark.mission("M30")
+@pytest.mark.parametrize(
+    ("scopes", "missing"),
+    [(["orders:manage"], "admin:access"), (["admin:access"], "orders:manage")],
+)
+def test_a_key_is_told_which_scope_it_lacks(
+    service: Service, client: httpx.Client, scopes: list[str], missing: str
+) -> None:
+    order = make_order(service.app.database)
+    headers = bearer(key_for(service, make_account(service, role="admin"), *scopes)[1])
+    headers["Idempotency-Key"] = missing
+    for action, body in (("pay", payment(100)), ("deliver", None), ("refund", {})):
+        answer = client.post(f"/v1/orders/{order.id}/{action}", json=body, headers=headers)
+        assert (answer.status_code, problem(answer)) == (403, "not-permitted")
+        assert missing in answer.json()["detail"]
 
 
 def test_a_key_cannot_move_its_account_to_another_address(

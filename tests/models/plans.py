@@ -32,10 +32,13 @@ class Plan:
     """Whether, beside the branches of a union, another range of the table is gone through."""
 
 
-def explain(database: Database, kind: str, work: Callable[[Session], object]) -> list[Plan]:
+def explain(
+    database: Database, kind: str, work: Callable[[Session], object], *, may_sort: bool = False
+) -> list[Plan]:
     """Return the plans of the queries that some work sends to the database.
 
-    Left out is what fetches the lines of the orders of a page.
+    Left out is what fetches the lines of the orders of a page. With `may_sort`, PostgreSQL need not
+    avoid to sort the single row of a page.
     """
 
     def read(session: Session) -> list[Plan]:
@@ -46,7 +49,12 @@ def explain(database: Database, kind: str, work: Callable[[Session], object]) ->
             explained = [connection.exec_driver_sql(f"{prefix} {sql}", own) for sql, own in queries]
             return [_of_sqlite([(row.parent, row.detail) for row in rows]) for rows in explained]
         # Small tables are best read as a whole and sorted. What can be asked is whether it must be.
-        for setting in ("enable_seqscan", "enable_sort", "enable_bitmapscan"):
+        avoided = [
+            "enable_seqscan",
+            "enable_bitmapscan",
+            *(["enable_sort"] if not may_sort else []),
+        ]
+        for setting in avoided:
             session.execute(text(f"SET LOCAL {setting} = off"))
         prefix = "EXPLAIN (FORMAT JSON)"
         explained = [connection.exec_driver_sql(f"{prefix} {sql}", own) for sql, own in queries]

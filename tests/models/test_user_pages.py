@@ -9,6 +9,7 @@ from models.storage.database import Database
 from models.storage.page import Page
 from tests.factories import make_user
 from tests.models.actions import erase_user
+from tests.models.plans import explain
 from tests.models.reading import read_page
 
 
@@ -89,7 +90,7 @@ def test_every_list_is_served_by_an_index_in_one_query(
 
     database.transact(fill, write=True)
 
-    def explain(session: Session) -> str:
+    def plan_of(session: Session) -> str:
         if kind == "postgresql":
             session.execute(text("ANALYZE users"))
             # A small table is best read as a whole. What can be asked is whether it must be.
@@ -109,7 +110,7 @@ def test_every_list_is_served_by_an_index_in_one_query(
         prefix = "EXPLAIN QUERY PLAN " if kind == "sqlite" else "EXPLAIN "
         return "\n".join(str(row) for row in session.execute(text(prefix + sql)))
 
-    plan = database.transact(explain, write=True)
+    plan = database.transact(plan_of, write=True)
 
     expected = {
         (False, False): ("pk_users", "INTEGER PRIMARY KEY"),
@@ -123,3 +124,25 @@ def test_every_list_is_served_by_an_index_in_one_query(
     assert any(index in plan for index in expected), plan
     assert "Sort" not in plan
     assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.mission("M30")
+def test_an_address_is_looked_up_in_its_unique_index(database: Database, kind: str) -> None:
+    def fill(session: Session) -> None:
+        session.add_all(
+            User.draft(name="Ada", email=f"ada{number}@example.com", password_hash=None)
+            for number in range(1000)
+        )
+        session.flush()
+        session.execute(text("ANALYZE"))
+
+    database.transact(fill, write=True)
+    # Of one row, a sort costs nothing.
+    for plan in explain(
+        database,
+        kind,
+        lambda session: User.page(session, email="ADA7@example.com", after=[1], limit=25),
+        may_sort=True,
+    ):
+        assert plan.indexes <= {"uq_users_email_key", "sqlite_autoindex_users_1"}, plan.text
+        assert plan.indexes, plan.text
