@@ -158,7 +158,7 @@ class SmtpServer:
 
 
 class _Utf8(str):
-    """Text that is sent in UTF-8 where `smtplib` asks for ASCII."""
+    """Text that is sent in UTF-8 where `smtplib` requires ASCII."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Guides for clients: pages of `docs/` as HTML, so that they can be read without the internet."""
+"""Guides for clients: pages of `docs/` as HTML, to be read without internet access."""
 
 import re
 from collections.abc import Iterable, Mapping

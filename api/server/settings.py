@@ -194,7 +194,9 @@ class Settings(BaseModel):
         description="port of /metrics; 0 disables it, and each further worker uses the next one",
     )
     metrics_host: str = Field(
-        "127.0.0.1", min_length=1, description="address of /metrics, which has no protection"
+        "127.0.0.1",
+        min_length=1,
+        description="address of /metrics, which requires no authentication",
     )
     response_check_sample: float = Field(
         default_factory=_by_environment(production=0.01, elsewhere=1.0),
@@ -225,7 +227,7 @@ class Settings(BaseModel):
         10,
         ge=0,
         le=3_600,
-        description="time in which a refresh token can be sent again because the response was lost",
+        description="time in which a refresh token can be sent again if the response was lost",
     )
     audit_seconds: int = Field(
         31_536_000,

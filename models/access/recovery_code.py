@@ -16,7 +16,7 @@ CODES: Final = 10
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # Base32 (RFC 4648, section 6), in lower case.
 _IGNORED = frozenset({"Pd", "Zs", "Cf"})
-"""Unicode categories that are not part of a code: dashes, spaces, and marks that nobody sees."""
+"""Unicode categories that are not part of a code: dashes, spaces, and invisible marks."""
 _GROUPS = 7
 _GROUP_LENGTH = 4
 

@@ -55,7 +55,7 @@ def seed_demo(
 
 
 def _shop(session: Session) -> DemoActor:
-    """Return the account that stock, payments and shipments of the demo are booked under.
+    """Return the account that stock, payments and shipments of the demo are recorded under.
 
     It is an account of its own, because no administrator made these changes and the passwords of
     demo people are public. The account has no rights, and nobody can sign in to it.

@@ -19,7 +19,7 @@ from models.errors import InvalidPicture
 MOST_PIXELS: Final = 16_000_000
 """Maximum number of pixels of a picture before it is made smaller, which bounds the memory."""
 MOST_JPEG_PIXELS: Final = 40_000_000
-"""The same for JPEG, as photos are, which is decoded at a smaller scale at once."""
+"""The same for JPEG, the usual format of photos, which is decoded directly at a smaller scale."""
 LONGEST_SIDE: Final = 2048
 """Maximum width and height of the largest size, in pixels."""
 MEDIUM, SMALL = 512, 128

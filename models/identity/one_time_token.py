@@ -96,7 +96,7 @@ class OneTimeToken(Base):
         return self.token_version == user.token_version
 
     def redeem(self, session: Session) -> bool:
-        """Use the token; return whether it was unused. Only one of several concurrent uses wins."""
+        """Use the token; return whether it was unused. Of concurrent uses, only one succeeds."""
         gone = delete(OneTimeToken).where(OneTimeToken.hash == self.hash)
         rows = gone.returning(OneTimeToken.hash).execution_options(synchronize_session=False)
         return session.execute(rows).first() is not None

@@ -242,7 +242,7 @@ def note_uses(database: Database, take: Callable[[int], Mapping[UUID, datetime]]
     A later time that is already stored is kept.
 
     Raises:
-        DatabaseUnavailable: The database failed. The times taken are lost.
+        DatabaseUnavailable: The database failed. The times taken from `take` are lost.
     """
     uses = take(BATCH)
     if uses:

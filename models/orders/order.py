@@ -50,7 +50,7 @@ from models.storage.reader import Reader
 _RESERVING = frozenset({"pending", "paid", "partially_shipped"})
 """States in which unshipped units are reserved."""
 ENDED = frozenset({"delivered", "cancelled", "expired", "refunded"})
-"""States in which nothing is to be sent any more."""
+"""States in which nothing remains to be shipped."""
 _SETTLED_BY_REFUND = frozenset({"paid", "partially_shipped", "shipped", "delivered"})
 """States that a full refund turns into `refunded`."""
 

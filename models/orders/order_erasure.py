@@ -42,8 +42,8 @@ def forget_customer(session: Session, user_id: int, *, by: Actor) -> None:
     """Remove the personal data of an erased customer from all of their orders that have ended.
 
     Items and amounts are kept. So are the `method` and `reference` of payments, which accounting
-    needs for reconciliation, and `carrier`, which names a company. The other orders need address
-    and note, and lose them when they end (`Order.record`).
+    needs for reconciliation, and `carrier`, which names a company. The other orders need their
+    address and note, and lose them when they end (`Order.record`).
 
     The account's row has been changed before, so no order can be added meanwhile.
     """

@@ -13,7 +13,7 @@ class _Line(Protocol):
 
     @property
     def product_id(self) -> int:
-        """As in `OrderLine`; so are the others."""
+        """As in `OrderLine`, like the other fields."""
 
     @property
     def quantity(self) -> int: ...

@@ -1,4 +1,4 @@
-"""Folders of this service on the disk."""
+"""The service's folders on disk."""
 
 from pathlib import Path
 

@@ -118,7 +118,7 @@ class Listing(Generic[*Ts]):
         return [str(value) if isinstance(value, UUID) else value for value in values]
 
     def _along(self, query: Select[*Us], *, begun: bool) -> Select[*Us]:
-        """Read a query's rows along the index that has the sort order."""
+        """Read a query's rows along the index that matches the sort order."""
         return query.where(*self._start(begun=begun)).order_by(*self._order(self._keys))
 
     def _sorting(self, query: Select[*Us], *, begun: bool) -> Select[*Us]:

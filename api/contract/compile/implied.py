@@ -2,7 +2,7 @@
 
 An operation file declares only what is particular to the operation. This module adds the request
 ID, the preconditions of resources with an `ETag`, the kinds of error that the declarations imply,
-and the headers common to all responses of one sort. It never changes what a file declares.
+and the headers common to all responses of one kind. It never changes what a file declares.
 
 Components are found by name: a header's own (`Retry-After`), its variant for responses that may
 lack it (`OptionalRetryAfter`), `NoStore` for `Cache-Control`, and the response `NotModified`. A

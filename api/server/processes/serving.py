@@ -188,7 +188,7 @@ class _Server(uvicorn.Server):
         self._beat()
 
     def _beat(self) -> None:
-        """Give signs of life for as long as the event loop runs."""
+        """Send heartbeats for as long as the event loop runs."""
         if self._pulse is not None:
             self._pulse.beat()
             asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._beat)

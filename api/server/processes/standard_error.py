@@ -44,7 +44,7 @@ class PatientWriter(io.RawIOBase):
 
     @override
     def write(self, data: Buffer, /) -> int:
-        """Leave data to the thread, or drop it if too much is waiting."""
+        """Pass data to the thread, or drop it if too much is waiting."""
         line = bytes(data)
         with self._changed:
             if self._size + len(line) > self._most_bytes:

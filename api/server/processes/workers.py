@@ -17,7 +17,7 @@ from typing import TypeAlias
 _log = logging.getLogger(__name__)
 
 _SILENT_SECONDS, _START_SECONDS = 10.0, 120.0
-"""Time without a sign of life after which a worker is killed: once it has started, and before."""
+"""Time without a heartbeat after which a worker is killed: once it has started, and before."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a worker is replaced; they double with each replacement that fails to start."""
 _POLL_SECONDS = 0.2
@@ -29,10 +29,10 @@ Work: TypeAlias = Callable[["Pulse"], None]
 class Workers:
     """The worker processes, supervised by the main process.
 
-    `work` is pickled to each worker and gives a sign of life at least every few seconds, the first
-    one when it has started. A worker that ends or becomes silent is replaced. If the first workers
-    exit with `start_failed`, all are stopped. After SIGTERM or SIGINT, workers have `stop_seconds`
-    to exit.
+    `work` is pickled to each worker and sends a heartbeat at least every few seconds, the first one
+    when it has started. A worker that ends or becomes silent is replaced. If the first workers exit
+    with `start_failed`, all are stopped. After SIGTERM or SIGINT, workers have `stop_seconds` to
+    exit.
     """
 
     def __init__(self, work: Work, start_failed: int, stop_seconds: float) -> None:
@@ -85,13 +85,13 @@ class Workers:
 
 
 class Pulse:
-    """The worker's end of the connection on which it gives signs of life."""
+    """The worker's end of the connection on which it sends heartbeats."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def beat(self) -> None:
-        """Give a sign of life. It is lost if the main process does not take it."""
+        """Send a heartbeat. It is lost if the main process does not receive it."""
         with contextlib.suppress(OSError):
             self._connection.send_bytes(b".")
 
@@ -117,7 +117,7 @@ class _Worker:
         self._silence = 0.0
 
     def listen(self, elapsed: float) -> None:
-        """Note signs of life, or `elapsed` seconds without any."""
+        """Record heartbeats, or `elapsed` seconds without any."""
         self._silence += elapsed
         with contextlib.suppress(EOFError, OSError):
             while self._signs.poll():

@@ -1,4 +1,4 @@
-"""Sort and search products by all letters of their names, as people do."""
+"""Sort and search product names in every script."""
 
 import sqlalchemy as sa
 from alembic import op
