@@ -1,4 +1,4 @@
-"""Files that are no pictures, damaged ones, and bombs."""
+"""Files that are not pictures, damaged pictures, and decompression bombs."""
 
 import io
 import struct

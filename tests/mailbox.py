@@ -1,4 +1,4 @@
-"""The messages that a service wrote into its folder, as the person reads them whom they are to."""
+"""The messages that a service wrote to its folder, as the recipient reads them."""
 
 import re
 import time

@@ -60,7 +60,7 @@ class RecoveryCode(Base):
 def compact(code: str) -> str:
     """Return a code in its comparable form: ASCII in lower case, without dashes and white space.
 
-    Keyboards of some languages type full-width digits, and word processors change hyphens.
+    Keyboards of some languages type full-width digits, and word processors replace hyphens.
     """
     text = unicodedata.normalize("NFKC", code).replace("\t", " ").replace("\u2212", "-").lower()
     return "".join(each for each in text if unicodedata.category(each) not in _IGNORED)

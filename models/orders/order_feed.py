@@ -9,7 +9,7 @@ from models.money import Money
 
 
 class _Line(Protocol):
-    """The fields that events show of an order line."""
+    """The fields of an order line that events show."""
 
     @property
     def product_id(self) -> int:
@@ -24,7 +24,7 @@ class _Line(Protocol):
 
 
 class _Order(Protocol):
-    """The fields that events show of an `Order` or an `OrderView`."""
+    """The fields of an `Order` or an `OrderView` that events show."""
 
     @property
     def id(self) -> UUID: ...

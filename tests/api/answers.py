@@ -1,4 +1,4 @@
-"""Answers compared, but for what differs between any two of them."""
+"""Responses compared, except for what differs between any two of them."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Second factors over HTTP: what their owners ask for, and accounts that have one."""
+"""Second factors over HTTP: the requests of their owners, and accounts that have one."""
 
 from datetime import UTC, datetime, timedelta
 

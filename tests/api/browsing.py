@@ -1,4 +1,4 @@
-"""Pages of a service as Chromium shows them, with no network but the service itself."""
+"""Pages of a service as Chromium shows them, with no network except the service itself."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Everybody who could ask for something: the account that they ask for, and what they show."""
+"""Every kind of caller: the account that a request concerns, and the credentials sent with it."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Commands run as somebody would run them: in a folder, with nothing set but what is said."""
+"""Commands run as an operator runs them: in a folder, with only the given environment."""
 
 import os
 from collections.abc import Callable

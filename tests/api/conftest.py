@@ -1,4 +1,4 @@
-"""What the tests of the API may use besides a service."""
+"""Fixtures for the tests of the API, besides a service."""
 
 import httpx
 import pytest

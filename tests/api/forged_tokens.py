@@ -1,4 +1,4 @@
-"""The catalogue of forged tokens: each is a good token but for what its name says."""
+"""The catalogue of forged tokens: each is valid except for the fault in its name."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Password hashing stopped and let go by a test, to look at the service meanwhile."""
+"""Password hashing that a test can pause, to observe the service meanwhile."""
 
 import threading
 from collections.abc import Iterator

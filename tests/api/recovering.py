@@ -1,4 +1,4 @@
-"""Links over HTTP: what their readers do with them, and links that came in no message."""
+"""Links over HTTP: how their readers use them, and links that no message contained."""
 
 from datetime import timedelta
 from functools import partial

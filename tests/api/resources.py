@@ -1,4 +1,4 @@
-"""The paths of the contract with the methods that it declares for each, and requests sent raw."""
+"""The paths of the contract with their declared methods, and raw requests."""
 
 from pathlib import Path
 from urllib.parse import urlsplit

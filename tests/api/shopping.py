@@ -1,4 +1,4 @@
-"""Somebody who shops, over HTTP: what they send, with a key of its own where one is needed."""
+"""A customer over HTTP: requests to order, with an idempotency key where one is needed."""
 
 import itertools
 import uuid

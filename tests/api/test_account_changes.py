@@ -1,4 +1,4 @@
-"""Who may change what of an account, and what a change brings with it (MISSION M11, M12, M18)."""
+"""Permissions to change accounts, and the effects of each change (MISSION M11, M12, M18)."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Accounts in pages: filters, cursors, and rows that come and go meanwhile (MISSION M11)."""
+"""Lists of accounts: filters, cursors, and concurrent insertions and deletions (MISSION M11)."""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Changes that cross each other: none is lost, and whoever asks is told (MISSION M11, M23)."""
+"""Concurrent changes: none is lost, and the conflict is reported (MISSION M11, M23)."""
 
 from concurrent.futures import ThreadPoolExecutor
 

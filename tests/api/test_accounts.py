@@ -1,4 +1,4 @@
-"""Accounts read and erased (MISSION M11, M12)."""
+"""Reading and erasing accounts (MISSION M11, M12)."""
 
 import httpx
 import pytest

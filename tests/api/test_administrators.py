@@ -1,4 +1,4 @@
-"""The service is never without somebody who runs it (MISSION M18)."""
+"""The service always has an active administrator (MISSION M18)."""
 
 import threading
 from collections.abc import Iterator

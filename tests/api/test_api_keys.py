@@ -1,4 +1,4 @@
-"""API keys: made by people for programs, with less than their makers may do."""
+"""API keys: created for programs, with fewer rights than their creators."""
 
 import re
 import time

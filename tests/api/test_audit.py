@@ -1,4 +1,4 @@
-"""What is written down about accounts, and who may read it."""
+"""Audit events: their content, and who may read them."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial

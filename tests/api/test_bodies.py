@@ -1,4 +1,4 @@
-"""Bodies that are absent, of another type, not JSON or invalid: never repeated (M10)."""
+"""Bodies that are absent, of another type, not JSON or invalid; errors never repeat them (M10)."""
 
 import json
 

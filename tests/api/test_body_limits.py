@@ -1,4 +1,4 @@
-"""Bodies that are too large or too slow: refused while they arrive, for little memory (M10)."""
+"""Bodies that are too large or too slow: refused on arrival, with little memory (M10)."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""The command `check`: one line for each piece of an installation, with the true cause."""
+"""The command `check`: one line for each part of an installation, with the actual cause."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command line: how the service is started, and what keeps it from starting (MISSION M19)."""
+"""The command line: starting the service, and errors that prevent the start (MISSION M19)."""
 
 import shutil
 import socket

@@ -1,4 +1,4 @@
-"""What a person sees who opens the link of a message in a browser (MISSION M24)."""
+"""The page of an emailed link, as a browser shows it (MISSION M24)."""
 
 import re
 from collections.abc import Iterator

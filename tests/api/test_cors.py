@@ -1,4 +1,4 @@
-"""Scripts of other origins: nothing by default, and what the settings name (Fetch, section 3.2)."""
+"""Scripts of other origins: refused by default, allowed by the settings (Fetch, section 3.2)."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""M1: the four divide requests, and every other way to ask for a quotient."""
+"""M1: the four divide requests, and every variation of them."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The pages work by themselves: nothing is inline, nothing is from elsewhere (MISSION M27)."""
+"""The pages work on their own: nothing is inline, and nothing is external (MISSION M27)."""
 
 import re
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""An erased person leaves nothing in any table, and nothing of them comes back (TRUST 43)."""
+"""An erased person leaves no data in any table, and none of it returns (TRUST 43)."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor

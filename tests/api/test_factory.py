@@ -1,4 +1,4 @@
-"""Applications share nothing, and nothing is there before one is made (MISSION M2, M3)."""
+"""Applications share nothing, and importing creates nothing (MISSION M2, M3)."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A sign-in that fails tells nothing, by what it says or by what it costs (MISSION M13)."""
+"""A failed sign-in reveals nothing, in its response or its timing (MISSION M13)."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias

@@ -1,4 +1,4 @@
-"""Values that the service gave are accepted wherever the contract asks for them again."""
+"""Values from responses are accepted wherever the contract asks for them in requests."""
 
 from collections import defaultdict
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Guessing is counted wherever it is tried, in memory and in Redis, and locks nobody out (M13)."""
+"""Guesses are counted in memory and in Redis, and lock nobody out (M13)."""
 
 import random
 import uuid

@@ -1,4 +1,4 @@
-"""Alive is not ready: what each of the two questions is answered, and when (MISSION M17)."""
+"""Liveness and readiness: the response of each check, and when it changes (MISSION M17)."""
 
 import io
 import threading

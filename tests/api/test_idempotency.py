@@ -1,4 +1,4 @@
-"""Requests with an Idempotency-Key: done once, answered alike, however often they come (M16)."""
+"""Requests with an Idempotency-Key: executed once, with the same response each time (M16)."""
 
 import json
 import queue

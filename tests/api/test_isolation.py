@@ -1,4 +1,4 @@
-"""Requests that run at once never see each other's caller, id or data (MISSION M3, M25)."""
+"""Concurrent requests never see each other's caller, id or data (MISSION M3, M25)."""
 
 import random
 import uuid

@@ -1,4 +1,4 @@
-"""The keys as everybody sees them, and a service whose keys change while it runs."""
+"""The published keys, and a service whose keys change while it runs."""
 
 import threading
 import time

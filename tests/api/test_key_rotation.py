@@ -1,4 +1,4 @@
-"""A new key signs, the old ones still verify, and secrets stay: nobody notices a rotation."""
+"""A new key signs, old keys still verify, and secrets stay: nobody notices a rotation."""
 
 import logging
 import multiprocessing

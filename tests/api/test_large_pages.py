@@ -1,4 +1,4 @@
-"""Pages with as much in them as the contract allows (M16)."""
+"""Pages of the maximum size that the contract allows (M16)."""
 
 import httpx
 import pytest

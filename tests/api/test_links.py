@@ -1,4 +1,4 @@
-"""Links are built from the contract and from what trusted proxies say of the way here (M5)."""
+"""Links are built from the contract and from the headers of trusted proxies (M5)."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""One event is one line whatever its values hold, and no secret is among them."""
+"""Each event is one line, whatever its values contain, and contains no secret."""
 
 import io
 import json

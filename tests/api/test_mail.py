@@ -1,4 +1,4 @@
-"""Messages reach their readers by SMTP, or a folder, whatever happens on the way (MISSION M24)."""
+"""Messages reach their recipients by SMTP or in a folder, despite failures (MISSION M24)."""
 
 import io
 import os

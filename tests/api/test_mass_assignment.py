@@ -1,4 +1,4 @@
-"""Members that a request does not have, slipped into it: none of them does anything (TRUST 16)."""
+"""Undeclared members in a request have no effect (TRUST 16)."""
 
 import uuid
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Each application counts for itself and is read on the loopback address."""
+"""Each application has its own metrics, served on the loopback address."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""Which representation a client gets, by the `Accept` that it sends (RFC 9110, section 12.5.1)."""
+"""The media type of a response, chosen by `Accept` (RFC 9110, section 12.5.1)."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What an operator sees and relies on: private files, causes in the log, clocks that differ."""
+"""Operation: private files, causes in the log, and clocks that differ."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Where the contract says so a token may be left out; one that is sent has to hold all the same."""
+"""Optional authentication: a token may be absent, but one that is sent must be valid."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What is done to an order, from payment to refund, and what its timeline tells (M16, M9)."""
+"""Actions on an order, from payment to refund, and its events (M16, M9)."""
 
 import httpx
 import pytest

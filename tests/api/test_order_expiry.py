@@ -1,4 +1,4 @@
-"""An order that nobody pays gives its stock back by itself, once (M16, M24)."""
+"""An unpaid order expires and releases its stock once (M16, M24)."""
 
 import time
 from collections.abc import Iterator

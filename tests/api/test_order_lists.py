@@ -1,4 +1,4 @@
-"""Lists of orders over HTTP: whose they are, narrowed down, sorted, page by page (M16, M18)."""
+"""Lists of orders over HTTP: visibility, filters, sort orders and pages (M16, M18)."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import urlencode

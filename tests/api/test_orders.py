@@ -1,4 +1,4 @@
-"""Orders over HTTP: placed, read and described by their owners, and by nobody else (M16, M18)."""
+"""Orders over HTTP: placed, read and updated by their owners, and by nobody else (M16, M18)."""
 
 import re
 import uuid

@@ -1,4 +1,4 @@
-"""More than the service can do: it says so at once, and slow clients cost nobody else a thread."""
+"""Overload: excess requests fail at once, and slow clients occupy no thread."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Query parameters and headers over HTTP: strict, with defaults, and named when they are wrong."""
+"""Query parameters and headers over HTTP: strict, with defaults, and named in errors."""
 
 import re
 

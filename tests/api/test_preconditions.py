@@ -1,4 +1,4 @@
-"""Preconditions of changes: of two from one version exactly one is made (RFC 9110, section 13)."""
+"""Preconditions: of two changes to one version, exactly one succeeds (RFC 9110, section 13)."""
 
 from functools import partial
 

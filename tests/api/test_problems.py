@@ -1,4 +1,4 @@
-"""Every error is a problem of RFC 9457 whose type is a page, and a bug says nothing of itself."""
+"""Every error is a problem (RFC 9457) whose type is a page, and a bug reveals no details."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The catalogue over HTTP: who sees what of it, and who changes it (M16, M5, M7, M9, M18)."""
+"""The catalogue over HTTP: who may read and change it (M16, M5, M7, M9, M18)."""
 
 import random
 import uuid

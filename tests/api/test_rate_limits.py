@@ -1,4 +1,4 @@
-"""Limits as the contract declares them, counted for whom it says, in memory (MISSION M22)."""
+"""Limits as the contract declares them, counted in memory (MISSION M22)."""
 
 import re
 

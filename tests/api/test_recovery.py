@@ -1,4 +1,4 @@
-"""Links that come by mail: what they are good for, how often, and for whom (MISSION M11, M13)."""
+"""Emailed links: their purpose, how often they work, and for whom (MISSION M11, M13)."""
 
 import time
 from collections.abc import Callable, Mapping

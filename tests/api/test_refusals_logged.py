@@ -1,4 +1,4 @@
-"""A request that is refused has its line in the log: what, who and from where (ASVS 16.3)."""
+"""Each refused request is logged with operation, caller and address (ASVS 16.3)."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Accounts made: what is needed, and that an address has one account only (MISSION M11)."""
+"""Registration: required members, and one account for each address (MISSION M11)."""
 
 import sys
 import unicodedata

@@ -1,4 +1,4 @@
-"""Answers are what the contract declares: types, headers, and nothing where nothing belongs."""
+"""Responses match the contract: media types, headers, and empty bodies."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

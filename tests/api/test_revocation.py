@@ -1,4 +1,4 @@
-"""Tokens end when what they were given for ends: in every process, and within a second."""
+"""Tokens end with the state that they depend on: in every process, within a second."""
 
 import json
 import socket

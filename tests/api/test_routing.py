@@ -1,4 +1,4 @@
-"""Which resource a path and a method lead to, over HTTP and generated from the contract."""
+"""The resource for a path and a method, over HTTP and generated from the contract."""
 
 from collections.abc import Mapping
 

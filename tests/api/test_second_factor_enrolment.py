@@ -1,4 +1,4 @@
-"""Enrolling an authenticator: what the app is told, by text and image, and what confirms it."""
+"""Enrolling an authenticator: its secret as text and as an image, and its confirmation."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""Codes are good once and for a short while, and whoever guesses them does not get far."""
+"""Codes work once and briefly, and guessing them is limited."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

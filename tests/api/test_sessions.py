@@ -1,4 +1,4 @@
-"""Sessions: begun by a sign-in, carried on by refresh tokens, ended by sign-outs and replays."""
+"""Sessions: started by a sign-in, extended by refresh tokens, ended by sign-outs and replays."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Limits that several processes count together in Redis, and what is done without it (M22)."""
+"""Limits that several processes share in Redis, and the behaviour without Redis (M22)."""
 
 import time
 from collections.abc import Callable, Iterator

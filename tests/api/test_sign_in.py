@@ -1,4 +1,4 @@
-"""Signing in: what a good sign-in gives, and that a bad one tells nothing (MISSION M13)."""
+"""Signing in: the response to a success, and failures that reveal nothing (MISSION M13)."""
 
 import threading
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How often one may try to sign in, and that many who try do not stop the others (MISSION M13)."""
+"""Limits on sign-in attempts, which do not lock out others (MISSION M13)."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed

@@ -1,4 +1,4 @@
-"""The key that signs tokens: made where there is none, never shown, never of another kind."""
+"""The signing key: created if it is missing, never revealed, and always Ed25519."""
 
 import base64
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Clients that begin bodies and fall silent keep nobody else from sending one (M6, M10)."""
+"""Clients that start bodies and then stop sending do not block others (M6, M10)."""
 
 import json
 import select

@@ -1,4 +1,4 @@
-"""`ADMIN_SECOND_FACTOR`: without a second factor an administrator has only the rights of a user."""
+"""`ADMIN_SECOND_FACTOR`: administrators without a second factor have the rights of a user."""
 
 import time
 from collections.abc import Iterator

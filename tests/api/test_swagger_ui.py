@@ -1,4 +1,4 @@
-"""The pages as a browser shows them, with no network but the service itself (MISSION M8, M27)."""
+"""The pages in a browser, with no network except the service itself (MISSION M8, M27)."""
 
 from collections.abc import Iterator
 from pathlib import Path

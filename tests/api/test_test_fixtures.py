@@ -1,4 +1,4 @@
-"""Tests have a service and a database to themselves, also when others run beside them (M26)."""
+"""Each test has its own service and database, even when tests run in parallel (M26)."""
 
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tokens that the service must not believe, all refused alike (RFC 6750, RFC 8725, RFC 9068)."""
+"""Invalid tokens, all refused in the same way (RFC 6750, RFC 8725, RFC 9068)."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""What has run out is put in order while the service runs, and never keeps it from ending."""
+"""Expired data is removed while the service runs, without delaying its exit."""
 
 import io
 import itertools

@@ -1,4 +1,4 @@
-"""What the paths and bodies of the contract's examples name, made for whom it is to belong to."""
+"""The resources that paths and bodies in the contract's examples name, with a given owner."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Tokens that the service did not make, or would never make: part by part, as an attacker does."""
+"""Forged tokens, assembled part by part as an attacker would do it."""
 
 import base64
 import hashlib

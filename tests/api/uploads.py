@@ -1,4 +1,4 @@
-"""Requests whose bodies are sent by hand: slowly, without end, or in the wrong length."""
+"""Requests whose bodies are sent manually: slowly, endlessly, or with the wrong length."""
 
 import socket
 from collections.abc import Iterator

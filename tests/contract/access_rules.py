@@ -1,4 +1,4 @@
-"""Rules for who may use an operation, and how often."""
+"""Rules for permissions and rate limits of operations."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Changes of a contract that break its clients: those that Redocly finds, and what it misses."""
+"""Changes to a contract that break its clients: those that Redocly finds, and those it misses."""
 
 import json
 import os

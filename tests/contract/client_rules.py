@@ -1,4 +1,4 @@
-"""Rules for what generators of clients make of the contract: names, signatures and hosts."""
+"""Rules for generated clients: names, signatures and hosts."""
 
 from collections.abc import Iterator
 

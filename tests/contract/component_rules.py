@@ -1,4 +1,4 @@
-"""Rules for components: each is used, described and named, and an error is always the same one."""
+"""Rules for components: each is used, described and named."""
 
 import re
 from collections.abc import Iterator

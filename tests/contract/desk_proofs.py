@@ -1,4 +1,4 @@
-"""What a fuzzer has to send to be believed: codes, challenges, refresh tokens and links."""
+"""Credentials for the fuzzer: codes, challenges, refresh tokens and links."""
 
 import uuid
 from collections.abc import Callable, Mapping

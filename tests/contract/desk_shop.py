@@ -1,4 +1,4 @@
-"""Products for the fuzzer to order, and orders for it to go on with."""
+"""Products for the fuzzer to order, and orders for it to continue with."""
 
 import io
 

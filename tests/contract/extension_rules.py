@@ -1,4 +1,4 @@
-"""Rules for our own extensions of OpenAPI: each is known, where it belongs, and of its shape."""
+"""Rules for Concord's OpenAPI extensions: each is known, in its place, and well-formed."""
 
 import re
 from collections.abc import Iterator

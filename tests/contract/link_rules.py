@@ -1,4 +1,4 @@
-"""Rules for links: each one fits its target, and walks along them reach every operation."""
+"""Rules for links: each fits its target, and following them reaches every operation."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Rules for operations: how they are named, what is answered, and where it leads."""
+"""Rules for operations: names, responses and links."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""All rules of the contract, those of DESIGN's that no ready-made linter knows among them.
+"""All rules of the contract, including those of DESIGN that no existing linter checks.
 
 A rule is a function from the bundled contract to its findings. `test_lint.py` runs each on the
 contract, where it must find nothing, and on contracts that were broken for it, where it must.

@@ -1,4 +1,4 @@
-"""Rules for schemas: everything is bounded, closed, and shown by an example that is valid."""
+"""Rules for schemas: everything is bounded and closed, with a valid example."""
 
 import re
 from collections.abc import Iterator

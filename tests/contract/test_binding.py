@@ -1,4 +1,4 @@
-"""What Concord takes from connexion and Flask: a test for each thing names what a change breaks."""
+"""Assumptions about connexion and Flask: the name of each test states what a change breaks."""
 
 import inspect
 from collections.abc import Callable

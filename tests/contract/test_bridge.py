@@ -1,4 +1,4 @@
-"""Threads are bounded, and a place is given back whatever becomes of the work."""
+"""Threads are bounded, and each is released whatever the result of its work."""
 
 import asyncio
 import contextlib

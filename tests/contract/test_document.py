@@ -1,4 +1,4 @@
-"""The contract is read strictly, bundled with its names, and refused with file and place."""
+"""The contract is read strictly and bundled with its names; errors give file and location."""
 
 import json
 import shutil

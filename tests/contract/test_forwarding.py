@@ -1,4 +1,4 @@
-"""Forwarding headers are believed from trusted proxies only, and read from the right."""
+"""Forwarding headers are trusted only from trusted proxies, and read from the right."""
 
 import tracemalloc
 from ipaddress import ip_network

@@ -1,4 +1,4 @@
-"""A request with an `Idempotency-Key` is done once, and answered as often as it is sent."""
+"""A request with an `Idempotency-Key` runs once and gets a response each time it is sent."""
 
 from __future__ import annotations
 

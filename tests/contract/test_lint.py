@@ -1,4 +1,4 @@
-"""The contract keeps every rule, and every rule finds a contract that does not."""
+"""The contract follows every rule, and every rule finds a contract that breaks it."""
 
 import importlib
 import shutil

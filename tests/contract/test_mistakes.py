@@ -1,4 +1,4 @@
-"""A mistake in a contract is reported in one line: file, JSON Pointer, and how to mend it."""
+"""A mistake in a contract is reported in one line: file, JSON Pointer, and correction."""
 
 import shutil
 from dataclasses import replace

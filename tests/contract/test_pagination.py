@@ -1,4 +1,4 @@
-"""Cursors lead on from where a page ended, and are good for nothing else."""
+"""Cursors continue where a page ended, and work nowhere else."""
 
 import itertools
 from collections.abc import Mapping

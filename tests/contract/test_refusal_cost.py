@@ -1,4 +1,4 @@
-"""Refusing a request takes time and memory in proportion to its size, whatever it holds."""
+"""Refusing a request takes time and memory proportional to its size."""
 
 import gc
 import resource

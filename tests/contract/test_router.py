@@ -1,4 +1,4 @@
-"""Paths are split, then decoded; what stands for a parameter is handed on as it was meant (M4)."""
+"""Paths are split before they are decoded, and parameters keep their meaning (M4)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Schemas of OpenAPI 3.0 mean here what they say there, and violations never tell what was sent."""
+"""OpenAPI 3.0 schemas keep their meaning, and violations never reveal what was sent."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The response schema decides what goes out: nothing undeclared, and everything declared."""
+"""The response schema decides what is sent: everything declared, and nothing else."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

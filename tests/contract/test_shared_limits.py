@@ -1,4 +1,4 @@
-"""Operations that count together have to declare the same limit, or the service does not start."""
+"""Operations that share a counter must declare the same limit, or the service does not start."""
 
 from copy import deepcopy
 from pathlib import Path

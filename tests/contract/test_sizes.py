@@ -1,4 +1,4 @@
-"""The largest body that can be valid, from the bounds of its schema."""
+"""The size of the largest valid body, computed from the bounds of its schema."""
 
 import pytest
 

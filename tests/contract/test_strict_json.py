@@ -1,4 +1,4 @@
-"""What is read here reads alike everywhere: all of JSON, and nothing that two parsers dispute."""
+"""Strict JSON: all valid JSON is accepted, except texts that parsers read differently."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Rules for state machines (`x-transitions`): nothing leads nowhere, and every action is there."""
+"""Rules for state machines (`x-transitions`): every target and every action exists."""
 
 import re
 from collections.abc import Iterator

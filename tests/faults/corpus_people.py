@@ -1,4 +1,4 @@
-"""Who sends the requests of the hostile corpus, and what is in the shop that they send them to."""
+"""The callers of the hostile corpus, and the contents of the shop that they use."""
 
 from __future__ import annotations
 

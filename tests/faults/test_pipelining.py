@@ -1,4 +1,4 @@
-"""How much a client may ask for before it takes the answers, counted in the server's protocol."""
+"""Limits on pipelined requests, counted in the server's protocol."""
 
 from __future__ import annotations
 

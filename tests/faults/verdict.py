@@ -1,4 +1,4 @@
-"""What is wrong with the answer to a hostile request, if anything."""
+"""The fault in a response to a hostile request, if there is one."""
 
 from __future__ import annotations
 

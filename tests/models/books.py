@@ -1,4 +1,4 @@
-"""The books of the shop, added up anew and compared with what the rows say."""
+"""The books of the shop: recomputed sums, compared with the stored totals."""
 
 from collections import defaultdict
 from collections.abc import Callable

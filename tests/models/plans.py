@@ -1,4 +1,4 @@
-"""How the databases answer the queries of a list: which indexes they read, and what they sort."""
+"""Query plans of lists: which indexes they use, and what they sort."""
 
 import json
 import re

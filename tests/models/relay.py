@@ -1,4 +1,4 @@
-"""A network between a client and a server that can be made to swallow everything."""
+"""A network between a client and a server that can be made to drop everything."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""A database with enough in it that it matters how it is read."""
+"""A database large enough for query plans to matter."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

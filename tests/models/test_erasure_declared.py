@@ -1,4 +1,4 @@
-"""Whoever adds a table that refers to accounts has to say what an erasure does with its rows."""
+"""Every table that refers to accounts must declare what an erasure does with its rows."""
 
 import datetime as dt
 import importlib

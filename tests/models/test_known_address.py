@@ -1,4 +1,4 @@
-"""Addresses that an account's owner used are kept, bounded, and forgotten in the end (M13)."""
+"""Network addresses of owners are stored, limited in number, and deleted in the end (M13)."""
 
 from datetime import timedelta
 

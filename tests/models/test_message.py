@@ -1,4 +1,4 @@
-"""The outbox: what is committed is taken once, and again only from those who died with it."""
+"""The outbox: each committed message is sent once, or again if its sender dies."""
 
 from datetime import datetime, timedelta
 from functools import partial

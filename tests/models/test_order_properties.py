@@ -1,4 +1,4 @@
-"""Whatever is done to a shop, and in whatever order, its books are right."""
+"""After any sequence of actions, the sums of a shop are correct."""
 
 from collections import Counter
 from collections.abc import Callable

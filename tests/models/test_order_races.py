@@ -1,4 +1,4 @@
-"""Many at the same moment: what is sold, promised and given back is never more than there is."""
+"""Concurrent orders: sold, reserved and returned units never exceed the stock."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Pictures from files of strangers: what is decoded, what it becomes, and what is refused (M15)."""
+"""Uploaded pictures: what is decoded, the result, and what is refused (M15)."""
 
 import io
 import tracemalloc

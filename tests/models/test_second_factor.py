@@ -1,4 +1,4 @@
-"""The rules of second factors, without HTTP: codes by time, recovery codes, and what is sealed."""
+"""The rules of second factors, without HTTP: timed codes, recovery codes, and encryption."""
 
 import secrets
 from datetime import UTC, datetime

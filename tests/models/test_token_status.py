@@ -1,4 +1,4 @@
-"""What a session or an API key lets its bearer do, with and without `ADMIN_SECOND_FACTOR`."""
+"""The rights of a session or an API key, with and without `ADMIN_SECOND_FACTOR`."""
 
 from functools import partial
 

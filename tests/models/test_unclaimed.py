@@ -1,4 +1,4 @@
-"""Accounts that nobody ever used end, and no others do (MISSION M11)."""
+"""Accounts that nobody has ever used are erased, and no others (MISSION M11)."""
 
 from collections.abc import Callable
 from datetime import timedelta

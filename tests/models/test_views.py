@@ -1,4 +1,4 @@
-"""What is read by Core statements is what the ORM reads, whatever is stored."""
+"""Core statements read the same data as the ORM."""
 
 import random
 from dataclasses import fields
