@@ -46,7 +46,7 @@ class Upkeep:
         metrics: Metrics | None = None,
         pause: float = _PAUSE,
     ) -> None:
-        """Create without starting; due jobs are checked for every `pause` seconds.
+        """Create the thread without starting it; due jobs are looked for every `pause` seconds.
 
         Jobs run only while `ready()` returns true.
         """

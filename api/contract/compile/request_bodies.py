@@ -78,8 +78,8 @@ class Form:
     """A body that is a form or a file.
 
     `parts` is empty if the operation takes no form. `files` maps the media types of bodies that are
-    sent as they are. If there is a form, such a body stands for a form that has only its one file.
-    `validator` and `normalise` see a form without the content of its files.
+    sent as they are. If the operation takes a form, such a body is treated as a form with only this
+    file. `validator` and `normalise` see a form without the content of its files.
     """
 
     required: bool
