@@ -111,6 +111,7 @@ def create_app(settings: Settings) -> Application:
         "issuer": public.netloc.replace(":", " "),
         "keys": keys,
         "lifecycle": lifecycle,
+        "local_email": settings.allow_local_email,
         "passwords": passwords,
         "problems": problems,
         "readiness": readiness,

@@ -26,11 +26,19 @@ def request_email_change(
     passwords: Passwords,
     seal: SecretBox,
     origin: RequestOrigin,
+    local_email: bool,
 ) -> None:
     """Send a link to a new address, which changes the account's email address to it."""
     user = User.of(session, caller)
     links.request_change(
-        session, user, body, by=caller, passwords=passwords, seal=seal, origin=origin
+        session,
+        user,
+        body,
+        by=caller,
+        passwords=passwords,
+        seal=seal,
+        origin=origin,
+        local_email=local_email,
     )
 
 

@@ -19,14 +19,22 @@ from models.storage.reader import Reader
 
 
 def create_user(
-    session: Session, body: dict[str, str], passwords: Passwords, origin: RequestOrigin
+    session: Session,
+    body: dict[str, str],
+    passwords: Passwords,
+    origin: RequestOrigin,
+    local_email: bool,
 ) -> User:
     """Register an account; without a password, the owner gets a link to set one."""
     password = body.get("password")
     # Hashing is slow, so it is done before the first statement takes a lock.
     password_hash = passwords.hash(password, email=body["email"]) if password else None
     user = User.register(
-        session, name=body["name"], email=body["email"], password_hash=password_hash
+        session,
+        name=body["name"],
+        email=body["email"],
+        password_hash=password_hash,
+        local_email=local_email,
     )
     KnownAddress.note(session, user, origin)
     AuditEvent.record(session, "account.create", origin, user_id=user.id)

@@ -7,7 +7,7 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from urllib.parse import urlsplit
 
-from email_validator import validate_email
+import idna
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from models.messages.message import Letter
@@ -91,8 +91,8 @@ def _as_sent(address: str) -> str:
     """Return an address in ASCII, if its local part allows that, so that any server accepts it."""
     if address.isascii():
         return address
-    checked = validate_email(address, check_deliverability=False, test_environment=True)
-    return checked.ascii_email or address
+    local, _, domain = address.rpartition("@")
+    return f"{local}@{idna.encode(domain, uts46=True).decode()}" if local.isascii() else address
 
 
 def _encoding(text: str) -> str:

@@ -204,16 +204,20 @@ def _storage_url(value: str) -> str:
 
 
 def _mail_from(value: str) -> str:
+    # The validator has no option to accept `local`, which internal networks use.
+    name = value.removesuffix(".local")
+    known = value if name == value else f"{name}.test"
     try:
         checked = validate_email(
-            value, check_deliverability=False, test_environment=True, allow_domain_literal=True
+            known, check_deliverability=False, test_environment=True, allow_domain_literal=True
         )
     except EmailNotValidError:
         checked = None
     # Only some servers accept addresses with characters beyond ASCII.
     if checked is None or checked.ascii_email is None:
         raise ValueError("must be an email address such as concord@example.com")
-    return checked.ascii_email
+    sender = checked.ascii_email
+    return sender if known == value else f"{sender.removesuffix('.test')}.local"
 
 
 def mail_host(url: str) -> str:

@@ -125,6 +125,9 @@ class Settings(BaseModel):
         repr=False,
         description="mail transport: smtp://user:password@host:port, smtps:// or file:folder",
     )
+    allow_local_email: bool = Field(
+        default=False, description="accept email addresses of domains below .local"
+    )
     mail_from: MailFrom = Field(
         default_factory=own_address, description="sender address of messages"
     )

@@ -41,11 +41,12 @@ def request_change(
     passwords: Passwords,
     seal: SecretBox,
     origin: RequestOrigin,
+    local_email: bool = False,
 ) -> None:
     """Send a link to a new address that changes the account's email address to it.
 
     This function does not check whether another account has the address, so the response cannot
-    reveal it.
+    reveal it. With `local_email`, the domain of the address may be below `local`.
 
     Raises:
         ProofNeeded, WrongPassword, WrongCode: The current password or the code is missing or
@@ -56,7 +57,7 @@ def request_change(
     user.require_current_token(by)
     email, current = request["email"], request["current_password"]
     require_password(session, user, current, passwords, origin, "email.change-request")
-    email = EmailAddress.parse(email).given
+    email = EmailAddress.parse(email, local=local_email).given
     require_code(session, user, request.get("code"), seal, origin, "email.change-request")
     Message.enqueue(session, "change_email", user.id, email=email, token_version=user.token_version)
     AuditEvent.record(session, "email.change-request", origin, user_id=user.id)

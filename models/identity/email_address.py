@@ -5,7 +5,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from email_validator import EmailNotValidError, ValidatedEmail, validate_email
+from email_validator import EmailNotValidError, validate_email
 
 from models.errors import InvalidEmail
 
@@ -15,6 +15,7 @@ _INVISIBLE = re.compile(
 )
 _BLANKS = " \t\xa0\u3000"
 _LONGEST_LOCAL_PART = 64
+_LOCAL = re.compile(r"\.local\Z", re.IGNORECASE)
 _DOTTED_I = re.compile("i\u0307+")
 _WORD = re.compile(r"[^\W\d_]+")
 _LOOKALIKE_ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "CHEROKEE", "COPTIC"})
@@ -50,24 +51,25 @@ class EmailAddress:
     def normal_form(cls, text: str) -> str:
         """Return the key of an address, or the text unchanged if it is not a valid address."""
         try:
-            return cls.parse(text).key
+            return cls.parse(text, local=True).key
         except InvalidEmail:
             return text
 
     @classmethod
-    def parse(cls, text: str) -> "EmailAddress":
+    def parse(cls, text: str, *, local: bool = False) -> "EmailAddress":
         """Parse and validate an address without network access.
 
         The reserved domain `test` is accepted for testing (RFC 2606). `localhost`, `invalid` and
-        other undeliverable names are not. Surrounding blanks, which are often copied along, are not
-        part of the address.
+        other undeliverable names are not. With `local`, domains below `local` are accepted, which
+        some networks use internally (RFC 6762, appendix G). Surrounding blanks, which are often
+        copied along, are not part of the address.
 
         Raises:
             InvalidEmail: The text is not a valid address, or it mixes look-alike alphabets.
         """
         text = text.strip(_BLANKS)
-        key = _fold(_validate(text).normalized)
-        _validate(key)
+        key = _fold(_validate(text, local=local))
+        _validate(key, local=local)
         for word in _WORD.findall(key):
             alphabets = {unicodedata.name(letter, "").split(" ")[0] for letter in word}
             if len(alphabets & _LOOKALIKE_ALPHABETS) > 1:
@@ -75,16 +77,19 @@ class EmailAddress:
         return cls(text, key)
 
 
-def _validate(text: str) -> ValidatedEmail:
+def _validate(text: str, *, local: bool) -> str:
+    # The validator has no option to accept `local`.
+    known = _LOCAL.sub(".test", text) if local else text
     try:
-        checked = validate_email(text, check_deliverability=False, test_environment=True)
+        checked = validate_email(known, check_deliverability=False, test_environment=True)
     except EmailNotValidError:
         # The validator's message quotes the input, so it is not passed on.
         raise InvalidEmail from None
     # Mail servers refuse longer ones (RFC 5321, section 4.5.3.1.1).
     if len(checked.local_part.encode()) > _LONGEST_LOCAL_PART:
         raise InvalidEmail("The part of an email address before the @ has at most 64 bytes.")
-    return checked
+    normalized = checked.normalized
+    return normalized if known == text else f"{normalized.removesuffix('.test')}.local"
 
 
 def _fold(text: str) -> str:

@@ -80,14 +80,18 @@ class User(Versioned, Base):
     )
 
     @classmethod
-    def draft(cls, *, name: str, email: str, password_hash: str | None) -> "User":
+    def draft(
+        cls, *, name: str, email: str, password_hash: str | None, local_email: bool = False
+    ) -> "User":
         """Return a valid account without storing it.
+
+        With `local_email`, the domain of the address may be below `local`.
 
         Raises:
             InvalidName: The name is invalid by the rules of `person_name`.
             InvalidEmail: The address is invalid by the rules of `EmailAddress`.
         """
-        address, now = EmailAddress.parse(email), utcnow()
+        address, now = EmailAddress.parse(email, local=local_email), utcnow()
         return cls(
             name=person_name(name),
             email=address.given,
@@ -99,7 +103,13 @@ class User(Versioned, Base):
 
     @classmethod
     def register(
-        cls, session: Session, *, name: str, email: str, password_hash: str | None
+        cls,
+        session: Session,
+        *,
+        name: str,
+        email: str,
+        password_hash: str | None,
+        local_email: bool = False,
     ) -> "User":
         """Create an active account with the role `user` and an unverified address.
 
@@ -107,19 +117,21 @@ class User(Versioned, Base):
             InvalidName, InvalidEmail: As in `draft`.
             EmailTaken: Another account has the address, even if it was created concurrently.
         """
-        user = cls.draft(name=name, email=email, password_hash=password_hash)
+        user = cls.draft(
+            name=name, email=email, password_hash=password_hash, local_email=local_email
+        )
         return _store(session, user)
 
     @classmethod
     def create_administrator(
         cls, session: Session, *, name: str, email: str, password_hash: str
     ) -> "User":
-        """Create an administrator account with a verified address.
+        """Create an administrator account with a verified address, also below `local`.
 
         Raises:
             InvalidName, InvalidEmail, EmailTaken: As in `register`.
         """
-        user = cls.draft(name=name, email=email, password_hash=password_hash)
+        user = cls.draft(name=name, email=email, password_hash=password_hash, local_email=True)
         user.role, user.email_verified = "admin", True
         return _store(session, user)
 
@@ -188,7 +200,7 @@ class User(Versioned, Base):
         Return `None` if there is no such account or the address is invalid.
         """
         try:
-            key = EmailAddress.parse(email).key
+            key = EmailAddress.parse(email, local=True).key
         except InvalidEmail:
             return None
         return reader.scalar(select(cls).where(cls.exists(), cls.email_key == key))
@@ -233,7 +245,7 @@ class User(Versioned, Base):
         if name is not None:
             self.name = person_name(name)
         if email is not None:
-            address = EmailAddress.parse(email)
+            address = EmailAddress.parse(email, local=True)
             self.email, self.email_key, self.email_verified = address.given, address.key, True
         self.role = self.role if role is None else role
         self.active = self.active if active is None else active

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,8 +18,10 @@ from models.errors import InvalidName
 from models.identity.person_name import person_name
 from tests.api.accounts import bearer, fresh_address, read_account
 from tests.api.answers import problem
+from tests.databases import make_database_url
 from tests.factories import fresh_email, make_account
-from tests.service import PASSWORD, Service
+from tests.mailbox import wait_for
+from tests.service import PASSWORD, Service, running
 
 pytestmark = pytest.mark.mission("M11")
 
@@ -57,7 +60,7 @@ def test_location_leads_to_the_new_account(client: httpx.Client) -> None:
         "email_verified": False,
     }
     assert set(account) == {
-        *("id", "name", "email", "role", "active", "email_verified"),
+        *("id", "name", "email", "role", "active", "email_verified", "avatar"),
         *("password_change_required", "created_at", "updated_at"),
     }
     signed_in = client.post(
@@ -177,3 +180,17 @@ def test_missing_members_are_named(client: httpx.Client) -> None:
     answer = client.post(PATH, json={"password": PASSWORD}, headers=fresh_address())
     assert answer.status_code == 422
     assert sorted(answer.json()["missing_fields"]) == ["email", "name"]
+
+
+def test_addresses_of_internal_networks_are_a_setting(tmp_path: Path) -> None:
+    email = "J\u00fcrgen@Corp.Local"
+    with make_database_url("sqlite", tmp_path) as url:
+        with running(tmp_path, url) as service:
+            assert create(service.client(), email=email).status_code == 422
+        with running(tmp_path, url, ALLOW_LOCAL_EMAIL="true") as service:
+            client = service.client()
+            assert create(client, email=email, password=PASSWORD).json()["email"] == email
+            assert create(client, email=email.upper()).status_code == 409
+            credentials = {"email": email.lower(), "password": PASSWORD}
+            assert client.post("/v1/auth/token", json=credentials).status_code == 200
+            assert wait_for(tmp_path / "mail", email, "welcome")

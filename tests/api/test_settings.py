@@ -120,6 +120,7 @@ def test_the_sender_defaults_to_the_host_of_the_public_url(url: str, address: st
 def test_the_domain_of_a_sender_is_ascii() -> None:
     settings = Settings.from_environment({"MAIL_FROM": "post@ex\u00e4mple.com"})
     assert settings.mail_from == "post@xn--exmple-cua.com"
+    assert Settings(mail_from="post@b\u00fccher.local").mail_from == "post@xn--bcher-kva.local"
 
 
 @pytest.mark.parametrize(

@@ -177,3 +177,15 @@ def test_blanks_around_an_address_are_trimmed(typed: str) -> None:
 @pytest.mark.parametrize("local", ["a" * 64, "é" * 32])
 def test_a_local_part_has_up_to_64_bytes(local: str) -> None:
     assert EmailAddress.parse(f"{local}@example.com").given == f"{local}@example.com"
+
+
+def test_addresses_below_local_are_valid_if_allowed() -> None:
+    with pytest.raises(InvalidEmail):
+        EmailAddress.parse("ada@corp.local")
+    parsed = EmailAddress.parse("Ada@Corp.LOCAL", local=True)
+    assert parsed == EmailAddress("Ada@Corp.LOCAL", "ada@corp.local")
+    assert EmailAddress.normal_form("ADA@corp.local") == "ada@corp.local"
+    assert EmailAddress.parse("ada@corp.test", local=True).key == "ada@corp.test"
+    for text in ("ada@local", "ada@corp.localhost", "ada@.local"):
+        with pytest.raises(InvalidEmail):
+            EmailAddress.parse(text, local=True)
