@@ -61,6 +61,14 @@ class Refund(TypedDict, total=False):
     restock: list[LineQuantity]
 
 
+class Return(TypedDict):
+    """A request body to record returned goods; without `lines`, all that can be returned."""
+
+    lines: NotRequired[list[LineQuantity]]
+    reason: NotRequired[str]
+    restock: bool
+
+
 def list_orders(
     reader: Reader,
     caller: Caller,
@@ -202,6 +210,28 @@ def refund_order(
         body.get("amount"),
         reason=body.get("reason"),
         restock=body.get("restock", []),
+        by=caller,
+    )
+    return order
+
+
+def return_order(
+    session: Session,
+    caller: Caller,
+    order_id: UUID,
+    body: Return,
+    if_match: Versions,
+    lifecycle: Lifecycle,
+) -> Order:
+    """Record that shipped goods of an order came back."""
+    order = Order.lock_visible(session, caller, order_id)
+    order.require_version(if_match)
+    order.take_back(
+        session,
+        lifecycle,
+        body.get("lines"),
+        reason=body.get("reason"),
+        restock=body["restock"],
         by=caller,
     )
     return order

@@ -41,7 +41,7 @@ from models.orders.order_event import OrderEvent
 from models.orders.order_feed import feed_event
 from models.orders.order_line import LineQuantity, OrderLine, require_quantities
 from models.orders.order_placing import OrderDetails, draft_order, order_values, store_lines
-from models.orders.order_view import OrderView
+from models.orders.order_view import OrderView, ruled_out
 from models.storage.base import Base, UTCDateTime, Versioned, kept, utcnow
 from models.storage.database import together
 from models.storage.idempotency_record import IdempotencyRecord
@@ -229,8 +229,8 @@ class Order(Versioned, Base):
 
     @property
     def ruled_out(self) -> tuple[str, ...]:
-        """As in `OrderBalance`."""
-        return self.balance.ruled_out
+        """The actions that the state allows, and the amounts and lines do not."""
+        return ruled_out(self.balance, self.lines)
 
     def check(self, lifecycle: Lifecycle, action: str) -> None:
         """Check that the order allows an action.
@@ -448,7 +448,7 @@ class Order(Versioned, Base):
         if money > left or not left:
             raise RefundExceedsPaid(refundable={"amount": left, "currency": self.currency})
         products = self.lock_products(session)
-        self._take_back(session, products, restock, by)
+        self._take_back(session, restock, products, by, member="restock")
         surplus = min(money, self.unapplied_amount)
         self.unapplied_amount -= surplus
         self.unapplied_refunded_amount += surplus
@@ -459,6 +459,38 @@ class Order(Versioned, Base):
             self.status = lifecycle.target(self.status, "refund", "refunded")
         refunded = OrderEvent(money=money, reason=reason, lines=list(restock))
         self.record(session, "refund", by, refunded)
+
+    def take_back(
+        self,
+        session: Session,
+        lifecycle: Lifecycle,
+        lines: Sequence[LineQuantity] | None,
+        *,
+        reason: str | None,
+        restock: bool,
+        by: Actor,
+    ) -> None:
+        """Record that shipped goods came back: the given lines, or all of them if it is `None`.
+
+        With `restock`, the goods can be sold again. Money is refunded separately.
+
+        Raises:
+            IllegalTransition: The order has no shipped goods that have not been returned.
+            InvalidLines, UnknownProduct, QuantityExceeded: The lines do not match these goods.
+            StockOutOfRange: The stock would exceed its maximum.
+        """
+        self.check(lifecycle, "return")
+        if lines is None:
+            lines = [
+                LineQuantity(product_id=line.product_id, quantity=line.left_to_return)
+                for line in self.lines
+                if line.left_to_return
+            ]
+        products = self.lock_products(session) if restock else {}
+        self._take_back(session, lines, products, by)
+        self.status = lifecycle.target(self.status, "return", self.status)
+        back = OrderEvent(reason=reason, lines=list(lines), restocked=restock)
+        self.record(session, "return", by, back)
 
     def set_details(self, details: OrderDetails) -> None:
         """Set the given details. Omitted details stay unchanged."""
@@ -560,18 +592,21 @@ class Order(Versioned, Base):
     def _take_back(
         self,
         session: Session,
+        units: Sequence[LineQuantity],
         products: Mapping[int, Product],
-        restock: Sequence[LineQuantity],
         by: Actor,
+        *,
+        member: str = "lines",
     ) -> None:
-        """Return units to stock."""
+        """Count units as returned, and add those of the given products to the stock."""
         lines = {line.product_id: line for line in self.lines}
         left = {number: line.left_to_return for number, line in lines.items()}
-        require_quantities(restock, left, member="restock")
-        for each in restock:
+        require_quantities(units, left, member=member)
+        for each in units:
             number, quantity = each["product_id"], each["quantity"]
             lines[number].returned += quantity
-            products[number].take_back(session, quantity, order_id=self.id, by=by.user_id)
+            if number in products:
+                products[number].take_back(session, quantity, order_id=self.id, by=by.user_id)
 
 
 _INSERT = insert(Order)

@@ -40,6 +40,7 @@ class OrderEvent(Base):
     tracking_number: Mapped[str | None] = mapped_column(String(100))
     reason: Mapped[str | None] = mapped_column(String(200))
     lines: Mapped[list[LineQuantity]] = mapped_column(JSON, default=list)
+    restocked: Mapped[bool | None]
 
     __table_args__ = (
         # The unique index prevents recording the same payment twice.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from models.money import Money
@@ -63,8 +63,24 @@ class OrderView:
 
     @property
     def ruled_out(self) -> tuple[str, ...]:
-        """As in `OrderBalance`."""
-        return self.balance.ruled_out
+        """The actions that the state allows, and the amounts and lines do not."""
+        return ruled_out(self.balance, self.lines)
+
+
+class _Returnable(Protocol):
+    """The fields of a line that decide whether anything of it can be returned."""
+
+    @property
+    def shipped(self) -> int: ...
+    @property
+    def returned(self) -> int: ...
+
+
+def ruled_out(balance: OrderBalance, lines: Sequence[_Returnable]) -> tuple[str, ...]:
+    """Return the actions that the state of an order allows, and its amounts and lines do not."""
+    if any(line.shipped > line.returned for line in lines):
+        return balance.ruled_out
+    return (*balance.ruled_out, "return")
 
 
 def view_line(

@@ -15,6 +15,7 @@ BODIES: dict[str, object] = {
     "pay": payment(1000, reference="first"),
     "ship": SHIPMENT,
     "refund": {"amount": money(1)},
+    "return": {"restock": True},
     "bounce": {"method": "card", "reference": "first", "amount": money(1)},
 }
 
@@ -32,15 +33,18 @@ def order_of(service: Service, status: str, quantity: int = 3, paid: int = 0) ->
 
 
 @pytest.mark.parametrize(
-    "action", ["update", "pay", "cancel", "ship", "deliver", "refund", "bounce"]
+    "action", ["update", "pay", "cancel", "ship", "deliver", "refund", "return", "bounce"]
 )
 @pytest.mark.parametrize("status", STATUSES)
 def test_an_action_is_possible_exactly_where_the_contract_allows_it(
     service: Service, admin: Shopper, status: str, action: str
 ) -> None:
-    # Something is paid, so that there is something to refund wherever refunds are allowed.
+    # Something is paid, so that there is something to refund wherever refunds are allowed. A
+    # refunded order was shipped before, so that there is something to return.
     paid = 1000 if status in ("cancelled", "expired") else 0
-    order, _ = order_of(service, status, paid=paid)
+    order, _ = order_of(service, "shipped" if status == "refunded" else status, paid=paid)
+    if status == "refunded":
+        admin.act(order, "refund", {})
     if status in ("pending", "cancelled", "expired", "refunded"):
         admin.act(order, "pay", payment(1, reference="late"))
     if action == "bounce":
@@ -126,6 +130,42 @@ def test_a_full_refund_releases_unshipped_goods(service: Service, admin: Shopper
     assert stock == {"on_hand": 9, "reserved": 0, "available": 9}
 
 
+def test_goods_of_a_free_order_come_back(service: Service, admin: Shopper) -> None:
+    product = make_product(service.app.database, price=0, stock=10)
+    made = make_order(service.app.database, status="shipped", lines=[(product, 3)])
+    order, url = str(made.id), f"/v1/products/{product.id}"
+    unit = [{"product_id": product.id, "quantity": 1}]
+    broken = {"lines": unit, "reason": "One wheel was missing.", "restock": False}
+    first = admin.act(order, "return", broken).json()
+    assert (first["status"], first["lines"][0]["returned"]) == ("shipped", 1)
+    assert admin.get(url).json()["stock"]["on_hand"] == 7
+    much = [{"product_id": product.id, "quantity": 3}]
+    refused = admin.act(order, "return", {"lines": much, "restock": True})
+    assert (refused.status_code, problem(refused)) == (409, "quantity-exceeded")
+    assert [each["pointer"] for each in refused.json()["errors"]] == ["/lines/0/quantity"]
+    rest = admin.act(order, "return", {"restock": True}).json()
+    assert rest["lines"][0]["returned"] == 3
+    assert "return" not in rest["allowed_actions"]
+    assert admin.get(url).json()["stock"]["on_hand"] == 9
+    nothing = admin.act(order, "return", {"restock": True})
+    assert (nothing.status_code, problem(nothing)) == (409, "illegal-transition")
+    events = admin.get(f"/v1/orders/{order}/events").json()["items"][-2:]
+    told = [(each["lines"], each["restocked"], each["reason"]) for each in events]
+    assert told == [
+        (unit, False, "One wheel was missing."),
+        ([{"product_id": product.id, "quantity": 2}], True, None),
+    ]
+
+
+def test_goods_of_a_refunded_order_come_back_later(service: Service, admin: Shopper) -> None:
+    order, product = order_of(service, "partially_shipped")
+    assert admin.act(order, "refund", {}).json()["status"] == "refunded"
+    back = admin.act(order, "return", {"restock": True}).json()
+    assert (back["status"], back["lines"][0]["returned"]) == ("refunded", 1)
+    stock = admin.get(f"/v1/products/{product}").json()["stock"]
+    assert stock == {"on_hand": 10, "reserved": 0, "available": 10}
+
+
 def test_payments_of_a_cancelled_order_can_be_refunded(service: Service, admin: Shopper) -> None:
     order, product = order_of(service, "paid")
     cancelled = admin.act(order, "cancel").json()
@@ -188,7 +228,7 @@ def test_the_timeline_records_who_did_what_and_when(
         events += page.json()["items"]
         url = page.links.get("next", {}).get("url", "").removeprefix("http://concord.example")
     nothing = dict.fromkeys(("amount", "method", "reference", "carrier", "tracking_number"))
-    nothing |= {"unapplied": None, "reason": None, "lines": []}
+    nothing |= {"unapplied": None, "reason": None, "lines": [], "restocked": None}
     whole = {"actor_id": admin.id, **nothing}
     expected = [
         {"action": "create", "status": "pending", **whole, "actor_id": user.id},

@@ -55,6 +55,12 @@ def test_one_of_two_changes_from_one_version_succeeds(
 def test_every_conditional_change_is_tested() -> None:
     assert {each.id for each in CHANGES} >= {
         *("update_order", "pay_order", "ship_order", "deliver_order", "refund_order"),
-        *("cancel_order", "create_stock_adjustment", "update_product", "delete_product"),
+        *(
+            "cancel_order",
+            "return_order",
+            "create_stock_adjustment",
+            "update_product",
+            "delete_product",
+        ),
         *("update_user", "delete_user", "sign_out_user", "update_profile"),
     }

@@ -33,6 +33,7 @@ _STATUS = {
     "ship_order": "paid",
     "deliver_order": "shipped",
     "refund_order": "paid",
+    "return_order": "shipped",
 }
 """The state in which an order has to be for an action, where it is not a new one."""
 

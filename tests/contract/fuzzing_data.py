@@ -198,6 +198,9 @@ def _choose_order(case: AnyCase, number: int) -> None:
         states = _states.get(action, ["refunded"])
         if action in {"bounce", "refund"}:
             states = [state for state in states if state in _HOLDING_MONEY]
+        if action == "return":
+            # A refunded order of the desk was never shipped.
+            states = [state for state in states if state != "refunded"]
         state = states[number % len(states)]
         answer = requests.post(f"{desk}/{who}/orders/{state}", timeout=10)
         answer.raise_for_status()

@@ -131,6 +131,23 @@ def test_concurrent_refunds_never_exceed_the_payments(rush: Rush) -> None:
     check_books(rush.shop.database)
 
 
+def test_concurrent_returns_never_exceed_the_shipments(rush: Rush) -> None:
+    product = rush.shop.product(10, rush.admin_id)
+    order = rush.buy_paid(rush.shop.person()[1], product, 10)
+    shipment = {"carrier": "Post", "tracking_number": "1"}
+    assert rush.shop.post(f"{order}/ship", rush.admin, shipment).status_code == 200
+    unit = [{"product_id": product, "quantity": 1}]
+    back = partial(rush.shop.post, f"{order}/return", rush.admin, {"lines": unit, "restock": True})
+    money = {"amount": {"amount": 1, "currency": "EUR"}, "restock": unit}
+    refund = partial(rush.shop.post, f"{order}/refund", rush.admin, money)
+    answers = at_once([back, refund] * 10)
+    assert statuses(answers) == {200: 10, 409: 10}
+    now = rush.shop.client.get(order, headers=rush.admin).json()
+    assert (now["lines"][0]["returned"], now["status"]) == (10, "shipped")
+    assert "return" not in now["allowed_actions"]
+    check_books(rush.shop.database)
+
+
 def test_an_order_is_either_shipped_or_cancelled(rush: Rush) -> None:
     product = rush.shop.product(20, rush.admin_id)
     _, buyer = rush.shop.person()

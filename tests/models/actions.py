@@ -229,6 +229,23 @@ def deliver(database: Database, order: Order) -> Order:
     return act(database, order, lambda s, o, by: o.deliver(s, LIFECYCLE, by=by))
 
 
+def take_back(
+    database: Database,
+    order: Order,
+    lines: Lines | None = None,
+    *,
+    restock: bool = True,
+    reason: str | None = None,
+) -> Order:
+    """Take shipped goods back, all that can be returned if no lines are given."""
+    asked = None if lines is None else quantities(lines)
+    return act(
+        database,
+        order,
+        lambda s, o, by: o.take_back(s, LIFECYCLE, asked, reason=reason, restock=restock, by=by),
+    )
+
+
 def refund(
     database: Database,
     order: Order,

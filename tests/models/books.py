@@ -88,14 +88,18 @@ def _check_reservations(books: Books) -> None:
 
 
 def _check_conservation(books: Books) -> None:
-    """What is on hand was put there, was not shipped, or came back."""
+    """What is on hand was put there, was not shipped, or came back and was restocked."""
     there: dict[int, int] = defaultdict(int)
     for entry in books.entries:
         if entry.kind == "adjustment":
             there[entry.product_id] += entry.on_hand
     for order in books.orders:
         for line in order.lines:
-            there[line.product_id] += line.returned - line.shipped
+            there[line.product_id] -= line.shipped
+    for event in books.events:
+        if event.action == "refund" or event.restocked:
+            for each in event.lines:
+                there[each["product_id"]] += each["quantity"]
     for product in books.products:
         assert product.on_hand == there[product.id]
 
@@ -119,7 +123,9 @@ def _check_money(order: Order) -> None:
         assert (balance.applied, balance.due.amount) == (0, 0)
     if order.status in {"pending", "paid"}:
         assert bool(balance.due.amount) == (order.status == "pending")
-    assert ("refund" in balance.ruled_out) == (balance.held == 0)
+    assert ("refund" in order.ruled_out) == (balance.held == 0)
+    is_left = any(line.shipped > line.returned for line in order.lines)
+    assert ("return" in order.ruled_out) == (not is_left)
     assert (order.expires_at is not None) == (order.status == "pending")
 
 
@@ -133,6 +139,9 @@ def _check_timelines(books: Books) -> None:
         assert [event.number for event in told] == list(range(1, order.version + 1))
         assert told[0].action == "create"
         assert told[-1].status == order.status
+        for line in order.lines:
+            assert _units(told, {"ship"}, line.product_id) == line.shipped
+            assert _units(told, {"return", "refund"}, line.product_id) == line.returned
         moved = {
             action: sum(event.money or 0 for event in told if event.action == action)
             for action in ("pay", "bounce", "refund")
@@ -141,6 +150,12 @@ def _check_timelines(books: Books) -> None:
         assert moved["pay"] - moved["bounce"] == order.paid.amount
         assert moved["refund"] == order.refunded.amount
         assert (told[-1].unapplied_amount or 0) == order.unapplied.amount
+
+
+def _units(events: list[OrderEvent], actions: set[str], product_id: int) -> int:
+    """Add up the units of a product that some actions moved."""
+    lines = [each for event in events if event.action in actions for each in event.lines]
+    return sum(each["quantity"] for each in lines if each["product_id"] == product_id)
 
 
 def _check_erasure(books: Books) -> None:

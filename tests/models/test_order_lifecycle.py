@@ -9,7 +9,17 @@ from models.errors import IllegalTransition
 from models.orders.order import Order
 from models.storage.database import Database
 from tests.factories import LIFECYCLE, STATUSES, make_admin, make_order, make_product
-from tests.models.actions import bounce, cancel, deliver, expire, pay, refund, ship, update
+from tests.models.actions import (
+    bounce,
+    cancel,
+    deliver,
+    expire,
+    pay,
+    refund,
+    ship,
+    take_back,
+    update,
+)
 from tests.models.books import check_books, everything
 from tests.models.reading import read_events, read_order
 
@@ -24,6 +34,7 @@ WHOLE: dict[str, Act] = {
     "ship": lambda database, order, _: ship(database, order),
     "deliver": lambda database, order, _: deliver(database, order),
     "refund": lambda database, order, _: refund(database, order),
+    "return": lambda database, order, _: take_back(database, order),
     "bounce": lambda database, order, _: bounce(database, order),
     "expire": lambda database, order, _: expire(database, order),
 }
@@ -55,8 +66,14 @@ TRANSITIONS = [
 
 
 def make(database: Database, status: str) -> tuple[Order, Product]:
-    """Bring three of a product into a state in which some of the money can still be moved."""
+    """Bring three of a product into a state in which some of the money can still be moved.
+
+    The goods of a refunded order were shipped, so they can be returned.
+    """
     product = make_product(database)
+    if status == "refunded":
+        order = make_order(database, status="shipped", lines=[(product, 3)], paid=2)
+        return refund(database, order), product
     return make_order(database, status=status, lines=[(product, 3)], paid=2), product
 
 
@@ -123,13 +140,13 @@ def test_automatic_actions_cannot_be_requested() -> None:
 
 def test_allowed_actions_are_in_contract_order() -> None:
     assert LIFECYCLE.allowed("paid") == ("update", "pay", "ship", "cancel", "refund", "bounce")
-    assert LIFECYCLE.allowed("refunded") == ("pay", "refund", "bounce")
+    assert LIFECYCLE.allowed("refunded") == ("pay", "refund", "return", "bounce")
 
 
 def test_a_refusal_names_the_allowed_actions() -> None:
     for status, allowed in (
         ("pending", "update, pay, cancel, bounce"),
-        ("refunded", "pay, refund, bounce"),
+        ("refunded", "pay, refund, return, bounce"),
     ):
         with pytest.raises(IllegalTransition, match=f"it allows: {allowed}."):
             LIFECYCLE.check(status, "deliver")

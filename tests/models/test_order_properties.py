@@ -40,6 +40,7 @@ from tests.models.actions import (
     place,
     refund,
     ship,
+    take_back,
     update,
 )
 from tests.models.books import check_books, everything
@@ -66,6 +67,7 @@ REFUSALS: dict[str, set[type[errors.DomainError]]] = {
     "expire": {errors.IllegalTransition},
     "ship": {errors.IllegalTransition, errors.InvalidLines, errors.QuantityExceeded},
     "deliver": {errors.IllegalTransition},
+    "return": {errors.IllegalTransition, errors.InvalidLines, errors.QuantityExceeded},
     "refund": {
         *(errors.IllegalTransition, errors.InvalidAmount, errors.RefundExceedsPaid),
         *(errors.InvalidLines, errors.QuantityExceeded),
@@ -153,6 +155,7 @@ class Shop(RuleBasedStateMachine):
             "expire": lambda: expire(database, order),
             "ship": lambda: ship(database, order, lines or None),
             "deliver": lambda: deliver(database, order),
+            "return": lambda: take_back(database, order, lines or None, restock=amount is None),
             "refund": lambda: refund(database, order, amount, restock=lines),
         }
         self.attempt(action, works[action])
@@ -224,7 +227,7 @@ class Shop(RuleBasedStateMachine):
     @precondition(lambda self: self.orders)
     def see_it_through(self, pick: int, details: Details) -> None:
         order = self.order(pick)
-        for action in ("pay", "ship", "deliver", "refund"):
+        for action in ("pay", "ship", "deliver", "refund", "return"):
             self.act(action, order, details._replace(amount=None))
 
     @invariant()
