@@ -130,6 +130,7 @@ def test_a_full_refund_releases_unshipped_goods(service: Service, admin: Shopper
     assert stock == {"on_hand": 9, "reserved": 0, "available": 9}
 
 
+@pytest.mark.mission("M28")
 def test_goods_of_a_free_order_come_back(service: Service, admin: Shopper) -> None:
     product = make_product(service.app.database, price=0, stock=10)
     made = make_order(service.app.database, status="shipped", lines=[(product, 3)])
@@ -157,6 +158,7 @@ def test_goods_of_a_free_order_come_back(service: Service, admin: Shopper) -> No
     ]
 
 
+@pytest.mark.mission("M28")
 def test_goods_of_a_refunded_order_come_back_later(service: Service, admin: Shopper) -> None:
     order, product = order_of(service, "partially_shipped")
     assert admin.act(order, "refund", {}).json()["status"] == "refunded"

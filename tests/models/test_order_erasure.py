@@ -13,7 +13,7 @@ from tests.models.actions import cancel, deliver, erase_customer, pay, refund, s
 from tests.models.books import check_books, everything
 from tests.models.reading import read_events, read_order
 
-pytestmark = pytest.mark.mission("M16")
+pytestmark = [pytest.mark.mission("M16"), pytest.mark.mission("M28")]
 
 SECRET = "Zebedee"
 """Is in everything that tells who the customer is."""

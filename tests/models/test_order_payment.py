@@ -20,7 +20,7 @@ from tests.models.books import check_books, everything
 from tests.models.reading import read_events, read_order, read_product
 from tests.models.together import together
 
-pytestmark = pytest.mark.mission("M16")
+pytestmark = [pytest.mark.mission("M16"), pytest.mark.mission("M28")]
 
 
 def test_payments_add_up_until_the_order_is_paid(database: Database) -> None:
