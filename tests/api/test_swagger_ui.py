@@ -5,11 +5,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, FilePayload, expect
 
 from api.contract.compile.document import load_document
 from tests.api.browsing import Visit, chromium, visiting
 from tests.live import LiveServer, running_server
+from tests.pictures import make_picture
 
 ROOT = Path(__file__).parents[2]
 CREDENTIALS = {"email": "ada@concord.example", "password": "seven green bicycles sing"}
@@ -125,6 +126,27 @@ def test_swagger_ui_reads_the_profile_with_a_token(visit: Visit, tmp_path: Path)
     expect(answer).to_contain_text(CREDENTIALS["email"])
     operation.evaluate("one => one.scrollIntoView()")
     visit.picture("profile", tmp_path, whole=False)
+
+
+@pytest.mark.mission("M15", "M27")
+def test_swagger_ui_uploads_a_picture(visit: Visit, tmp_path: Path) -> None:
+    visit.open("/docs")
+    page = visit.page
+    page.get_by_role("button", name="Authorize").click()
+    dialog = page.locator(".modal-ux")
+    dialog.locator("input").fill(visit.token)
+    dialog.get_by_role("button", name="Apply credentials").click()
+    dialog.get_by_role("button", name="Close").last.click()
+    operation = page.locator("#operations-profile-set_avatar")
+    operation.locator(".opblock-summary-control").click()
+    picture = FilePayload(name="ada.png", mimeType="image/png", buffer=make_picture())
+    operation.locator("input[type=file]").set_input_files(picture)
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table .response")
+    expect(answer.locator(".response-col_status")).to_have_text("200")
+    expect(answer).to_contain_text("128x64.webp")
+    operation.locator(".live-responses-table").evaluate("one => one.scrollIntoView()")
+    visit.picture("avatar", tmp_path, whole=False)
 
 
 @pytest.mark.mission("M18", "M27")

@@ -133,6 +133,17 @@ async function fulfil(admin: sdk.Configuration, order: sdk.Order): Promise<void>
   const paymentCreate = { amount: order.total, method: "card", reference: "ch_3P9uQ2" };
   assert.equal((await orders.payOrder({ ...named(), paymentCreate })).status, sdk.OrderStatus.Paid);
   assert.equal((await orders.shipOrder({ ...named(), shipmentCreate })).status, sdk.OrderStatus.Shipped);
+  assert.equal((await orders.deliverOrder(named())).status, sdk.OrderStatus.Delivered);
+}
+
+async function showFace(me: sdk.Configuration): Promise<void> {
+  const text =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+  const picture = new Blob([Buffer.from(text, "base64")], { type: "image/png" });
+  const { avatar } = await new sdk.ProfileApi(me).setAvatar({ image: picture });
+  assert(avatar);
+  const file = await fetch(anyone.basePath + avatar.small.url);
+  assert.deepEqual([file.status, file.headers.get("Content-Type")], [200, "image/webp"]);
 }
 
 async function read(): Promise<void> {
@@ -158,6 +169,7 @@ assert(new sdk.Configuration().basePath.startsWith("http"));
 const user = await register();
 const me = await refresh(await signIn({ email, password }));
 await changeName(me);
+await showFace(me);
 const boss = await signIn({ email: process.env["ADMIN_EMAIL"] ?? "", password: process.env["ADMIN_PASSWORD"] ?? "" });
 const admin = configured(boss.accessToken);
 await pageToTheEnd(admin);

@@ -13,8 +13,10 @@ import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from urllib.request import urlopen
 
 import concord_sdk as sdk
+from answers import PICTURE
 
 EMAIL = "generator@concord.example"
 PASSWORD = "seven green bicycles sing"
@@ -83,6 +85,13 @@ def change_name(me: sdk.ApiClient) -> None:
     assert profile.update_profile(body, if_match=etag).name == "Ada King"
     late = sdk.ProblemSlug.VERSION_MISMATCH
     refused(late, lambda: profile.update_profile(body, if_match=etag))
+
+
+def show_face(me: sdk.ApiClient) -> None:
+    avatar = sdk.ProfileApi(me).set_avatar(PICTURE).avatar
+    assert avatar is not None
+    with urlopen(sys.argv[1] + avatar.small.url) as file:  # noqa: S310 - of the service.
+        assert (file.status, file.headers["Content-Type"]) == (200, "image/webp")
 
 
 def page_to_the_end(admin: sdk.ApiClient) -> None:
@@ -170,6 +179,7 @@ def main() -> None:
     user = register()
     me = refresh(sign_in(EMAIL, PASSWORD))
     change_name(me)
+    show_face(me)
     admin = client(sign_in(os.environ["ADMIN_EMAIL"], os.environ["ADMIN_PASSWORD"]).access_token)
     page_to_the_end(admin)
     order = buy(me, sell_kites(admin))

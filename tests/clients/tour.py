@@ -10,17 +10,19 @@ not as the contract promises.
 
 import os
 import sys
+from io import BytesIO
 
 import shopping
-from answers import expect
+from answers import PICTURE, expect
 from concord_client import AuthenticatedClient, Client
 from concord_client.api.auth import create_token, refresh_token
 from concord_client.api.divide import divide
 from concord_client.api.documents import get_docs, get_openapi_yaml
-from concord_client.api.profile import get_profile, update_profile
+from concord_client.api.profile import get_profile, set_avatar, update_profile
 from concord_client.api.users import create_user, delete_user, get_user, list_users
 from concord_client.models.access_token import AccessToken
 from concord_client.models.credentials import Credentials
+from concord_client.models.picture_form import PictureForm
 from concord_client.models.problem import Problem
 from concord_client.models.profile_update import ProfileUpdate
 from concord_client.models.quotient import Quotient
@@ -29,7 +31,7 @@ from concord_client.models.role import Role
 from concord_client.models.user import User
 from concord_client.models.user_create import UserCreate
 from concord_client.models.user_page import UserPage
-from concord_client.types import UNSET, Unset
+from concord_client.types import UNSET, File, Unset
 
 EMAIL = "python@concord.example"
 PASSWORD = "seven green bicycles sing"
@@ -96,6 +98,17 @@ def change_name(me: AuthenticatedClient) -> None:
     assert get_profile.sync_detailed(client=me, if_none_match=etag).status_code == 200
 
 
+def show_face(me: AuthenticatedClient) -> None:
+    body = PictureForm(image=File(BytesIO(PICTURE), "ada.png", "image/png"))
+    avatar = expect(User, set_avatar.sync(client=me, body=body)).avatar
+    assert avatar is not None
+    assert (avatar.small.width, avatar.small.height) == (1, 1)
+    file = me.get_httpx_client().get(avatar.small.url)
+    assert (file.status_code, file.headers["Content-Type"]) == (200, "image/webp")
+    body = PictureForm(image=File(BytesIO(b"no picture"), "ada.png", "image/png"))
+    assert expect(Problem, set_avatar.sync(client=me, body=body)).code == "invalid-picture"
+
+
 def ids_of_all_pages(admin: AuthenticatedClient) -> list[int]:
     ids: list[int] = []
     cursor: str | Unset = UNSET
@@ -136,6 +149,7 @@ def main() -> None:
     user = register(anyone)
     me = signed_in(url, refresh(anyone, sign_in(anyone, EMAIL, PASSWORD)))
     change_name(me)
+    show_face(me)
     token = sign_in(anyone, os.environ["ADMIN_EMAIL"], os.environ["ADMIN_PASSWORD"])
     admin = signed_in(url, token)
     ids = ids_of_all_pages(admin)

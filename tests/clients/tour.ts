@@ -223,6 +223,18 @@ async function seeProblems(me: Api): Promise<void> {
   assert(impossible.instance);
 }
 
+async function showFace(me: Api): Promise<void> {
+  const text =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+  const picture = new Blob([Buffer.from(text, "base64")], { type: "image/png" });
+  const form = new FormData();
+  form.append("image", picture, "ada.png");
+  const { data } = await me.PUT("/v1/profile/avatar", { body: { image: "" }, bodySerializer: () => form });
+  assert(data?.avatar);
+  const file = await fetch(baseUrl + data.avatar.small.url);
+  assert.deepEqual([file.status, file.headers.get("Content-Type")], [200, "image/webp"]);
+}
+
 async function leave(me: Api, user_id: number): Promise<void> {
   const { response } = await me.DELETE("/v1/users/{user_id}", { params: { path: { user_id } } });
   assert.equal(response.status, 204);
@@ -236,6 +248,7 @@ assert.equal(quotient?.result, 5.0);
 const user = await register();
 const me = await refresh(await signIn({ email, password }));
 await changeName(me);
+await showFace(me);
 const boss = { email: process.env["ADMIN_EMAIL"] ?? "", password: process.env["ADMIN_PASSWORD"] ?? "" };
 const admin = signedIn(await signIn(boss));
 const ids = await idsOfAllPages(admin);

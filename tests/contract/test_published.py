@@ -57,6 +57,13 @@ def as_3_0(node: object) -> object:
 
 
 @pytest.mark.mission("M34")
+def test_files_have_no_length_in_characters(document: Document) -> None:
+    schemas = document.public["components"]["schemas"]
+    assert not {"minLength", "maxLength"} & set(schemas["PictureUpload"])
+    assert schemas["PersonName"]["maxLength"] == 100
+
+
+@pytest.mark.mission("M34")
 def test_both_documents_describe_the_same_api(document: Document, newer: SchemaNode) -> None:
     assert as_3_0(newer) == document.public
 

@@ -22,6 +22,7 @@ ENGINE_PREFIX: Final = "x-engine-"
 SCOPES: Final = "x-scopes"
 """Key of the scopes that an operation requires, because `security` may not list them."""
 
+_LENGTHS: Final = ("minLength", "maxLength")
 _VERSION: Final = "3.1.0"
 _VALUES: Final = ("default", "enum", "example", "examples")
 """Keys whose values are no part of the document's structure."""
@@ -29,7 +30,7 @@ _VALUES: Final = ("default", "enum", "example", "examples")
 
 def publish(bundle: SchemaNode) -> SchemaNode:
     """Return the contract as an OpenAPI 3.0.3 document for clients."""
-    document: SchemaNode = _without_engine_keys(bundle)
+    document: SchemaNode = _for_clients(bundle)
     for item in document["paths"].values():
         for method in METHODS:
             if method in item:
@@ -117,13 +118,20 @@ def _without_scopes(requirements: list[SchemaNode]) -> list[SchemaNode]:
     return [{name: [] for name in each} for each in requirements]
 
 
-def _without_engine_keys(node: SchemaNode) -> SchemaNode:
-    return {key: _copy(value) for key, value in node.items() if not key.startswith(ENGINE_PREFIX)}
+def _for_clients(node: SchemaNode) -> SchemaNode:
+    # JSON Schema counts characters, but the engine bytes of files. Go clients that
+    # openapi-generator makes do not compile if a file has a length.
+    is_file = node.get("type") == "string" and node.get("format") == "binary"
+    return {
+        key: _copy(value)
+        for key, value in node.items()
+        if not key.startswith(ENGINE_PREFIX) and not (is_file and key in _LENGTHS)
+    }
 
 
 def _copy(node: object) -> object:
     if isinstance(node, dict):
-        return _without_engine_keys(node)
+        return _for_clients(node)
     if isinstance(node, list):
         return [_copy(item) for item in node]
     return node

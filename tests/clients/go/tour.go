@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -182,6 +183,25 @@ func seeProblems(me context.Context) {
 	refused[*concord.Quotient](concord.PROBLEMSLUG_IMPOSSIBLE_DIVISION)(divide.Execute())
 }
 
+func showFace(me context.Context) {
+	text := "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+	picture, err := base64.StdEncoding.DecodeString(text)
+	check(err == nil, "the picture can be decoded", err)
+	file, err := os.CreateTemp("", "*.png")
+	check(err == nil, "a file can be made", err)
+	defer os.Remove(file.Name())
+	_, err = file.Write(picture)
+	check(err == nil, "the file can be written", err)
+	_, err = file.Seek(0, 0)
+	check(err == nil, "the file can be read", err)
+	user := must(client.ProfileAPI.SetAvatar(me).Image(file).Execute())
+	avatar := user.Avatar.Get()
+	check(avatar != nil, "the account has an avatar", user)
+	response, err := http.Get(os.Args[1] + avatar.Small.Url)
+	check(err == nil && response.Header.Get("Content-Type") == "image/webp", "the file is WebP", err)
+	check(response.Body.Close() == nil, "the file is read")
+}
+
 func read() {
 	anyone := context.Background()
 	check(strings.Contains(must(client.DocumentsAPI.GetDocs(anyone).Execute()), "<html"), "the page is HTML")
@@ -213,6 +233,7 @@ func main() {
 	user := register()
 	me := refresh(signIn(email, password))
 	changeName(me)
+	showFace(me)
 	admin := signedIn(signIn(os.Getenv("ADMIN_EMAIL"), os.Getenv("ADMIN_PASSWORD")).AccessToken)
 	pageToTheEnd(admin)
 	seeProblems(me)
