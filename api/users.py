@@ -48,13 +48,16 @@ def list_users(
     active: bool | None,
     role: Role | None,
     email: str | None,
+    q: str | None,
     cursor: list[object] | None,
     limit: int,
 ) -> Page[User]:
-    """List accounts by id, and record whose account was searched for."""
-    page = User.page(session, active=active, role=role, email=email, after=cursor, limit=limit)
-    if email is not None:
-        found = next((user.id for user in page.items), None)
+    """List accounts by id, and record that somebody was searched for."""
+    page = User.page(
+        session, active=active, role=role, email=email, words=q, after=cursor, limit=limit
+    )
+    if email is not None or q is not None:
+        found = page.items[0].id if email is not None and page.items else None
         AuditEvent.record(session, "account.search", origin, user_id=found)
     return page
 

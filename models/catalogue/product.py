@@ -27,9 +27,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.actor import Actor
-from models.catalogue.product_search import index_product
+from models.catalogue.product_search import PRODUCT_WORDS
 from models.catalogue.stock_entry import StockEntry, StockKind
-from models.catalogue.text import COLLATION_KEY_LENGTH, collation_key
 from models.errors import (
     InvalidQuantity,
     NotFound,
@@ -42,6 +41,7 @@ from models.files.stored_picture import PictureUse
 from models.money import Money
 from models.storage.base import Base, BigId, UTCDateTime, Versioned, utcnow
 from models.storage.reader import Reader
+from models.text import COLLATION_KEY_LENGTH, collation_key
 
 MAX_STOCK = 1_000_000_000
 """Maximum number of units of one product on hand."""
@@ -275,7 +275,7 @@ class Product(Versioned, Base):
                 raise SkuTaken from None
             raise
         if not changes.keys().isdisjoint({"sku", "name"}):
-            index_product(session, self.id, f"{self.name} {self.sku}")
+            PRODUCT_WORDS.replace(session, self.id, f"{self.name} {self.sku}")
         if self.version != before:
             Event.record(session, self._event("update" if before else "create", self.version))
 

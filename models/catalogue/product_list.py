@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, false, select
 
 from models.actor import Actor
 from models.catalogue.product import Product
-from models.catalogue.product_search import asked_for
+from models.catalogue.product_search import PRODUCT_WORDS
 from models.storage.filtering import Bounds, ListFilter, Selection
 from models.storage.page import Keys, Listing, Page
 from models.storage.reader import Reader
@@ -50,7 +50,7 @@ def find_products(
         across.append(Bounds(query, Product.price_amount, within))
         within = []
     if wanted.question is not None:
-        asked = asked_for(wanted.question, Product.id)
+        asked = PRODUCT_WORDS.asked_for(wanted.question, Product.id)
         across += asked
         query = query if asked else query.where(false())
     if wanted.in_stock is not None:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     String,
     false,
+    inspect,
     select,
     text,
     update,
@@ -31,11 +32,15 @@ from models.files.picture import Picture, PictureType
 from models.files.stored_picture import PictureUse
 from models.identity.email_address import EmailAddress
 from models.identity.person_name import person_name
+from models.identity.user_search import USER_WORDS
 from models.storage.base import Base, BigId, UTCDateTime, Versioned, utcnow
+from models.storage.filtering import ListFilter, Selection
 from models.storage.page import Listing, Page
 from models.storage.reader import Reader
 
 Role = Literal["user", "admin"]
+
+_SEARCHED = ("name", "email_key")
 
 _ROWS_THAT_EXIST: dict[str, Any] = dict.fromkeys(
     ("postgresql_where", "sqlite_where"), text("erased_at IS NULL")
@@ -177,21 +182,28 @@ class User(Versioned, Base):
         active: bool | None = None,
         role: Role | None = None,
         email: str | None = None,
+        words: str | None = None,
         after: Sequence[object] | None = None,
         limit: int,
     ) -> Page["User"]:
         """Return up to `limit` accounts in order of id, starting after the position `after`.
 
-        At most one account has an address equal to `email` (see `EmailAddress`).
+        At most one account has an address equal to `email` (see `EmailAddress`). Each of the
+        `words` is a prefix of a word in the name or address.
         """
         query = select(cls).where(cls.exists())
+        asked: Sequence[Selection] = ()
+        if words is not None:
+            asked = USER_WORDS.asked_for(words, cls.id)
+            query = query if asked else query.where(false())
         if email is not None:
             query = query.where(cls.email_key == EmailAddress.normal_form(email))
         if active is not None:
             query = query.where(cls.active == active)
         if role is not None:
             query = query.where(cls.role == role)
-        return Listing(query, [cls.id]).page(reader, after=after, limit=limit)
+        listing = Listing(query, [cls.id], narrowed=ListFilter(across=asked))
+        return listing.page(reader, after=after, limit=limit)
 
     @classmethod
     def by_email(cls, reader: Reader, email: str) -> "User | None":
@@ -324,6 +336,7 @@ class User(Versioned, Base):
 def _store(session: Session, user: User) -> User:
     """Store a new or changed account, and record the event."""
     before = user.version
+    is_renamed = any(getattr(inspect(user).attrs, each).history.added for each in _SEARCHED)
     session.add(user)
     try:
         # The flush assigns the id and version that the response needs. It also lets the unique
@@ -333,6 +346,8 @@ def _store(session: Session, user: User) -> User:
         if "email_key" in str(error.orig):
             raise EmailTaken from None
         raise
+    if is_renamed and user.erased_at is None:
+        USER_WORDS.replace(session, user.id, f"{user.name} {user.email_key}")
     if user.version != before:
         Event.record(session, _event(user, "update" if before else "create"))
     return user

@@ -242,3 +242,32 @@ def test_only_administrators_search_for_people(service: Service, client: httpx.C
         PATH, params={"email": user.email}, headers=bearer(token_for(service, user))
     )
     assert (answer.status_code, problem(answer)) == (403, "not-permitted")
+
+
+@pytest.mark.mission("M30")
+def test_accounts_are_found_by_the_beginnings_of_words(
+    service: Service, administrator: httpx.Client
+) -> None:
+    user = make_account(service, email="ewd@smoothsort.example")
+
+    def found(words: str, **filters: str) -> list[int]:
+        return list(walk(administrator, q=words, **filters))
+
+    edit_account(service, user.id, lambda s, each: each.change(s, name="Edsger D\u0133kstra"))
+    for words in ("edsg", "DIJK eds", "ewd@smooth", "smoothsort", "dijkstra ewd"):
+        assert found(words) == [user.id]
+    assert found("kstra") == found("edsger grace") == found("...") == []
+    edit_account(service, user.id, lambda s, each: each.change(s, name="Grace Hopper"))
+    assert found("edsger") == found("ewd hopp", active="false") == []
+    assert found("ewd hopp", active="true", role="user") == [user.id]
+    erase(service, user.id)
+    assert found("erased") == found("smoothsort") == []
+
+
+@pytest.mark.mission("M30")
+def test_a_search_by_words_is_audited(administrator: httpx.Client) -> None:
+    searches = {"action": "account.search", "limit": "100"}
+    before = administrator.get("/v1/audit-events", params=searches).json()["items"]
+    assert administrator.get(PATH, params={"q": "nobody"}).status_code == 200
+    after = administrator.get("/v1/audit-events", params=searches).json()["items"]
+    assert [event["user_id"] for event in after[: len(after) - len(before)]] == [None]

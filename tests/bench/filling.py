@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 from tqdm import tqdm
 
 from models.catalogue.product import Product
-from models.catalogue.text import collation_key, words
 from models.orders.order import Order
 from models.storage.database import Database
 from models.storage.migrating import migrate
+from models.text import collation_key, words
 
 Row: TypeAlias = tuple[object, ...]
 Write: TypeAlias = Callable[[str, Iterable[Row]], None]

@@ -9,9 +9,9 @@ import pytest
 
 from models.catalogue.product import Product
 from models.catalogue.product_list import ProductFilter, ProductSort
-from models.catalogue.text import COLLATION_KEY_LENGTH, collation_key
 from models.storage.database import Database
 from models.storage.filtering import FEW
+from models.text import COLLATION_KEY_LENGTH, collation_key
 from tests.factories import Person, make_admin, make_buyer, make_order, make_product
 from tests.models.actions import archive_product, change_product
 from tests.models.reading import ALL_PRODUCTS, read_product, read_products

@@ -2,10 +2,10 @@ import pytest
 from sqlalchemy import text
 
 from models.catalogue.product_list import ProductFilter
-from models.catalogue.product_search import MAX_WORDS
-from models.catalogue.text import collation_key
 from models.storage.database import Database
 from models.storage.schema_version import newest_version
+from models.text import collation_key
+from models.word_index import MAX_WORDS
 from tests.databases import migrate_to
 from tests.factories import make_product
 from tests.models.actions import change_product

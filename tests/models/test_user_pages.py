@@ -1,4 +1,5 @@
 import random
+from typing import Any
 
 import pytest
 from sqlalchemy import Select, event, text
@@ -146,3 +147,26 @@ def test_an_address_is_looked_up_in_its_unique_index(database: Database, kind: s
     ):
         assert plan.indexes <= {"uq_users_email_key", "sqlite_autoindex_users_1"}, plan.text
         assert plan.indexes, plan.text
+
+
+@pytest.mark.mission("M30")
+@pytest.mark.parametrize("filters", [{}, {"active": True, "role": "user"}])
+def test_words_are_looked_up_in_their_index(
+    database: Database, kind: str, filters: dict[str, Any]
+) -> None:
+    def fill(session: Session) -> None:
+        for number in range(100):
+            email = f"ada{number}@example.com"
+            User.register(session, name=f"Ada {number}", email=email, password_hash=None)
+        session.execute(text("ANALYZE"))
+
+    database.transact(fill, write=True)
+    plans = explain(
+        database,
+        kind,
+        lambda session: User.page(session, words="ada exam", **filters, after=[1], limit=25),
+        may_sort=True,
+    )
+    assert not any(plan.whole_tables for plan in plans), plans
+    used = frozenset.union(*(plan.indexes for plan in plans))
+    assert "ix_user_terms_term_user_id" in used, plans

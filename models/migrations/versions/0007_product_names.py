@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from models.catalogue.product_search import terms
-from models.catalogue.text import COLLATION_KEY_LENGTH, collation_key
+from models.text import COLLATION_KEY_LENGTH, collation_key
+from models.word_index import terms
 
 revision = "0007"
 down_revision = "0006"

@@ -1,0 +1,42 @@
+"""Search accounts by the words of their names and addresses."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from models.word_index import terms
+
+revision = "0012"
+down_revision = "0011"
+
+_BATCH = 1000
+_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_TERM = sa.String(32).with_variant(sa.String(32, collation="C"), "postgresql")
+
+_users = sa.table("users", *(sa.column(name) for name in ("id", "name", "email_key", "erased_at")))
+_terms = sa.table("user_terms", sa.column("user_id"), sa.column("term"))
+
+
+def upgrade() -> None:
+    op.create_table(
+        "user_terms",
+        sa.Column("user_id", _ID, nullable=False),
+        sa.Column("term", _TERM, nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_user_terms_user_id")),
+        sa.PrimaryKeyConstraint("user_id", "term", name=op.f("pk_user_terms")),
+    )
+    op.create_index(op.f("ix_user_terms_term_user_id"), "user_terms", ["term", "user_id"])
+    connection = op.get_bind()
+    last = 0
+    while rows := connection.execute(
+        sa.select(_users)
+        .where(_users.c.id > last, _users.c.erased_at.is_(None))
+        .order_by(_users.c.id)
+        .limit(_BATCH)
+    ).all():
+        last = rows[-1].id
+        found = [
+            {"user_id": row.id, "term": term}
+            for row in rows
+            for term in terms(f"{row.name} {row.email_key}")
+        ]
+        connection.execute(sa.insert(_terms), found)
