@@ -78,12 +78,16 @@ def list_orders(
     created_to: datetime | None,
     total_min: int | None,
     total_max: int | None,
+    updated_from: datetime | None,
+    q: str | None,
     sort: OrderSort,
     cursor: list[int | str] | None,
     limit: int,
 ) -> Page[OrderView]:
     """List the caller's orders; administrators list all orders."""
-    wanted = OrderFilter(status, user_id, created_from, created_to, total_min, total_max)
+    wanted = OrderFilter(
+        status, user_id, created_from, created_to, total_min, total_max, updated_from, q
+    )
     return find_orders(reader, wanted, by=caller, sort=sort, after=cursor, limit=limit)
 
 

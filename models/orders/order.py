@@ -105,7 +105,8 @@ class Order(Versioned, Base):
         # Lists are sorted by id, which is by age, or by total. They contain all orders, or those of
         # a user, a status, or both (`models.orders.order_list`). Each of these eight lists needs
         # its own index; the first is the primary key. None replaces another, because ids are only
-        # sorted within one total or status.
+        # sorted within one total or status. Lists by the last change are read from a recent time
+        # on, so a status is checked row by row.
         Index(None, "user_id", "id"),
         Index(None, "status", "id"),
         Index(None, "user_id", "status", "id"),
@@ -113,6 +114,8 @@ class Order(Versioned, Base):
         Index(None, "user_id", "total_amount", "id"),
         Index(None, "status", "total_amount", "id"),
         Index(None, "user_id", "status", "total_amount", "id"),
+        Index(None, "updated_at", "id"),
+        Index(None, "user_id", "updated_at", "id"),
         Index(
             None,
             "expires_at",

@@ -53,6 +53,17 @@ class OrderEvent(Base):
             postgresql_where=text("action = 'pay'"),
             sqlite_where=text("action = 'pay'"),
         ),
+        # Few events have a reference or a tracking number.
+        *(
+            Index(
+                None,
+                column,
+                "order_id",
+                postgresql_where=text(f"{column} IS NOT NULL"),
+                sqlite_where=text(f"{column} IS NOT NULL"),
+            )
+            for column in ("reference", "tracking_number")
+        ),
     )
 
     @property

@@ -10,19 +10,24 @@ from sqlalchemy import ColumnElement, Select, bindparam, select
 from models.actor import Actor
 from models.orders.order import Order
 from models.orders.order_reading import COLUMNS, view_orders
+from models.orders.order_search import Named
 from models.orders.order_view import OrderView
-from models.storage.filtering import Bounds, ListFilter
+from models.storage.filtering import Bounds, ListFilter, Selection, unindexed
 from models.storage.identifiers import first_id_from
 from models.storage.page import Keys, Listing, Page
 from models.storage.reader import Reader
 
-OrderSort = Literal["created_at", "-created_at", "total", "-total"]
+OrderSort = Literal["created_at", "-created_at", "total", "-total", "updated_at", "-updated_at"]
 
 Orders: TypeAlias = Select[*tuple[Any, ...]]
 
 _ORDERS: Orders = select(*COLUMNS)
 _SOMEBODYS = _ORDERS.where(Order.user_id == bindparam("owner"))
-_KEYS: dict[str, Keys] = {"created_at": (Order.id,), "total": (Order.total_amount, Order.id)}
+_KEYS: dict[str, Keys] = {
+    "created_at": (Order.id,),
+    "total": (Order.total_amount, Order.id),
+    "updated_at": (Order.updated_at, Order.id),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class OrderFilter:
     created_to: datetime | None = None
     total_min: int | None = None
     total_max: int | None = None
+    updated_from: datetime | None = None
+    question: str | None = None
 
 
 _ALL = OrderFilter()
@@ -51,8 +58,9 @@ def find_orders(
 ) -> Page[OrderView]:
     """Return one page of the orders visible to the actor, with their lines.
 
-    A page with more than 1,000 lines is cut to its first ten orders. `created_from` is inclusive
-    and `created_to` is exclusive.
+    A page with more than 1,000 lines is cut to its first ten orders. `created_from` and
+    `updated_from` are inclusive, and `created_to` is exclusive. `question` is an id prefix, a
+    payment reference or a tracking number.
     """
     owner = wanted.user_id if by.is_admin else by.user_id
     if wanted.user_id not in (None, owner):
@@ -62,30 +70,38 @@ def find_orders(
         listing = _UNFILTERED[_ORDERS if owner is None else _SOMEBODYS, sort]
     else:
         query = _ORDERS if owner is None else _ORDERS.where(Order.user_id == owner)
-        listing = _listing(query, sort, _narrowing(wanted, query, by_total=sort.endswith("total")))
+        listing = _listing(*_narrowed(wanted, query, sort), sort)
     return listing.view(reader, view_orders, after=after, limit=limit, values={"owner": owner})
 
 
-def _listing(query: Orders, sort: OrderSort, narrowed: ListFilter) -> Listing[*tuple[Any, ...]]:
+def _listing(query: Orders, narrowed: ListFilter, sort: OrderSort) -> Listing[*tuple[Any, ...]]:
     keys, descending = _KEYS[sort.removeprefix("-")], sort.startswith("-")
     return Listing(query, keys, descending=descending, narrowed=narrowed)
 
 
 _UNFILTERED = {
-    (query, sort): _listing(query, sort, ListFilter())
+    (query, sort): _listing(query, ListFilter(), sort)
     for query in (_ORDERS, _SOMEBODYS)
     for sort in get_args(OrderSort)
 }
 
 
-def _narrowing(wanted: OrderFilter, query: Orders, *, by_total: bool) -> ListFilter:
-    times, totals = _times(wanted), _totals(wanted)
-    if by_total:
-        within, across = totals, Bounds(query, Order.id, times)
-    else:
-        within, across = times, Bounds(query, Order.total_amount, totals)
-    branches = [Order.status == status for status in dict.fromkeys(wanted.statuses or ())]
-    return ListFilter(branches, within, [across] if across.conditions else ())
+def _narrowed(wanted: OrderFilter, query: Orders, sort: OrderSort) -> tuple[Orders, ListFilter]:
+    key = sort.removeprefix("-")
+    bounds = {
+        "created_at": Bounds(query, Order.id, _times(wanted)),
+        "total": Bounds(query, Order.total_amount, _totals(wanted)),
+        "updated_at": Bounds(query, Order.updated_at, _changes(wanted)),
+    }
+    within = bounds.pop(key).conditions
+    across: list[Selection] = [each for each in bounds.values() if each.conditions]
+    if wanted.question is not None:
+        across.append(Named(wanted.question))
+    statuses = dict.fromkeys(wanted.statuses or ())
+    if statuses and (key == "updated_at" or wanted.updated_from is not None):
+        # No index has both the status and the time of the last change.
+        return query.where(unindexed(Order.status).in_(statuses)), ListFilter((), within, across)
+    return query, ListFilter([Order.status == status for status in statuses], within, across)
 
 
 def _times(wanted: OrderFilter) -> list[ColumnElement[bool]]:
@@ -105,3 +121,7 @@ def _totals(wanted: OrderFilter) -> list[ColumnElement[bool]]:
     if wanted.total_max is not None:
         bounds.append(Order.total_amount <= wanted.total_max)
     return bounds
+
+
+def _changes(wanted: OrderFilter) -> list[ColumnElement[bool]]:
+    return [] if wanted.updated_from is None else [Order.updated_at >= wanted.updated_from]

@@ -80,6 +80,11 @@ class UTCDateTime(TypeDecorator[datetime]):
     impl: TypeEngine[datetime] | type[TypeEngine[datetime]] = DateTime(timezone=True)
     cache_ok: bool | None = True
 
+    @property
+    def python_type(self) -> type[datetime]:
+        """The type of the values."""
+        return datetime
+
     def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Convert an aware datetime to UTC.
 

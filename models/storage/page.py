@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 from uuid import UUID
 
@@ -115,7 +116,7 @@ class Listing(Generic[*Ts]):
         if len(rows) <= shown:
             return None
         values = (getattr(rows[shown - 1], key.key) for key in self._keys)
-        return [str(value) if isinstance(value, UUID) else value for value in values]
+        return [str(value) if isinstance(value, (UUID, datetime)) else value for value in values]
 
     def _along(self, query: Select[*Us], *, begun: bool) -> Select[*Us]:
         """Read a query's rows along the index that matches the sort order."""
@@ -172,4 +173,8 @@ class Listing(Generic[*Ts]):
 
 def _typed(keys: Keys, after: Sequence[object]) -> list[object]:
     """Convert keys decoded from JSON to the types of their columns."""
-    return [key.type.python_type(value) for key, value in zip(keys, after, strict=True)]
+    types = (key.type.python_type for key in keys)
+    return [
+        datetime.fromisoformat(str(value)) if kind is datetime else kind(value)
+        for kind, value in zip(types, after, strict=True)
+    ]

@@ -136,3 +136,28 @@ def test_an_invalid_filter_is_named(user: Shopper, query: str) -> None:
     refused = user.get(f"/v1/orders?{query}")
     assert (refused.status_code, problem(refused)) == (400, "invalid-parameters")
     assert [each["parameter"] for each in refused.json()["errors"]] == [query.partition("=")[0]]
+
+
+@pytest.mark.mission("M30")
+def test_programs_follow_the_changes_of_orders(admin: Shopper, user: Shopper) -> None:
+    orders = user.get("/v1/orders?sort=updated_at&limit=2").json()
+    assert [order["updated_at"] for order in orders["items"]] == sorted(
+        order["updated_at"] for order in orders["items"]
+    )
+    rest = user.get(f"/v1/orders?sort=updated_at&cursor={orders['next_cursor']}").json()["items"]
+    assert len({order["id"] for order in [*orders["items"], *rest]}) == 5
+    query = urlencode({"sort": "updated_at", "updated_from": rest[-1]["updated_at"]})
+    for shopper in (admin, user):
+        found_ids = [order["id"] for order in shopper.get(f"/v1/orders?{query}").json()["items"]]
+        assert rest[-1]["id"] in found_ids
+
+
+@pytest.mark.mission("M30")
+def test_an_order_is_found_by_the_start_of_its_id(
+    service: Service, client: httpx.Client, user: Shopper
+) -> None:
+    order_id = user.get("/v1/orders").json()["items"][0]["id"]
+    for text in (order_id, order_id.upper(), order_id[:35]):
+        answer = user.get(f"/v1/orders?q={text}").json()["items"]
+        assert order_id in [order["id"] for order in answer]
+    assert Shopper(service, client).get(f"/v1/orders?q={order_id}").json()["items"] == []

@@ -40,8 +40,8 @@ def stocked(stocked_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def plans(database: Database, kind: str, wanted: OrderFilter, sort: OrderSort) -> list[Plan]:
     """Explain the first page of a list, and one from the middle."""
     middle: list[int | str] = [str(identifier(1000))]
-    if sort.endswith("total"):
-        middle.insert(0, 500)
+    if not sort.endswith("created_at"):
+        middle.insert(0, 500 if sort.endswith("total") else str(FIRST_DAY))
     return [
         plan
         for after in (None, middle)
@@ -145,7 +145,9 @@ def test_several_states_read_only_some_pages(
 @pytest.mark.parametrize("user_id", USERS)
 def test_narrow_bounds_use_their_own_index(tmp_path: Path, user_id: int | None) -> None:
     assert FEW > ROWS
-    choices = combinations(STATUSES, PERIODS, TOTALS, SORTS)
+    # A list by the last change can have both bounds, and takes the index of the narrower one.
+    sorts = [sort for sort in SORTS if not sort.endswith("updated_at")]
+    choices = combinations(STATUSES, PERIODS, TOTALS, sorts)
     # To PostgreSQL's planner any index is as good in a table that is as small.
     with stocked_database("sqlite", tmp_path) as database:
         for statuses, (since, until), (least, most), sort in choices:
@@ -154,3 +156,21 @@ def test_narrow_bounds_use_their_own_index(tmp_path: Path, user_id: int | None) 
                 for plan in plans(database, "sqlite", wanted, sort):
                     assert plan.indexes & index, plan.text
                     assert plan.indexes <= index | PRIMARY, plan.text
+
+
+@pytest.mark.mission("M30")
+@pytest.mark.parametrize("few", [NONE, FEW])
+def test_searches_and_changes_are_read_from_indexes(
+    stocked: Database, stocked_kind: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.storage.filtering.FEW", few)
+    asked = (
+        {"updated_from": FIRST_DAY},
+        {"question": "ch_123"},
+        {"question": str(identifier(7)), "updated_from": FIRST_DAY},
+    )
+    for user_id, statuses, sort, question in combinations(USERS, STATUSES[:2], SORTS, asked):
+        wanted = OrderFilter(statuses, user_id, **question)
+        for plan in plans(stocked, stocked_kind, wanted, sort):
+            assert plan.indexes, plan.text
+            assert not plan.whole_tables, plan.text
