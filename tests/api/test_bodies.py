@@ -126,7 +126,7 @@ def test_media_types_are_case_insensitive(client: httpx.Client, media_type: str)
         (person(name=None), {("/name", "type")}, None),
         (person(name=["CANARY"]), {("/name", "type")}, None),
         (person(name=""), {("/name", "minLength"), ("/name", "pattern")}, None),
-        (person(name="CANARY" * 20), {("/name", "maxLength")}, None),
+        (person(name="CANARY" * 80), {("/name", "maxLength")}, None),
         (person(email="CANARY"), {("/email", "format")}, None),
         (person(password="CANARY"), {("/password", "minLength")}, None),
         (person(name="\u0000CANARY"), {("", "json")}, None),

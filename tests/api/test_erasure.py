@@ -13,7 +13,7 @@ from models.identity.user import User
 from models.messages.message import Message
 from models.orders.order import Order
 from models.storage.base import Base
-from tests.api.accounts import bearer, key_for, token_for
+from tests.api.accounts import bearer, edit_account, key_for, token_for
 from tests.api.answers import problem
 from tests.api.authenticators import enrolled
 from tests.api.recovering import link_for, request_reset
@@ -92,7 +92,8 @@ def test_erasure_leaves_nothing_personal_in_any_table(
 ) -> None:
     monkeypatch.setattr(Message, "is_any_due", lambda _session: False)
     database = service.app.database
-    user = make_account(service, name=f"{SECRET} Quill", email=f"{SECRET}@concord.example")
+    user = make_account(service, email=f"{SECRET}@concord.example")
+    edit_account(service, user.id, lambda session, each: each.change(session, name=f"{SECRET} Q"))
     signed_in = client.post(
         "/v1/auth/token", json={"email": user.email, "password": PASSWORD}, headers=HERE
     )

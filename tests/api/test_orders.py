@@ -214,7 +214,7 @@ def test_details_can_be_changed_while_the_state_allows_it(service: Service, user
     refused = user.patch(f"/v1/orders/{shipped.id}", {"note": "Too late."})
     assert (refused.status_code, problem(refused)) == (409, "illegal-transition")
     assert refused.json()["state"] == "shipped"
-    assert refused.json()["allowed_actions"] == ["pay", "deliver", "refund", "bounce"]
+    assert refused.json()["allowed_actions"] == ["pay", "deliver", "refund", "return", "bounce"]
 
 
 def test_erasure_keeps_sales_and_removes_personal_data(

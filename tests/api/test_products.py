@@ -45,6 +45,7 @@ def test_a_created_product_has_the_given_values_and_a_location(admin: Shopper) -
     product = made.json()
     assert product == body | {
         "id": product["id"],
+        "images": [],
         "stock": {"on_hand": 0, "reserved": 0, "available": 0},
         "created_at": product["created_at"],
         "updated_at": product["updated_at"],

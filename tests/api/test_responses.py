@@ -92,6 +92,7 @@ def test_json_values_have_the_declared_types(service: Service, client: httpx.Cli
         "active": True,
         "email_verified": False,
         "password_change_required": False,
+        "avatar": None,
         "created_at": user.created_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "updated_at": account["updated_at"],
     }

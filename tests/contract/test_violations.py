@@ -10,6 +10,8 @@ from tests.contract.hostile import mutations
 
 BUNDLE = load_document(Path(__file__).parents[2] / "openapi").bundle
 SCHEMAS: SchemaNode = BUNDLE["components"]["schemas"]
+# Only files have no example, as a rule of the lint says; they are not JSON.
+JSON_SCHEMAS = [name for name in SCHEMAS if "example" in flatten(BUNDLE, SCHEMAS[name])]
 LINES: SchemaNode = {
     "type": "object",
     "additionalProperties": False,
@@ -21,7 +23,7 @@ LINES: SchemaNode = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", JSON_SCHEMAS)
 def test_a_value_has_violations_if_and_only_if_invalid(name: str) -> None:
     validator = Validator(BUNDLE, {"$ref": f"#/components/schemas/{name}"})
     for value in mutations(flatten(BUNDLE, SCHEMAS[name])["example"], seed=name):

@@ -190,7 +190,8 @@ def test_orders_and_their_lines_take_two_queries(database: Database) -> None:
     assert [[line.quantity for line in order.lines] for order in page.items] == [[1, 2]] * 3
 
 
-@pytest.mark.parametrize("sort", SORTS)
+# What changes moves in lists by the last change; tests/models/test_order_search.py reads these.
+@pytest.mark.parametrize("sort", [sort for sort in SORTS if not sort.endswith("updated_at")])
 @pytest.mark.parametrize("statuses", [None, ["pending", "paid"]])
 def test_paging_neither_repeats_nor_skips_unchanged_rows(
     database: Database, sort: OrderSort, statuses: list[str] | None

@@ -52,7 +52,7 @@ def test_every_connection_is_configured(database: Database, name: str, value: ob
 def test_opening_waits_for_a_process_that_creates_the_file(tmp_path: Path) -> None:
     file = tmp_path / "new.db"
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-    other.execute("CREATE TABLE something (id INTEGER)")
+    other.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
     # SQLite refuses at once to change the journal of a file that somebody is writing to.
     other.execute("BEGIN IMMEDIATE")
     release = threading.Timer(0.3, other.execute, ("COMMIT",))
