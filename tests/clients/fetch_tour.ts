@@ -149,6 +149,7 @@ async function showFace(me: sdk.Configuration): Promise<void> {
 async function read(): Promise<void> {
   const documents = new sdk.DocumentsApi(anyone);
   assert((await documents.getDocs()).includes("<html"));
+  assert((await documents.getDocsAsset({ name: "docs.css" })).includes("{"));
   assert((await documents.getOpenapiYaml()).startsWith("openapi:"));
 }
 

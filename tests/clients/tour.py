@@ -17,7 +17,7 @@ from answers import PICTURE, expect
 from concord_client import AuthenticatedClient, Client
 from concord_client.api.auth import create_token, refresh_token
 from concord_client.api.divide import divide
-from concord_client.api.documents import get_docs, get_openapi_yaml
+from concord_client.api.documents import get_docs, get_docs_asset, get_openapi_yaml
 from concord_client.api.profile import get_profile, set_avatar, update_profile
 from concord_client.api.users import create_user, delete_user, get_user, list_users
 from concord_client.models.access_token import AccessToken
@@ -72,6 +72,7 @@ def tire_out(anyone: Client) -> None:
 
 def read(anyone: Client) -> None:
     assert "<html" in expect(str, get_docs.sync(client=anyone))
+    assert "{" in expect(str, get_docs_asset.sync("docs.css", client=anyone))
     assert expect(str, get_openapi_yaml.sync(client=anyone)).startswith("openapi:")
 
 
@@ -95,7 +96,8 @@ def change_name(me: AuthenticatedClient) -> None:
     assert (changed.name, changed.id) == ("Ada King", expect(User, read.parsed).id)
     late = expect(Problem, update_profile.sync(client=me, body=body, if_match=etag))
     assert (late.status, late.code) == (412, "version-mismatch")
-    assert get_profile.sync_detailed(client=me, if_none_match=etag).status_code == 200
+    etag = get_profile.sync_detailed(client=me, if_none_match=etag).headers["ETag"]
+    assert get_profile.sync_detailed(client=me, if_none_match=etag).status_code == 304
 
 
 def show_face(me: AuthenticatedClient) -> None:

@@ -43,6 +43,8 @@ async function refresh(token: Schemas["AccessToken"]): Promise<Api> {
 async function read(): Promise<void> {
   const { data: page } = await anyone.GET("/docs", { parseAs: "text" });
   assert(page?.includes("<html"));
+  const asset = { params: { path: { name: "docs.css" } }, parseAs: "text" } as const;
+  assert((await anyone.GET("/docs/{name}", asset)).data?.includes("{"));
   const { data: contract } = await anyone.GET("/openapi.yaml", { parseAs: "text" });
   assert(contract?.startsWith("openapi:"));
 }
@@ -83,6 +85,9 @@ async function changeName(me: Api): Promise<void> {
   assert.deepEqual([after.id, after.name], [before.id, "Ada King"]);
   const { error: late } = await me.PATCH("/v1/profile", change);
   assert.deepEqual([late?.status, late?.code], [412, "version-mismatch"]);
+  const { response: current } = await me.GET("/v1/profile");
+  const known = { params: { header: { "If-None-Match": current.headers.get("ETag") ?? "" } } };
+  assert.equal((await me.GET("/v1/profile", known)).response.status, 304);
 }
 
 async function idsOfAllPages(admin: Api): Promise<number[]> {
