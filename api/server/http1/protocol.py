@@ -11,59 +11,26 @@ connection stays open after that request and there is room for another one.
 
 import asyncio
 import logging
-import re
 import uuid
-from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
 import uvicorn
 from typing_extensions import override
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from api.server.http1 import refusals
 from api.server.http1.limits import ProtocolConfig
-from api.server.http1.refusals import Refusal
-from api.server.http1.transport import ClosingTransport, Timer
+from api.server.http1.refusals import Refusal, cors_headers
+from api.server.http1.request_head import RequestHead, UnacceptableHead
+from api.server.http1.transport import ClosingTransport, PipelineFlow, Timer
 
 _log = logging.getLogger(__name__)
 
-_VERSIONS = {b"0\r\n": "1.0", b"1\r\n": "1.1"}
-"""HTTP versions by the text after `HTTP/1.` in the request line."""
 _EMPTY_LINE = b"\r\n\r\n"
 _MOST_PIECES = 100
 """Maximum number of pieces of a chunked body in one read."""
-_LONGEST_GAP = 32
-"""Maximum bytes of empty lines before a request. RFC 9112, section 2.2, asks for one at least."""
-# RFC 3986 section 3.2.2, with an optional port.
-_HOST = re.compile(
-    rb"(?:\[[\w.:~!$&'()*+,;=-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?[ \t]*", re.ASCII
-)
-
-# The parts of an absolute request target, whose path may be empty (RFC 9112, section 3.2.2).
-_ABSOLUTE = re.compile(rb"(https?://[^/?]+)/?(.*)", re.IGNORECASE | re.DOTALL)
-
-
-class _Refused(Exception):
-    """Stops parsing a request that is well-formed but not acceptable."""
-
-
-class _PipelineFlow(FlowControl):
-    """Flow control that does not resume reading while requests are waiting.
-
-    uvicorn resumes reading after every response and whenever the application asks for a body.
-    """
-
-    def __init__(self, transport: asyncio.Transport, waiting: Callable[[], bool]) -> None:
-        super().__init__(transport)
-        self._waiting = waiting
-
-    @override
-    def resume_reading(self) -> None:
-        if self.read_paused and not self._waiting():
-            super().resume_reading()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -86,7 +53,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._cors_origins = ours.cors_origins
         self._closer: ClosingTransport | None = None
         self._refusal: Refusal | None = None
-        self._reason = refusals.MALFORMED_REQUEST
+        self._head = RequestHead(ours.limits)
         self._header_timer: Timer | None = None
         self._write_timer: Timer | None = None
         # Number of responses still to be sent: one request is running, the others are pipelined.
@@ -95,19 +62,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._in_body = False
         self._keep_alive = False
-        # Bytes and number of the request's parsed headers, and bytes read since the parser last
-        # made progress.
-        self._head_size = 0
-        self._fields = 0
+        # Bytes read since the parser last made progress.
         self._unparsed_size = 0
-        self._hosts = 0
-        self._valid_host = b""
-        # Framing of the request's body: bytes left of its Content-Length, or chunked.
-        self._body_left = 0
-        self._chunked = False
+        # Empty lines of a chunked body in the bytes last read, and the end of the bytes before.
         self._pieces = 0
-        # The bytes of the request's head so far, and the last bytes read before the next ones.
-        self._head = b""
         self._tail = b""
         # No further request is read from this connection.
         self._last = False
@@ -126,7 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
             write_seconds=self._limits.write_seconds,
         )
         super().connection_made(self._closer)
-        self.flow = _PipelineFlow(self._closer, lambda: bool(self.pipeline or self._unread))
+        self.flow = PipelineFlow(self._closer, lambda: bool(self.pipeline or self._unread))
         self._expect_head()
 
     @override
@@ -149,7 +107,7 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            self._refuse(self._reason)
+            self._refuse(self._head.refusal)
             return
         if self._unparsed_size > self._limits.header_bytes:
             # An endless header, chunk extension or trailer.
@@ -170,7 +128,7 @@ class HttpProtocol(HttpToolsProtocol):
             end = self._end_of_piece(data, start)
             piece = data[start:end]
             if not self._in_body:
-                self._head += piece
+                self._head.add_bytes(piece)
             self._unparsed_size += len(piece)
             try:
                 self.parser.feed_data(piece)
@@ -178,9 +136,8 @@ class HttpProtocol(HttpToolsProtocol):
                 # Other protocols are not supported. This was the last request (see
                 # on_headers_complete), and the piece ended with it.
                 return
-            if not self._in_head and len(self._head) > _LONGEST_GAP:
-                # Each empty line is a piece of its own, so their number must be bounded here.
-                raise httptools.HttpParserError
+            if not self._in_head:
+                self._head.check_gap()
             start = end
         if self._in_head or self._in_body:
             # The empty line may have started.
@@ -194,8 +151,8 @@ class HttpProtocol(HttpToolsProtocol):
         is refused.
         """
         if self._in_body:
-            if not self._chunked:
-                return start + self._body_left
+            if not self._head.chunked:
+                return start + self._head.body_left
             self._pieces = self._pieces + 1 if start else 0
             if self._pieces > _MOST_PIECES:
                 return len(data)
@@ -223,114 +180,49 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._reason = refusals.MALFORMED_REQUEST
-        self._unparsed_size = self._head_size = self._fields = self._hosts = self._body_left = 0
-        self._chunked = False
+        self._head.begin()
+        self._unparsed_size = 0
 
     @override
     def on_url(self, url: bytes) -> None:
-        self._measure(len(url))
+        self._head.add_size(len(url))
         if b"#" in url:
             # A request target has no fragment, and servers disagree on where to cut it off.
-            raise _Refused
+            raise UnacceptableHead
         super().on_url(url)
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields += 1
-        self._measure(len(name) + len(value) + len(": \r\n"))
-        if not self._in_head:
-            # A trailer must not be mistaken for a header (RFC 9110, section 6.5.1).
-            return
-        lowered = name.lower()
-        if lowered == b"host":
-            self._hosts += 1
-            if value != self._valid_host:
-                if not _HOST.fullmatch(value):
-                    raise _Refused
-                self._valid_host = value
-        elif lowered == b"content-length":
-            self._body_left = int(value)
-        elif lowered == b"transfer-encoding":
-            if value.lower() != b"chunked" or self.parser.get_http_version() == "1.0":
-                # Any coding other than chunked would reach the application undecoded. In HTTP/1.0
-                # the header makes the end of the body ambiguous (RFC 9112, section 6.1).
-                raise _Refused
-            self._chunked = True
-        super().on_header(name, value)
-
-    def _measure(self, size: int) -> None:
-        self._head_size += size
-        limits = self._limits
-        if self._head_size > limits.header_bytes or self._fields > limits.header_fields:
-            self._reason = refusals.HEADER_FIELDS_TOO_LARGE
-            raise _Refused
+        self._head.add_field(name, value)
+        # A trailer must not be mistaken for a header (RFC 9110, section 6.5.1).
+        if self._in_head:
+            self._head.check_header(self.parser, name, value)
+            super().on_header(name, value)
 
     @override
     def on_headers_complete(self) -> None:
-        version = self._read_version()
-        # An HTTP/1.1 request has exactly one Host header (RFC 9112, section 3.2).
-        if self._hosts > 1 or (version == "1.1" and not self._hosts):
-            raise _Refused
-        upgrade = self.parser.should_upgrade()
-        if upgrade and (self._chunked or self._body_left or self.parser.get_method() == b"CONNECT"):
-            # The parser reports no body here, so a body would be parsed as the next request.
-            raise _Refused
+        version, self.url = self._head.complete(self.parser, self.url)
         if version == "1.0":
             # An HTTP/1.0 client does not understand interim responses (RFC 9110, section 10.1.1).
             self.expect_100_continue = False
-        self._complete_target()
         super().on_headers_complete()
         self._cancel_header_timer()
         self._in_head, self._in_body = False, True
-        self._head = b""
         self._unparsed_size = 0
         self._owed += 1
         if self.pipeline:
-            self._waiting_size += self._head_size
-        if upgrade:
+            self._waiting_size += self._head.size
+        if self.parser.should_upgrade():
             # The bytes that follow may belong to the other protocol.
             self.cycle.keep_alive = False
         # A response that is sent before the body has arrived closes the connection; see
         # on_message_complete.
         self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
-    def _complete_target(self) -> None:
-        """Give an absolute target without a path the path `/` (RFC 9112, section 3.2).
-
-        Raises:
-            _Refused: the target is neither a path nor an absolute URL, nor `*` for OPTIONS.
-        """
-        if self.url.startswith(b"/"):
-            return
-        absolute = _ABSOLUTE.fullmatch(self.url)
-        if absolute is not None:
-            self.url = b"/".join(absolute.groups())
-        elif self.url != b"*" or self.parser.get_method() != b"OPTIONS":
-            raise _Refused
-
-    def _read_version(self) -> str:
-        """Return the HTTP version of a request line with single spaces, after empty lines only.
-
-        The parser also accepts more spaces, a carriage return before the line, and RTSP.
-
-        Raises:
-            _Refused: the request line differs, or the version is neither 1.0 nor 1.1.
-        """
-        start = b" ".join((self.parser.get_method(), self.url, b"HTTP/1."))
-        noise = b""
-        if not self._head.startswith(start):
-            noise = self._head.partition(start)[0]
-        end = len(noise) + len(start)
-        version = _VERSIONS.get(self._head[end : end + 3])
-        if version is None or noise.replace(b"\r\n", b""):
-            raise _Refused
-        return version
-
     @override
     def on_body(self, body: bytes) -> None:
         self._unparsed_size = 0
-        self._body_left -= len(body)
+        self._head.body_left -= len(body)
         super().on_body(body)
 
     @override
@@ -429,17 +321,8 @@ class HttpProtocol(HttpToolsProtocol):
         _log.info("refused %s: %s", instance, refusal.slug)
         # Without a target, the parser still has the method of the previous request.
         head = bool(self.url) and self.parser.get_method() == b"HEAD"
-        headers = [*self.server_state.default_headers, *self._cors_headers()]
+        # Without a target, the headers are those of the previous request too.
+        sent = self.headers if self.url else []
+        headers = [*self.server_state.default_headers, *cors_headers(sent, self._cors_origins)]
         self.transport.write(refusal.response(self._problem_types, instance, headers, head=head))
         self.transport.close()
-
-    def _cors_headers(self) -> list[tuple[bytes, bytes]]:
-        """Return the headers that let a script of an allowed origin read a refusal."""
-        if not self._cors_origins:
-            return []
-        # Without a target, the headers are still those of the previous request.
-        sent = [value for name, value in self.headers if name == b"origin"] if self.url else []
-        allowed = [
-            (b"access-control-allow-origin", each) for each in sent if each in self._cors_origins
-        ]
-        return [*allowed[:1], (b"vary", b"Origin")]

@@ -1,6 +1,6 @@
 """Refusals: responses that the server itself sends to requests it cannot parse."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -53,6 +53,19 @@ class Refusal:
         status = f"HTTP/1.1 {code.value} {code.phrase}\r\n".encode()
         lines = b"".join(b"%s: %s\r\n" % each for each in fields)
         return b"%s%s\r\n%s" % (status, lines, b"" if head else document)
+
+
+def cors_headers(
+    sent: Iterable[tuple[bytes, bytes]], origins: Collection[bytes]
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers that let a script of an allowed origin read a refusal.
+
+    `sent` are the headers of the request, with names in lower case.
+    """
+    if not origins:
+        return []
+    named = [value for name, value in sent if name == b"origin" and value in origins]
+    return [*((b"access-control-allow-origin", each) for each in named[:1]), (b"vary", b"Origin")]
 
 
 MALFORMED_REQUEST = Refusal("malformed-request", "The request is not well-formed HTTP/1.1.")

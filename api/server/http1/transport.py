@@ -1,10 +1,11 @@
-"""A transport that closes within a bounded time, and only after the last response has arrived."""
+"""The transport of a connection: when it closes, and when reading from it resumes."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 from typing_extensions import override
+from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class Timer(Protocol):
@@ -99,3 +100,19 @@ class ClosingTransport(asyncio.Transport):
     def _abort_after(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self._end = loop.call_later(seconds, self._connection.abort)
+
+
+class PipelineFlow(FlowControl):
+    """Flow control that does not resume reading while requests are waiting.
+
+    uvicorn resumes reading after every response and whenever the application asks for a body.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    @override
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._waiting():
+            super().resume_reading()
