@@ -1,6 +1,7 @@
 """The money of an order: the amounts received, applied to the total, refunded and due."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from models.money import Money
 
@@ -61,3 +62,54 @@ class OrderBalance(NamedTuple):
         """The actions that the state allows but the amounts rule out."""
         none_held = () if self.held else ("bounce", "refund")
         return (*none_held, "ship") if self.due.amount else none_held
+
+
+class _Returnable(Protocol):
+    """The fields of a line that decide whether anything of it can be returned."""
+
+    @property
+    def shipped(self) -> int: ...
+    @property
+    def returned(self) -> int: ...
+
+
+class _HasBalance(Protocol):
+    """An order with its balance and its lines."""
+
+    @property
+    def balance(self) -> OrderBalance: ...
+    @property
+    def lines(self) -> Sequence[_Returnable]: ...
+
+
+class Balanced:
+    """What an order, as a row or as a view, tells of its balance. `OrderBalance` explains it."""
+
+    __slots__ = ()
+
+    @property
+    def paid(self: _HasBalance) -> Money:
+        """As in `OrderBalance`."""
+        return self.balance.paid
+
+    @property
+    def refunded(self: _HasBalance) -> Money:
+        """As in `OrderBalance`."""
+        return self.balance.refunded
+
+    @property
+    def unapplied(self: _HasBalance) -> Money:
+        """As in `OrderBalance`."""
+        return self.balance.unapplied
+
+    @property
+    def due(self: _HasBalance) -> Money:
+        """As in `OrderBalance`."""
+        return self.balance.due
+
+    @property
+    def ruled_out(self: _HasBalance) -> tuple[str, ...]:
+        """The actions that the state allows, and the amounts and lines do not."""
+        if any(line.shipped > line.returned for line in self.lines):
+            return self.balance.ruled_out
+        return (*self.balance.ruled_out, "return")

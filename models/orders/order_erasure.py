@@ -10,9 +10,10 @@ from models.catalogue.product import Product
 from models.errors import OrdersOpen
 from models.events.event import Event
 from models.lifecycle import Lifecycle
-from models.orders.order import ENDED, Order
+from models.orders.order import Order
 from models.orders.order_event import OrderEvent
 from models.orders.order_feed import feed_event
+from models.orders.order_row import ENDED
 from models.storage.base import utcnow
 
 _MOST_NAMED = 100

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import UUID
 
 from models.money import Money
-from models.orders.order_balance import OrderBalance
+from models.orders.order_balance import Balanced, OrderBalance
 
 
 class LineView(NamedTuple):
@@ -24,7 +24,7 @@ class LineView(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class OrderView:
+class OrderView(Balanced):
     """An order and its lines, with the fields of `Order`."""
 
     id: UUID
@@ -40,47 +40,6 @@ class OrderView:
     total: Money
     balance: OrderBalance
     lines: Sequence[LineView]
-
-    @property
-    def paid(self) -> Money:
-        """As in `OrderBalance`."""
-        return self.balance.paid
-
-    @property
-    def refunded(self) -> Money:
-        """As in `OrderBalance`."""
-        return self.balance.refunded
-
-    @property
-    def unapplied(self) -> Money:
-        """As in `OrderBalance`."""
-        return self.balance.unapplied
-
-    @property
-    def due(self) -> Money:
-        """As in `OrderBalance`."""
-        return self.balance.due
-
-    @property
-    def ruled_out(self) -> tuple[str, ...]:
-        """The actions that the state allows, and the amounts and lines do not."""
-        return ruled_out(self.balance, self.lines)
-
-
-class _Returnable(Protocol):
-    """The fields of a line that decide whether anything of it can be returned."""
-
-    @property
-    def shipped(self) -> int: ...
-    @property
-    def returned(self) -> int: ...
-
-
-def ruled_out(balance: OrderBalance, lines: Sequence[_Returnable]) -> tuple[str, ...]:
-    """Return the actions that the state of an order allows, and its amounts and lines do not."""
-    if any(line.shipped > line.returned for line in lines):
-        return balance.ruled_out
-    return (*balance.ruled_out, "return")
 
 
 def view_line(

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session, selectinload
 from models.catalogue.product import Product
 from models.catalogue.stock_entry import StockEntry
 from models.identity.user import User
-from models.orders.order import ENDED, Order
+from models.orders.order import Order
 from models.orders.order_event import OrderEvent
+from models.orders.order_row import ENDED
 from models.storage.database import Database
 
 LIVE = frozenset({"pending", "paid", "partially_shipped"})
