@@ -51,7 +51,7 @@ def test_location_leads_to_the_new_account(client: httpx.Client) -> None:
     assert answer.status_code == 201
     account = answer.json()
     assert answer.headers["location"] == f"http://concord.example/v1/users/{account['id']}"
-    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["cache-control"] == "no-store, no-transform"
     assert account == account | {
         "name": "Ada Lovelace",
         "email": email,

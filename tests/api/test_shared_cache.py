@@ -59,7 +59,7 @@ def test_a_shared_cache_keeps_and_revalidates_the_catalogue(
     product = make_product(service.app.database, name="Shared kite").id
     for path in paths(product, "shared"):
         first = wait_for(cached, path, "MISS")
-        assert first.headers["cache-control"] == "public, max-age=0, s-maxage=1"
+        assert first.headers["cache-control"].startswith("public, max-age=0, s-maxage=1")
         assert first.headers["vary"] == "Authorization"
         assert wait_for(cached, path, "HIT").content == first.content
         same = wait_for(cached, path, "REVALIDATED")

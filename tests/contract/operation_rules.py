@@ -121,6 +121,23 @@ def what_has_an_etag_takes_preconditions(bundle: SchemaNode) -> Iterator[Finding
                 yield Finding(operation.place, f"has one of {name} and an ETag to read only")
 
 
+def versions_pass_proxies_unchanged(bundle: SchemaNode) -> Iterator[Finding]:
+    """A proxy that compressed a response would change an entity tag that `If-Match` needs."""
+    changed = {
+        each.path
+        for each in operations(bundle)
+        if each.method != "get" and each.takes("header", "If-Match")
+    }
+    for operation in operations(bundle):
+        for response in operation.successes.values():
+            headers = response.get("headers", {})
+            is_version = operation.method != "get" or operation.path in changed
+            caching = resolve(bundle, headers.get("Cache-Control", {"schema": {}}))
+            pattern = caching["schema"].get("pattern", "")
+            if pattern.endswith(", no-transform$") != ("ETag" in headers and is_version):
+                yield Finding(operation.place, "has one of no-transform and the ETag of a version")
+
+
 def repetitions_are_answered(bundle: SchemaNode) -> Iterator[Finding]:
     """Whoever has to send `Idempotency-Key` learns whether the answer is an earlier one.
 

@@ -61,6 +61,7 @@ RULES: tuple[Rule, ...] = (
     transition_rules.actions_are_operations,
     operation_rules.statuses_are_those_that_can_be_sent,
     operation_rules.what_has_an_etag_takes_preconditions,
+    operation_rules.versions_pass_proxies_unchanged,
     operation_rules.repetitions_are_answered,
     operation_rules.parameters_are_named_alike,
     operation_rules.bodies_are_required_json_objects,

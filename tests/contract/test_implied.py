@@ -14,8 +14,9 @@ from api.contract.engine_errors import ContractError
 
 FOLDER = Path(__file__).parents[2] / "openapi"
 HEADERS = (
-    *("X-Request-ID", "X-Content-Type-Options", "NoStore", "RateLimit", "OptionalRateLimit"),
-    *("RateLimit-Policy", "OptionalRateLimitPolicy", "Link", "Idempotent-Replayed", "Retry-After"),
+    *("X-Request-ID", "X-Content-Type-Options", "NoStore", "NoTransform", "RateLimit"),
+    *("OptionalRateLimit", "RateLimit-Policy", "OptionalRateLimitPolicy", "Link"),
+    *("Idempotent-Replayed", "Retry-After"),
 )
 USUAL = {"X-Request-ID", "X-Content-Type-Options", "Cache-Control"}
 LIMITED = {"RateLimit", "RateLimit-Policy"}
@@ -188,6 +189,16 @@ def test_a_resource_with_an_etag_accepts_preconditions() -> None:
     assert found["responses"]["412"] == {"$ref": "#/components/responses/Mismatch"}
     assert set(unchanged["NotModified"]["headers"]) == USUAL | LIMITED
     assert "304" not in operation_of(completed(operation, kinds, method="get"))["responses"]
+
+
+def test_a_response_with_an_etag_passes_proxies_unchanged() -> None:
+    tagged = {"description": "Done.", "headers": {"ETag": {}}}
+    plain = {"description": "Done."}
+    responses = {"200": tagged, "202": plain}
+    found = operation_of(completed({"responses": responses}, {}))["responses"]
+    caching = {status: found[status]["headers"]["Cache-Control"]["$ref"] for status in responses}
+    components = "#/components/headers/"
+    assert caching == {"200": f"{components}NoTransform", "202": f"{components}NoStore"}
 
 
 def test_a_change_with_one_precondition_accepts_the_other() -> None:

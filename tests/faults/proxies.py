@@ -116,6 +116,24 @@ PROXIES = (
     Proxy("haproxy", _HAPROXY, ("-db", "-f", "{}")),
     Proxy("caddy", _CADDY, ("run", "--adapter", "caddyfile", "--config", "{}")),
 )
+COMPRESSING = (
+    Proxy(
+        "nginx",
+        _NGINX.replace("listen ", "gzip on; gzip_min_length 1; gzip_proxied any;\n        listen "),
+        _NGINX_ARGUMENTS,
+    ),
+    Proxy(
+        "haproxy",
+        _HAPROXY + "    compression algo gzip\n    compression type application/json\n",
+        PROXIES[1].arguments,
+    ),
+    Proxy(
+        "caddy",
+        _CADDY.replace("    bind", "    encode gzip {\n        minimum_length 1\n    }\n    bind"),
+        PROXIES[2].arguments,
+    ),
+)
+"""The same, compressing: nginx its default media types, and the others JSON, too."""
 CACHE = Proxy("nginx", _NGINX_CACHE, _NGINX_ARGUMENTS)
 """nginx as a shared cache that follows `Cache-Control`; `X-Cache` says what it did."""
 STORE = Proxy("nginx", _NGINX_STORE, _NGINX_ARGUMENTS)

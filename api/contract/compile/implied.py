@@ -5,8 +5,8 @@ ID, the preconditions of resources with an `ETag`, the kinds of error that the d
 and the headers common to all responses of one kind. It never changes what a file declares.
 
 Components are found by name: a header's own (`Retry-After`), its variant for responses that may
-lack it (`OptionalRetryAfter`), `NoStore` for `Cache-Control`, and the response `NotModified`. A
-header without a component is not added.
+lack it (`OptionalRetryAfter`), `NoStore` for `Cache-Control` (`NoTransform` beside an `ETag`), and
+the response `NotModified`. A header without a component is not added.
 
 Only the headers of a deprecated operation have no component, because each has its own values.
 """
@@ -97,7 +97,7 @@ class _Operation:
         self._take("X-Request-ID")
         for status, response in declared.items():
             if "$ref" not in response:
-                add_headers(self.bundle, response, dict(self._headers(status)))
+                add_headers(self.bundle, response, dict(self._headers(status, response)))
                 response["headers"] |= self._deprecation
         for status, kinds in responses.by_status(self.kinds).items():
             declared.setdefault(status, responses.of(kinds))
@@ -174,12 +174,13 @@ class _Operation:
         if self._node.get("x-engine-pool") != "inline":
             yield "thread-pool"
 
-    def _headers(self, status: str) -> Iterator[tuple[str, str]]:
+    def _headers(self, status: str, response: SchemaNode) -> Iterator[tuple[str, str]]:
         """Yield the implied headers of an inline response, each with its component."""
         yield "X-Request-ID", "X-Request-ID"
         yield "X-Content-Type-Options", "X-Content-Type-Options"
         if status != "204":
-            yield "Cache-Control", "NoStore"
+            is_versioned = "ETag" in response.get("headers", {})
+            yield "Cache-Control", "NoTransform" if is_versioned else "NoStore"
         if self._takes("query", "cursor"):
             yield "Link", "Link"
         if self._takes("header", "Idempotency-Key"):
