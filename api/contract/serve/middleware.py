@@ -14,7 +14,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.contract.compile import parameters
 from api.contract.compile.operations import Operation
-from api.contract.compile.request_bodies import Body, Form
 from api.contract.compile.schemas import Validator
 from api.contract.engine_errors import (
     ClientGone,
@@ -36,13 +35,11 @@ from api.contract.ports import (
     Wait,
 )
 from api.contract.serve import negotiation
-from api.contract.serve.bodies import Allowance, Budget, read_json, receive_form, receive_text
 from api.contract.serve.bridge import Bridge
 from api.contract.serve.cors import Cors
-from api.contract.serve.forms import FormReader, uploads
 from api.contract.serve.forwarding import Forwarding
 from api.contract.serve.pagination import Cursors
-from api.contract.serve.rate_limits import network_of
+from api.contract.serve.receiving import BodyReceiver
 from api.contract.serve.request import (
     Answer,
     HeaderList,
@@ -55,12 +52,8 @@ from api.contract.serve.request import (
 from api.contract.serve.routing import Resource, Router
 from api.contract.serve.verification import Verifier
 
-_BODIES, _BODIES_OF_A_CLIENT = 8, 2
-"""Bodies of maximum size that may be in transit at once: in total, and from one client."""
 _PIECE = 256 * 1024
 """Bytes of a file that are read and sent at once."""
-_LARGE_BODY = 8 * 1024
-"""Bytes above which parsing a body can take a millisecond and is done in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +85,7 @@ class Engine:
     def __init__(self, dispatch: Next, parts: Parts) -> None:
         self._dispatch = dispatch
         self._parts = parts
-        most_bytes = parts.settings.max_body_bytes
-        self._budget = Budget(_BODIES * most_bytes, _BODIES_OF_A_CLIENT * most_bytes)
+        self._receiver = BodyReceiver(parts.bridge, parts.readers, parts.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an HTTP request, or the events of the server's lifespan."""
@@ -174,17 +166,13 @@ class Engine:
         request.operation = operation
         await self._admit(request, operation)
         self._decode(request, operation)
-        if operation.body is not None:
-            await self._receive(request, operation.body, receive)
-        elif operation.form is not None:
-            await self._receive_form(request, operation.form, receive)
+        await self._receiver.receive(request, operation, receive)
         for required in operation.required_sessions:
             signed_in_at = request.caller.signed_in_at if request.caller else None
             required.check(signed_in_at, request.body)
         if (operation.body or operation.form) and operation.rate_limits:
             await parts.rate_limiter.count(request, operation, with_body=True)
-        if operation.form is not None:
-            await self._read_files(request, operation, operation.form)
+        await self._receiver.read_files(request, operation)
         return await self._call(request, operation)
 
     async def _call(self, request: Request, operation: Operation) -> Answer:
@@ -227,49 +215,6 @@ class Engine:
         cursor = request.query_values.get("cursor")
         if operation.is_page and isinstance(cursor, str):
             request.position = self._parts.cursors.decode(operation.id, request.filters, cursor)
-
-    async def _receive(self, request: Request, body: Body, receive: Receive) -> None:
-        text = await receive_text(receive, request.fields, self._allow(request, body.most_bytes))
-        pool = "requests" if len(text) > _LARGE_BODY else "inline"
-        request.body = await self._parts.bridge.run(pool, read_json, body, request.fields, text)
-
-    async def _receive_form(self, request: Request, form: Form, receive: Receive) -> None:
-        run = self._parts.bridge.run
-        reader = request.form = FormReader(form, request.fields.get("content-type", ""))
-
-        async def read(piece: bytes) -> None:
-            # A thread is taken only for bytes that have arrived, so slow clients hold none.
-            await run("requests", reader.write, piece)
-
-        allowance = self._allow(request, form.most_bytes)
-        await receive_form(receive, request.fields, allowance, read)
-        request.body = await run("requests", reader.finish)
-
-    def _allow(self, request: Request, most_bytes: int | None) -> Allowance:
-        """Return the limits for the body of a request."""
-        limit = self._parts.settings.max_body_bytes
-        return Allowance(
-            limit if most_bytes is None else min(limit, most_bytes),
-            self._parts.settings.body_timeout,
-            self._budget,
-            network_of(request.client_address),
-        )
-
-    async def _read_files(self, request: Request, operation: Operation, form: Form) -> None:
-        """Replace each file that has a reader with the reader's result.
-
-        This happens before the transaction of the request starts, because it can be slow.
-        """
-        for part, upload in list(uploads(form, request.body)):
-            read = self._parts.readers[part.reader or ""]
-            value = await self._parts.bridge.run(operation.pool, read, upload.file)
-            if request.body is upload:
-                request.body = value
-            elif part.is_array:
-                members = request.body[part.name]
-                members[members.index(upload)] = value
-            else:
-                request.body[part.name] = value
 
     def _refusal(self, request: Request, error: Exception) -> Answer:
         answer = self._finish(request, self._problem(request, error))
