@@ -10,6 +10,7 @@ from models.identity.known_address import KnownAddress
 from models.identity.password import Passwords
 from models.identity.token import end_all_tokens
 from models.identity.user import Role, User
+from models.identity.user_list import find_users
 from models.identity.user_view import UserView, view_user
 from models.lifecycle import Lifecycle
 from models.messages.message import Message
@@ -53,7 +54,7 @@ def list_users(
     limit: int,
 ) -> Page[User]:
     """List accounts by id, and record that somebody was searched for."""
-    page = User.page(
+    page = find_users(
         session, active=active, role=role, email=email, words=q, after=cursor, limit=limit
     )
     if email is not None or q is not None:

@@ -11,9 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     ColumnElement,
     Connection,
-    Identity,
     Index,
-    Integer,
     String,
     Text,
     bindparam,
@@ -28,35 +26,23 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.actor import Actor
 from models.catalogue.product_search import PRODUCT_WORDS
-from models.catalogue.stock_entry import StockEntry, StockKind
+from models.catalogue.product_stock import StockedProduct, stock_event
+from models.catalogue.stock_entry import StockEntry
 from models.errors import (
-    InvalidQuantity,
     NotFound,
     SkuTaken,
-    StockOutOfRange,
 )
 from models.events.event import Event, NewEvent
 from models.files.picture import Picture, PictureFile, PicturesType
 from models.files.stored_picture import PictureUse
 from models.money import Money
-from models.storage.base import Base, BigId, UTCDateTime, Versioned, utcnow
+from models.storage.base import UTCDateTime, utcnow
 from models.storage.reader import Reader
 from models.text import COLLATION_KEY_LENGTH, collation_key
-
-MAX_STOCK = 1_000_000_000
-"""Maximum number of units of one product on hand."""
 
 _ROWS_THAT_EXIST: dict[str, Any] = dict.fromkeys(
     ("postgresql_where", "sqlite_where"), text("archived_at IS NULL")
 )
-
-
-class Stock(NamedTuple):
-    """The units of a product on hand, reserved for orders, and available."""
-
-    on_hand: int
-    reserved: int
-    available: int
 
 
 class ProductImage(NamedTuple):
@@ -86,17 +72,15 @@ class ProductChanges(TypedDict, total=False):
     metadata: dict[str, str]
 
 
-class Product(Versioned, Base):
+class Product(StockedProduct):
     """A product for sale.
 
-    `on_hand` and `reserved` always equal the sums of the product's `StockEntry` rows, because
-    `reserve` and `_move` change them together. `version` counts every change, including changes in
-    stock. An archived product exists only for the orders that refer to it.
+    `version` counts every change, including changes in stock. An archived product exists only for
+    the orders that refer to it.
     """
 
     __tablename__ = "products"
 
-    id: Mapped[int] = mapped_column(BigId, Identity(always=True), primary_key=True)
     sku: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(200))
     # SQLite enforces no lengths, so there the column keeps the type that it was created with.
@@ -106,8 +90,6 @@ class Product(Versioned, Base):
     description: Mapped[str] = mapped_column(Text)
     price_amount: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))
-    on_hand: Mapped[int] = mapped_column(Integer, default=0)
-    reserved: Mapped[int] = mapped_column(Integer, default=0)
     active: Mapped[bool] = mapped_column(default=True)
     pictures: Mapped[Mapping[int, Picture]] = mapped_column(
         PicturesType, default=dict, server_default="{}"
@@ -222,7 +204,7 @@ class Product(Versioned, Base):
             for product_id, quantity in quantities.items()
         ]
         connection.execute(_ENTER, entries)
-        return [_stock_event(versions[entry["product_id"]] + 1, entry) for entry in entries]
+        return [stock_event(versions[entry["product_id"]] + 1, entry) for entry in entries]
 
     @property
     def price(self) -> Money:
@@ -233,16 +215,6 @@ class Product(Versioned, Base):
     def images(self) -> list[ProductImage]:
         """The product's images, by position."""
         return [ProductImage(position, *each.files) for position, each in self.pictures.items()]
-
-    @property
-    def stock(self) -> Stock:
-        """The units on hand, reserved and available."""
-        return Stock(self.on_hand, self.reserved, self.available)
-
-    @property
-    def available(self) -> int:
-        """The number of units that can still be ordered."""
-        return self.on_hand - self.reserved
 
     @property
     def can_be_ordered(self) -> bool:
@@ -300,78 +272,6 @@ class Product(Versioned, Base):
         self.archived_at = utcnow()
         Event.record(session, self._event("archive", self.version + 1))
 
-    def adjust(self, session: Session, quantity: int, *, reason: str, by: Actor) -> StockEntry:
-        """Add units to the stock on hand, or remove them if `quantity` is negative.
-
-        Raises:
-            InvalidQuantity: The quantity is zero.
-            StockOutOfRange: The stock would fall below the reserved units or exceed its maximum.
-        """
-        if not quantity:
-            raise InvalidQuantity(violations={"/quantity": "must not be 0"})
-        if not self.reserved <= self.on_hand + quantity <= MAX_STOCK:
-            raise StockOutOfRange
-        return self._move(
-            session, "adjustment", on_hand=quantity, actor_id=by.user_id, reason=reason
-        )
-
-    def reserve_again(self, session: Session, quantity: int, *, order_id: UUID, by: int) -> None:
-        """Reserve units for an order that had released them. They must be available."""
-        self._move(session, "reservation", reserved=quantity, actor_id=by, order_id=order_id)
-
-    def release(self, session: Session, quantity: int, *, order_id: UUID, by: int | None) -> None:
-        """Release units reserved for an order. `by` is `None` if the service does it."""
-        self._move(session, "release", reserved=-quantity, actor_id=by, order_id=order_id)
-
-    def ship(self, session: Session, quantity: int, *, order_id: UUID, by: int) -> None:
-        """Ship units reserved for an order."""
-        self._move(
-            session,
-            "shipment",
-            on_hand=-quantity,
-            reserved=-quantity,
-            actor_id=by,
-            order_id=order_id,
-        )
-
-    def take_back(self, session: Session, quantity: int, *, order_id: UUID, by: int) -> None:
-        """Return units from an order to the stock on hand.
-
-        Raises:
-            StockOutOfRange: The stock would exceed its maximum.
-        """
-        if self.on_hand + quantity > MAX_STOCK:
-            raise StockOutOfRange
-        self._move(session, "return", on_hand=quantity, actor_id=by, order_id=order_id)
-
-    def _move(
-        self,
-        session: Session,
-        kind: StockKind,
-        *,
-        on_hand: int = 0,
-        reserved: int = 0,
-        actor_id: int | None,
-        order_id: UUID | None = None,
-        reason: str | None = None,
-    ) -> StockEntry:
-        self.on_hand += on_hand
-        self.reserved += reserved
-        entry = StockEntry(
-            product_id=self.id,
-            kind=kind,
-            on_hand=on_hand,
-            reserved=reserved,
-            order_id=order_id,
-            actor_id=actor_id,
-            reason=reason,
-            created_at=utcnow(),
-        )
-        session.add(entry)
-        # All changes of one flush are one update of the row, and so one version.
-        Event.record(session, _stock_event(self.version + 1, entry.__dict__))
-        return entry
-
     def _event(self, action: str, version: int) -> NewEvent:
         facts = {
             "id": self.id,
@@ -381,13 +281,6 @@ class Product(Versioned, Base):
             "active": self.active,
         }
         return NewEvent(f"product.{action}", f"products/{self.id}", version, facts)
-
-
-def _stock_event(version: int, entry: Mapping[str, Any]) -> NewEvent:
-    facts = {name: entry[name] for name in ("product_id", "kind", "on_hand", "reserved")}
-    order_id = entry["order_id"]
-    facts["order_id"] = None if order_id is None else str(order_id)
-    return NewEvent(f"stock.{entry['kind']}", f"products/{entry['product_id']}", version, facts)
 
 
 _RESERVE = (

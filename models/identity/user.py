@@ -1,6 +1,5 @@
 """Accounts: the fields of a user, their visibility, and the rules for every change."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -34,8 +33,6 @@ from models.identity.email_address import EmailAddress
 from models.identity.person_name import person_name
 from models.identity.user_search import USER_WORDS
 from models.storage.base import Base, BigId, UTCDateTime, Versioned, utcnow
-from models.storage.filtering import ListFilter, Selection
-from models.storage.page import Listing, Page
 from models.storage.reader import Reader
 
 Role = Literal["user", "admin"]
@@ -173,37 +170,6 @@ class User(Versioned, Base):
             return cls.visible_to(reader, actor, actor.user_id)
         except NotFound:
             raise AccessEnded from None
-
-    @classmethod
-    def page(
-        cls,
-        reader: Reader,
-        *,
-        active: bool | None = None,
-        role: Role | None = None,
-        email: str | None = None,
-        words: str | None = None,
-        after: Sequence[object] | None = None,
-        limit: int,
-    ) -> Page["User"]:
-        """Return up to `limit` accounts in order of id, starting after the position `after`.
-
-        At most one account has an address equal to `email` (see `EmailAddress`). Each of the
-        `words` is a prefix of a word in the name or address.
-        """
-        query = select(cls).where(cls.exists())
-        asked: Sequence[Selection] = ()
-        if words is not None:
-            asked = USER_WORDS.asked_for(words, cls.id)
-            query = query if asked else query.where(false())
-        if email is not None:
-            query = query.where(cls.email_key == EmailAddress.normal_form(email))
-        if active is not None:
-            query = query.where(cls.active == active)
-        if role is not None:
-            query = query.where(cls.role == role)
-        listing = Listing(query, [cls.id], narrowed=ListFilter(across=asked))
-        return listing.page(reader, after=after, limit=limit)
 
     @classmethod
     def by_email(cls, reader: Reader, email: str) -> "User | None":

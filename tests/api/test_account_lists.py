@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from models.identity.user import User
+from models.identity.user_list import find_users
 from tests.api.accounts import bearer, edit_account, token_for
 from tests.api.answers import problem
 from tests.factories import fresh_email, make_account
@@ -53,7 +54,7 @@ def walk(client: httpx.Client, **arguments: str | int) -> Iterator[int]:
 
 def stored(service: Service) -> list[User]:
     return service.app.database.transact(
-        lambda session: list(User.page(session, limit=10_000).items), write=False
+        lambda session: list(find_users(session, limit=10_000).items), write=False
     )
 
 

@@ -15,6 +15,7 @@ from models.access.authenticator_app import SecondFactor
 from models.access.secret_box import SecretBox
 from models.identity.password import Passwords
 from models.identity.user import User
+from models.identity.user_list import find_users
 from models.storage.base import utcnow
 from models.storage.database import Database
 from models.storage.schema_version import newest_version
@@ -151,7 +152,7 @@ def test_the_demo_is_reproducible_and_added_once(run: Run) -> None:
     names = []
     for url in ("sqlite:///a.db", "sqlite:///b.db"):
         database = Database(url)
-        page = database.transact(lambda session: User.page(session, limit=100), write=False)
+        page = database.transact(lambda session: find_users(session, limit=100), write=False)
         names.append([(user.name, user.email) for user in page.items])
         database.dispose()
     assert names[0] == names[1]

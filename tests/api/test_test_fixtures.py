@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.identity.user import User
+from models.identity.user_list import find_users
 from models.storage.database import Database
 from tests.api.accounts import read_account
 from tests.databases import KINDS, make_database_url
@@ -52,7 +53,7 @@ def fill(url: str) -> int:
             ),
             write=True,
         )
-        page = database.transact(lambda session: User.page(session, limit=100), write=False)
+        page = database.transact(lambda session: find_users(session, limit=100), write=False)
         return len(page.items)
     finally:
         database.dispose()

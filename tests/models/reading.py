@@ -10,6 +10,7 @@ from models.catalogue.product import Product
 from models.catalogue.product_list import ProductFilter, ProductSort, find_products
 from models.catalogue.stock_entry import StockEntry
 from models.identity.user import Role, User
+from models.identity.user_list import find_users
 from models.orders.order import Order
 from models.orders.order_event import OrderEvent
 from models.orders.order_list import OrderFilter, OrderSort, find_orders
@@ -37,7 +38,7 @@ def read_page(
 ) -> Page[User]:
     """Read a page of the list."""
     return database.transact(
-        lambda session: User.page(session, active=active, role=role, after=after, limit=limit),
+        lambda session: find_users(session, active=active, role=role, after=after, limit=limit),
         write=False,
     )
 

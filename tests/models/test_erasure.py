@@ -4,6 +4,7 @@ from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
 from models.identity.user import User
+from models.identity.user_list import find_users
 from models.storage.database import Database
 from tests.databases import make_database_url
 from tests.factories import ROOT, make_user
@@ -50,7 +51,7 @@ def test_an_erased_account_is_not_visible(database: Database) -> None:
     def seen(session: Session) -> list[object]:
         return [
             User.by_email(session, SECRETS[1]),
-            *User.page(session, limit=10).items,
+            *find_users(session, limit=10).items,
             *session.scalars(select(User).where(User.seen_by(ROOT))),
         ]
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from models.errors import DatabaseUnavailable
 from models.identity.user import User
+from models.identity.user_list import find_users
 from models.storage.database import Database
 from models.storage.migrating import migrate
 from tests.databases import make_database_url
@@ -80,7 +81,7 @@ def test_a_writer_takes_its_lock_before_it_reads(database: Database, url: str) -
     impatient = Database(url, lock_timeout=0.1)
 
     def work(session: Session) -> None:
-        User.page(session, limit=1)
+        find_users(session, limit=1)
         with pytest.raises(DatabaseUnavailable):
             make_user(impatient)
 

@@ -2,7 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from models.catalogue.product import MAX_STOCK, Product
+from models.catalogue.product import Product
+from models.catalogue.product_stock import MAX_STOCK
 from models.catalogue.stock_entry import StockEntry
 from models.errors import InvalidQuantity, NotFound, StockOutOfRange
 from models.storage.database import Database

@@ -10,6 +10,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from models.errors import DatabaseUnavailable
 from models.identity.user import User
+from models.identity.user_list import find_users
 from models.storage.database import Database
 from models.storage.reader import Reader
 from tests.factories import ROOT, make_user
@@ -78,7 +79,7 @@ def test_all_statements_of_a_reader_see_one_state(database: Database) -> None:
     def work(reader: Reader) -> list[int | None]:
         before = [reader.scalar(count), reader.execute(count).scalar_one()]
         make_user(database)
-        objects = len(User.page(reader, limit=10).items)
+        objects = len(find_users(reader, limit=10).items)
         return [*before, reader.scalar(count), reader.execute(count).scalar_one(), objects]
 
     assert database.read(work) == [0] * 5

@@ -6,6 +6,7 @@ from sqlalchemy import Select, event, text
 from sqlalchemy.orm import ORMExecuteState, Session
 
 from models.identity.user import Role, User
+from models.identity.user_list import find_users
 from models.storage.database import Database
 from models.storage.page import Page
 from tests.factories import make_user
@@ -104,7 +105,7 @@ def test_every_list_is_served_by_an_index_in_one_query(
             if isinstance(state.statement, Select) and isinstance(state.parameters, dict):
                 queries.append(state.statement.params(state.parameters))
 
-        User.page(session, active=active, role=role, after=[1], limit=25)
+        find_users(session, active=active, role=role, after=[1], limit=25)
         (query,) = queries
         dialect = session.get_bind().dialect
         sql = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
@@ -142,7 +143,7 @@ def test_an_address_is_looked_up_in_its_unique_index(database: Database, kind: s
     for plan in explain(
         database,
         kind,
-        lambda session: User.page(session, email="ADA7@example.com", after=[1], limit=25),
+        lambda session: find_users(session, email="ADA7@example.com", after=[1], limit=25),
         may_sort=True,
     ):
         assert plan.indexes <= {"uq_users_email_key", "sqlite_autoindex_users_1"}, plan.text
@@ -164,7 +165,7 @@ def test_words_are_looked_up_in_their_index(
     plans = explain(
         database,
         kind,
-        lambda session: User.page(session, words="ada exam", **filters, after=[1], limit=25),
+        lambda session: find_users(session, words="ada exam", **filters, after=[1], limit=25),
         may_sort=True,
     )
     assert not any(plan.whole_tables for plan in plans), plans

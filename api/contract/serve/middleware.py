@@ -35,11 +35,11 @@ from api.contract.ports import (
     Wait,
 )
 from api.contract.serve import negotiation
+from api.contract.serve.bodies import BodyReceiver
 from api.contract.serve.bridge import Bridge
 from api.contract.serve.cors import Cors
 from api.contract.serve.forwarding import Forwarding
 from api.contract.serve.pagination import Cursors
-from api.contract.serve.receiving import BodyReceiver
 from api.contract.serve.request import (
     Answer,
     HeaderList,
