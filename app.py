@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> Application:
     """
     # Hashing briefly takes 19 MiB. The system gets them back if the process has not grown yet.
     passwords = Passwords()
-    contract = load()
+    contract = load(settings.public_url)
     production, public = settings.app_env == "production", urlsplit(settings.public_url)
     keys = KeyRing.load(settings.signing_key_file, create=not production)
     if production:
@@ -104,11 +104,11 @@ def create_app(settings: Settings) -> Application:
     services = {
         "assets": Assets({"order-states.svg": draw(lifecycle, "The states of an order")}),
         "database": database,
-        "document": contract.document.served_at(settings.public_url),
+        "document": contract.document,
         "draining": draining,
         "guides": read_guides(_DOCS, GUIDES, public.path),
         # Apps allow no colon in the name of a service.
-        "issuer": public.netloc.replace(":", " "),
+        "issuer": f"{public.netloc}{public.path}".replace(":", " "),
         "keys": keys,
         "lifecycle": lifecycle,
         "local_email": settings.allow_local_email,
@@ -255,13 +255,13 @@ def _make_pools(settings: Settings, metrics: Metrics) -> dict[str, Pool]:
     return pools
 
 
-def load() -> Contract:
-    """Load the contract and its handlers, and check that they match.
+def load(public_url: str | None = None) -> Contract:
+    """Load the contract of a service and its handlers, and check that they match.
 
     Raises:
         ContractError: the contract has a mistake, or its handlers do not match it.
     """
-    return load_contract(CONTRACT, HANDLERS, scope_fault)
+    return load_contract(CONTRACT, HANDLERS, scope_fault, public_url)
 
 
 def open_mail(settings: Settings) -> Transport:

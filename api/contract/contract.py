@@ -41,17 +41,22 @@ class Contract:
             raise self.document.error(mistake) from mistake
 
 
-def load_contract(folder: Path, handlers: str, scope_fault: ScopeFault) -> Contract:
+def load_contract(
+    folder: Path, handlers: str, scope_fault: ScopeFault, public_url: str | None = None
+) -> Contract:
     """Read the contract in a folder and compile it.
 
     `handlers` names a package with one module per tag, or a single module for all operations. Each
     operation is handled by the function that its `operationId` names. `scope_fault` returns the
-    reason why an operation's scopes are invalid, or None.
+    reason why an operation's scopes are invalid, or None. With `public_url`, the document names it
+    as its first server, and paths in responses begin with its path.
 
     Raises:
         ContractError: the contract has a mistake; the error names its file and location.
     """
     document = load_document(folder)
+    if public_url is not None:
+        document = document.served_at(public_url)
     try:
         for mistake in mistakes(document.bundle, scope_fault):
             raise mistake

@@ -70,7 +70,7 @@ class SecondFactor(Base):
     def enrol(cls, session: Session, seal: SecretBox, user: User, issuer: str) -> Enrolment:
         """Create a new secret. It replaces an unconfirmed one.
 
-        Authenticator apps show `issuer`, the host of the service.
+        Authenticator apps show `issuer`, the host and path of the service.
 
         Raises:
             EmailUnverified: The email address is not verified. It may belong to another person,

@@ -42,7 +42,7 @@ class PictureFile:
 
     @property
     def url(self) -> str:
-        """The file's URL, relative to the service."""
+        """The path of the file's URL."""
         return f"{URL}{self.path}"
 
 

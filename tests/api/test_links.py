@@ -10,6 +10,7 @@ import pytest
 from tests.api.accounts import bearer, token_for
 from tests.databases import make_database_url
 from tests.factories import fresh_email, make_account
+from tests.pictures import make_picture
 from tests.service import Service, running
 
 pytestmark = pytest.mark.mission("M5")
@@ -110,6 +111,10 @@ def test_links_begin_with_the_path_of_the_public_url(tmp_path: Path) -> None:
         assert location(client, **host) == "https://b.example/api/v1/users"
         assert client.get("/").headers["location"] == f"{public}/docs"
         admin = bearer(token_for(service, make_account(service, role="admin")))
+        png = admin | {"Content-Type": "image/png"}
+        account = client.put("/v1/profile/avatar", content=make_picture(), headers=png).json()
+        for file in account["avatar"].values():
+            assert file["url"] == f"/api/v1/files/{file['path']}"
         page = client.get("/v1/users?limit=1", headers=admin)
         assert page.links["next"]["url"].startswith(f"{public}/v1/users?limit=1&cursor=")
         assert client.get("/v1/profile").json()["type"] == f"{public}/problems/not-authenticated"

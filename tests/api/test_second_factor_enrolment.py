@@ -4,6 +4,7 @@ import base64
 import re
 import struct
 import zlib
+from pathlib import Path
 
 import httpx
 import pyotp
@@ -23,8 +24,9 @@ from tests.api.authenticators import (
     state,
 )
 from tests.authenticator import Authenticator
+from tests.databases import make_database_url
 from tests.factories import make_account
-from tests.service import Service
+from tests.service import Service, running
 
 pytestmark = [pytest.mark.mission("M12"), pytest.mark.mission("M13")]
 
@@ -47,6 +49,18 @@ def test_an_enrolment_returns_everything_an_app_needs(
     assert (parsed.secret, parsed.digits, parsed.interval) == (told.json()["secret"], 6, 30)
     assert len(base64.b32decode(parsed.secret)) == 20
     assert read_qr_code(told.json()["qr_code"]) == uri
+
+
+def test_services_below_one_host_have_different_issuers(tmp_path: Path) -> None:
+    public = {"PUBLIC_URL": "https://shop.example:8443/eu"}
+    with (
+        make_database_url("sqlite", tmp_path) as url,
+        running(tmp_path, url, **public) as service,
+        service.client() as client,
+    ):
+        told = enrol(client, token_for(service, make_account(service, verified=True)))
+    parsed = pyotp.parse_uri(told.json()["otpauth_uri"])
+    assert parsed.issuer == "shop.example 8443/eu"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ EXTENSIONS = {
 }
 OPERATION_EXTENSIONS = {"x-rate-limit", "x-requires-session", "x-deprecated-at", "x-sunset"}
 SCHEMA_EXTENSIONS = {
-    *("x-engine-attribute", "x-engine-reader", "x-engine-ruled-out"),
+    *("x-engine-attribute", "x-engine-below-server", "x-engine-reader", "x-engine-ruled-out"),
     *("x-enum-varnames", "x-message", "x-property-names", "x-transitions"),
 }
 

@@ -189,6 +189,21 @@ def test_a_property_may_come_from_another_attribute(*, behind_a_reference: bool)
     assert orjson.loads(write({"metadata": {"a": "b"}})) == {"metadata": {"a": "b"}}
 
 
+@pytest.mark.parametrize(
+    ("servers", "url"),
+    [
+        ([], "/files/1"),
+        ([{"url": "/"}], "/files/1"),
+        ([{"url": "https://a.example/b/c"}, {"url": "/d"}], "/b/c/files/1"),
+    ],
+)
+def test_a_path_may_be_below_the_server(servers: list[SchemaNode], url: str) -> None:
+    schema: SchemaNode = {"properties": {"url": {**TEXT, "x-engine-below-server": True}}}
+    write = compile_serializer({"servers": servers}, schema)
+    assert orjson.loads(write(SimpleNamespace(url="/files/1"))) == {"url": url}
+    assert orjson.loads(write({"url": "/files/1"})) == {"url": url}
+
+
 def test_a_dict_may_lack_only_optional_properties() -> None:
     address = {
         "type": "object",

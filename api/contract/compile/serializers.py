@@ -26,6 +26,7 @@ import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -38,6 +39,8 @@ Serializer: TypeAlias = Callable[[object], bytes]
 
 _ATTRIBUTE = "x-engine-attribute"
 """Key that names the attribute of a property, if it is not the property's own name."""
+_BELOW_SERVER = "x-engine-below-server"
+"""Key of a property whose value is a path, to be written below the path of the first server."""
 _ALLOWED_ACTIONS = "allowed_actions"
 _RULED_OUT = "x-engine-ruled-out"
 """Key that names the attribute with the actions that a resource rules out besides its state."""
@@ -100,6 +103,9 @@ def _compile_object(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Conv
         return _compile_map(bundle, schema.get("additionalProperties"), seen)
     flat = {name: flatten(bundle, declared) for name, declared in properties.items()}
     inner = {name: _compile(bundle, declared, seen) for name, declared in properties.items()}
+    servers = bundle.get("servers") or [{"url": "/"}]
+    if base := urlsplit(servers[0]["url"]).path.rstrip("/"):
+        inner |= {name: base.__add__ for name in properties if flat[name].get(_BELOW_SERVER)}
     sources = {name: name for name in properties}
     state = next((name for name in properties if TRANSITIONS in flat[name]), None)
     if state is not None and _ALLOWED_ACTIONS in properties:
