@@ -37,9 +37,16 @@ class OrderBalance(NamedTuple):
         return 0 if self.status in _ENDED else self.held - self.unapplied_amount
 
     @property
+    def total(self) -> Money:
+        """The total price of all lines."""
+        return Money(self.total_amount, self.currency)
+
+    @property
     def paid(self) -> Money:
         """The sum of all payments that have not bounced, before refunds."""
-        return Money(self.held + self.refunded.amount, self.currency)
+        settled = self.paid_amount - self.bounced_amount
+        surplus = self.unapplied_amount + self.unapplied_refunded_amount
+        return Money(settled + surplus, self.currency)
 
     @property
     def refunded(self) -> Money:
@@ -49,19 +56,26 @@ class OrderBalance(NamedTuple):
     @property
     def unapplied(self) -> Money:
         """The part of the held amount that is not applied to the order and waits for a refund."""
-        return Money(self.held - self.applied, self.currency)
+        amount = self.held if self.status in _ENDED else self.unapplied_amount
+        return Money(amount, self.currency)
 
     @property
     def due(self) -> Money:
         """The amount that is still to be paid."""
-        due = self.total_amount - self.paid_amount + self.bounced_amount
-        return Money(0 if self.status in _ENDED else due, self.currency)
+        return Money(self.due_amount, self.currency)
+
+    @property
+    def due_amount(self) -> int:
+        """The amount of `due`."""
+        if self.status in _ENDED:
+            return 0
+        return self.total_amount - self.paid_amount + self.bounced_amount
 
     @property
     def ruled_out(self) -> tuple[str, ...]:
         """The actions that the state allows but the amounts rule out."""
         none_held = () if self.held else ("bounce", "refund")
-        return (*none_held, "ship") if self.due.amount else none_held
+        return (*none_held, "ship") if self.due_amount else none_held
 
 
 class _Returnable(Protocol):
@@ -88,6 +102,11 @@ class Balanced:
     __slots__ = ()
 
     @property
+    def total(self: _HasBalance) -> Money:
+        """As in `OrderBalance`."""
+        return self.balance.total
+
+    @property
     def paid(self: _HasBalance) -> Money:
         """As in `OrderBalance`."""
         return self.balance.paid
@@ -110,6 +129,7 @@ class Balanced:
     @property
     def ruled_out(self: _HasBalance) -> tuple[str, ...]:
         """The actions that the state allows, and the amounts and lines do not."""
-        if any(line.shipped > line.returned for line in self.lines):
-            return self.balance.ruled_out
+        for line in self.lines:
+            if line.shipped > line.returned:
+                return self.balance.ruled_out
         return (*self.balance.ruled_out, "return")

@@ -89,7 +89,6 @@ def draft_order(
         id=order_id,
         user_id=by.user_id,
         status=status,
-        total=Money(total, currency),
         balance=OrderBalance(status, currency, total),
         note=details.get("note"),
         shipping_address=details.get("shipping_address"),

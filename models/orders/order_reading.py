@@ -6,7 +6,6 @@ statements themselves.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import fields
 from inspect import signature
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -15,7 +14,6 @@ from sqlalchemy import Row, bindparam, select
 
 from models.actor import Actor
 from models.errors import NotFound
-from models.money import Money
 from models.orders.order import Order
 from models.orders.order_balance import OrderBalance
 from models.orders.order_line import OrderLine
@@ -26,12 +24,13 @@ OrderRow: TypeAlias = Row[*tuple[Any, ...]]
 
 # A row is unpacked in the order of its columns, which is much faster than reading them by name. The
 # columns are therefore selected by the names of the fields that they become.
-_MADE = ("total", "balance", "lines")
+_MADE = ("balance", "lines")
 COLUMNS = [
-    *(getattr(Order, each.name) for each in fields(OrderView) if each.name not in _MADE),
+    *(getattr(Order, name) for name in OrderView._fields if name not in _MADE),
     *(getattr(Order, name) for name in OrderBalance._fields),
 ]
 """The columns of the rows passed to `view_orders`, in this order."""
+_BALANCE = -len(OrderBalance._fields)
 _LINE_COLUMNS = [getattr(OrderLine, name) for name in signature(view_line).parameters]
 
 _ORDER = select(*COLUMNS).where(Order.id == bindparam("order_id"))
@@ -79,7 +78,5 @@ def view_orders(reader: Reader, rows: Sequence[OrderRow]) -> list[OrderView]:
 
 
 def _view(row: OrderRow, lines: Sequence[LineView]) -> OrderView:
-    balance = OrderBalance(*row[-len(OrderBalance._fields) :])
-    *values, total = *row[: -len(balance)], Money(balance.total_amount, balance.currency)
-    values += total, balance, lines
-    return OrderView(*values)
+    balance = OrderBalance._make(row[_BALANCE:])
+    return OrderView._make((*row[:_BALANCE], balance, lines))

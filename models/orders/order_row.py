@@ -23,7 +23,6 @@ from models.catalogue.product import Product
 from models.events.event import Event
 from models.identity.user import User
 from models.lifecycle import Lifecycle
-from models.money import Money
 from models.orders.order_balance import Balanced, OrderBalance
 from models.orders.order_event import OrderEvent
 from models.orders.order_feed import feed_event
@@ -106,11 +105,6 @@ class OrderRow(Balanced, Versioned, Base):
     def lines(cls) -> Mapped[list[OrderLine]]:  # noqa: N805 - SQLAlchemy passes the class.
         """The lines, in the order in which they were sent."""
         return relationship(lazy="raise", order_by=OrderLine.number)
-
-    @property
-    def total(self) -> Money:
-        """The total price of all lines."""
-        return Money(self.total_amount, self.currency)
 
     @property
     def balance(self) -> OrderBalance:

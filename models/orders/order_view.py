@@ -1,7 +1,6 @@
 """Read-only views of orders and their lines: plain values, without ORM objects."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -23,9 +22,8 @@ class LineView(NamedTuple):
     returned: int
 
 
-@dataclass(frozen=True, slots=True)
-class OrderView(Balanced):
-    """An order and its lines, with the fields of `Order`."""
+class _OrderFields(NamedTuple):
+    """The fields of `OrderView`, as a tuple because a page of orders creates many."""
 
     id: UUID
     user_id: int
@@ -37,9 +35,14 @@ class OrderView(Balanced):
     created_at: datetime
     updated_at: datetime
     version: int
-    total: Money
     balance: OrderBalance
     lines: Sequence[LineView]
+
+
+class OrderView(_OrderFields, Balanced):
+    """An order and its lines, with the fields of `Order`."""
+
+    __slots__ = ()
 
 
 def view_line(
