@@ -61,6 +61,13 @@ class Refund(TypedDict, total=False):
     restock: list[LineQuantity]
 
 
+class Reduction(TypedDict, total=False):
+    """A request body to cancel unshipped units; without `lines`, all of them."""
+
+    lines: list[LineQuantity]
+    reason: str
+
+
 class Return(TypedDict):
     """A request body to record returned goods; without `lines`, all that can be returned."""
 
@@ -140,6 +147,21 @@ def cancel_order(
     order = Order.lock_visible(session, caller, order_id)
     order.require_version(if_match)
     order.cancel(session, lifecycle, by=caller)
+    return order
+
+
+def reduce_order(
+    session: Session,
+    caller: Caller,
+    order_id: UUID,
+    body: Reduction,
+    if_match: Versions,
+    lifecycle: Lifecycle,
+) -> Order:
+    """Cancel unshipped units of an order."""
+    order = Order.lock_visible(session, caller, order_id)
+    order.require_version(if_match)
+    order.reduce(session, lifecycle, body.get("lines"), reason=body.get("reason"), by=caller)
     return order
 
 

@@ -314,6 +314,12 @@ class RefundExceedsPaid(DomainError):
     detail = "The refund exceeds the amount that can be refunded."
 
 
+class OrderEmpty(DomainError):
+    """Reducing the order would cancel all of its units."""
+
+    detail = "No units would be left in the order; cancel it instead."
+
+
 class QuantityExceeded(DomainError):
     """A quantity exceeds the units left in the order."""
 

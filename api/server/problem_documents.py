@@ -77,6 +77,7 @@ _KIND_OF: Mapping[type[Exception], str] = {
     errors.PaymentRecorded: "payment-recorded",
     errors.RefundExceedsPaid: "refund-exceeds-paid",
     errors.QuantityExceeded: "quantity-exceeded",
+    errors.OrderEmpty: "order-empty",
     errors.IdempotencyInFlight: "idempotency-in-flight",
     errors.IdempotencyKeyReused: "idempotency-key-reused",
     errors.ImpossibleDivision: "impossible-division",

@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session, selectinload
 
 from models.actor import Actor
 from models.catalogue.product import Price
-from models.errors import NotFound, OwnerErased
+from models.errors import NotFound, OrderEmpty, OwnerErased
 from models.lifecycle import Lifecycle
-from models.orders.order_line import LineQuantity
+from models.orders.order_event import OrderEvent
+from models.orders.order_line import LineQuantity, chosen_units
 from models.orders.order_payments import OrderPayments
 from models.orders.order_placing import OrderDetails, draft_order, order_values, store_lines
 from models.orders.order_view import OrderView
@@ -125,6 +126,45 @@ class Order(OrderPayments):
         self.release(session, self.lock_products(session), by)
         self.status = lifecycle.target(self.status, "cancel", "cancelled")
         self.record(session, "cancel", by)
+
+    def reduce(
+        self,
+        session: Session,
+        lifecycle: Lifecycle,
+        lines: Sequence[LineQuantity] | None,
+        *,
+        reason: str | None,
+        by: Actor,
+    ) -> None:
+        """Cancel unshipped units: those of the given lines, or all of them if it is `None`.
+
+        Their stock is released, and the total is reduced. Money beyond it becomes unapplied.
+
+        Raises:
+            IllegalTransition: The order's state does not allow this, or it has only one unit.
+            InvalidLines, UnknownProduct, QuantityExceeded: The lines do not match the unshipped
+                goods.
+            OrderEmpty: No units would be left.
+        """
+        self.check(lifecycle, "reduce")
+        lines = chosen_units(lines, self.left_to_ship)
+        cancelled = {line["product_id"]: line["quantity"] for line in lines}
+        if sum(cancelled.values()) == sum(line.quantity for line in self.lines):
+            raise OrderEmpty
+        products = self.lock_products(session)
+        for line in self.lines:
+            if quantity := cancelled.get(line.product_id):
+                line.quantity -= quantity
+                product = products[line.product_id]
+                product.release(session, quantity, order_id=self.id, by=by.user_id)
+        self.lower_total(sum(line.total.amount for line in self.lines))
+        to = self.status
+        if to == "pending" and not self.due.amount:
+            to, self.expires_at = "paid", None
+        elif to == "partially_shipped" and not any(self.left_to_ship.values()):
+            to = "shipped"
+        self.status = lifecycle.target(self.status, "reduce", to)
+        self.record(session, "reduce", by, OrderEvent(reason=reason, lines=list(lines)))
 
     def expire(self, session: Session, lifecycle: Lifecycle) -> None:
         """Expire the order because it was not paid in time, and release its stock.

@@ -78,9 +78,11 @@ class OrderBalance(NamedTuple):
         return (*none_held, "ship") if self.due_amount else none_held
 
 
-class _Returnable(Protocol):
-    """The fields of a line that decide whether anything of it can be returned."""
+class _UnitCounts(Protocol):
+    """The fields of a line that decide whether anything of it can be returned or cancelled."""
 
+    @property
+    def quantity(self) -> int: ...
     @property
     def shipped(self) -> int: ...
     @property
@@ -93,7 +95,7 @@ class _HasBalance(Protocol):
     @property
     def balance(self) -> OrderBalance: ...
     @property
-    def lines(self) -> Sequence[_Returnable]: ...
+    def lines(self) -> Sequence[_UnitCounts]: ...
 
 
 class Balanced:
@@ -129,7 +131,11 @@ class Balanced:
     @property
     def ruled_out(self: _HasBalance) -> tuple[str, ...]:
         """The actions that the state allows, and the amounts and lines do not."""
+        units, none_left = 0, True
         for line in self.lines:
-            if line.shipped > line.returned:
-                return self.balance.ruled_out
-        return (*self.balance.ruled_out, "return")
+            units += line.quantity
+            none_left = none_left and line.shipped == line.returned
+        ruled_out = self.balance.ruled_out
+        if none_left:
+            ruled_out += ("return",)
+        return (*ruled_out, "reduce") if units == 1 else ruled_out

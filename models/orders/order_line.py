@@ -1,6 +1,6 @@
 """The lines of an order, with the product's name and price at the time of ordering."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypedDict
 from uuid import UUID
 
@@ -83,7 +83,7 @@ def require_products(
 
 
 def require_quantities(
-    asked: Sequence[LineQuantity], left: dict[int, int], *, member: str = "lines"
+    asked: Sequence[LineQuantity], left: Mapping[int, int], *, member: str = "lines"
 ) -> None:
     """Check that no quantity exceeds the units left of its product.
 
@@ -99,6 +99,20 @@ def require_quantities(
     }
     if exceeded:
         raise QuantityExceeded(violations=exceeded)
+
+
+def chosen_units(
+    asked: Sequence[LineQuantity] | None, left: Mapping[int, int]
+) -> Sequence[LineQuantity]:
+    """Return the requested units, or all units that are left if `asked` is `None`.
+
+    Raises:
+        InvalidLines, UnknownProduct, QuantityExceeded: As in `require_quantities`.
+    """
+    if asked is None:
+        return [LineQuantity(product_id=each, quantity=left[each]) for each in left if left[each]]
+    require_quantities(asked, left)
+    return asked
 
 
 def _repeated(asked: Sequence[LineQuantity], member: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from models.errors import (
 from models.lifecycle import Lifecycle
 from models.money import MAX_AMOUNT
 from models.orders.order_event import OrderEvent
-from models.orders.order_line import LineQuantity
+from models.orders.order_line import LineQuantity, require_quantities
 from models.orders.order_row import RESERVING
 from models.orders.order_shipments import OrderShipments
 from models.storage.base import utcnow
@@ -146,8 +146,9 @@ class OrderPayments(OrderShipments):
         money = left if amount is None else amount["amount"]
         if money > left or not left:
             raise RefundExceedsPaid(refundable={"amount": left, "currency": self.currency})
+        require_quantities(restock, self.left_to_return, member="restock")
         products = self.lock_products(session)
-        self._take_back(session, restock, products, by, member="restock")
+        self._take_back(session, restock, products, by)
         surplus = min(money, self.unapplied_amount)
         self.unapplied_amount -= surplus
         self.unapplied_refunded_amount += surplus
@@ -177,11 +178,29 @@ class OrderPayments(OrderShipments):
         """Reserve the stock again, and apply all money that is held to the total."""
         surplus = self.balance.held - self.total_amount
         for line in self.lines:
+            if not line.quantity:
+                continue
             product = products[line.product_id]
             product.reserve_again(session, line.quantity, order_id=self.id, by=by.user_id)
         self.unapplied_refunded_amount += self.refunded_amount
         self.paid_amount, self.unapplied_amount = self.total_amount, surplus
         self.refunded_amount = self.bounced_amount = 0
+
+    def lower_total(self, total: int) -> None:
+        """Lower the total of the order, and decide what becomes of the money beyond it.
+
+        Earlier refunds count first, as refunds of what was cancelled. Bounced money is then no
+        longer due. The rest becomes unapplied.
+        """
+        excess = max(0, self.paid_amount - total)
+        refunded = min(excess, self.refunded_amount)
+        bounced = min(excess - refunded, self.bounced_amount)
+        self.total_amount = total
+        self.paid_amount -= excess
+        self.refunded_amount -= refunded
+        self.unapplied_refunded_amount += refunded
+        self.bounced_amount -= bounced
+        self.unapplied_amount += excess - refunded - bounced
 
     def _require_amount(self, amount: Price) -> None:
         if amount["currency"] != self.currency:

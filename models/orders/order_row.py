@@ -120,6 +120,16 @@ class OrderRow(Balanced, Versioned, Base):
             self.unapplied_refunded_amount,
         )
 
+    @property
+    def left_to_ship(self) -> Mapping[int, int]:
+        """The numbers of units that have not been shipped, by product id."""
+        return {line.product_id: line.left_to_ship for line in self.lines}
+
+    @property
+    def left_to_return(self) -> Mapping[int, int]:
+        """The numbers of units that have been shipped and not returned, by product id."""
+        return {line.product_id: line.left_to_return for line in self.lines}
+
     def check(self, lifecycle: Lifecycle, action: str) -> None:
         """Check that the order allows an action.
 

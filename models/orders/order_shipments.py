@@ -8,7 +8,7 @@ from models.actor import Actor
 from models.catalogue.product import Product
 from models.lifecycle import Lifecycle
 from models.orders.order_event import OrderEvent
-from models.orders.order_line import LineQuantity, require_quantities
+from models.orders.order_line import LineQuantity, chosen_units
 from models.orders.order_row import OrderRow
 
 
@@ -35,10 +35,7 @@ class OrderShipments(OrderRow):
                 goods.
         """
         self.check(lifecycle, "ship")
-        left = {line.product_id: line.left_to_ship for line in self.lines if line.left_to_ship}
-        if lines is None:
-            lines = [LineQuantity(product_id=each, quantity=left[each]) for each in left]
-        require_quantities(lines, {line.product_id: line.left_to_ship for line in self.lines})
+        lines = chosen_units(lines, self.left_to_ship)
         products = self.lock_products(session)
         by_product = {line.product_id: line for line in self.lines}
         for line in lines:
@@ -81,12 +78,7 @@ class OrderShipments(OrderRow):
             StockOutOfRange: The stock would exceed its maximum.
         """
         self.check(lifecycle, "return")
-        if lines is None:
-            lines = [
-                LineQuantity(product_id=line.product_id, quantity=line.left_to_return)
-                for line in self.lines
-                if line.left_to_return
-            ]
+        lines = chosen_units(lines, self.left_to_return)
         products = self.lock_products(session) if restock else {}
         self._take_back(session, lines, products, by)
         self.status = lifecycle.target(self.status, "return", self.status)
@@ -99,13 +91,9 @@ class OrderShipments(OrderRow):
         units: Sequence[LineQuantity],
         products: Mapping[int, Product],
         by: Actor,
-        *,
-        member: str = "lines",
     ) -> None:
         """Count units as returned, and add those of the given products to the stock."""
         lines = {line.product_id: line for line in self.lines}
-        left = {number: line.left_to_return for number, line in lines.items()}
-        require_quantities(units, left, member=member)
         for each in units:
             number, quantity = each["product_id"], each["quantity"]
             lines[number].returned += quantity

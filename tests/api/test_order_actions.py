@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from tests.api.answers import problem
-from tests.api.shopping import SHIPMENT, Shopper, money, payment
+from tests.api.shopping import SHIPMENT, Shopper, lines, money, payment
 from tests.factories import LIFECYCLE, STATUSES, make_order, make_product
 from tests.service import Service
 
@@ -16,6 +16,7 @@ BODIES: dict[str, object] = {
     "ship": SHIPMENT,
     "refund": {"amount": money(1)},
     "return": {"restock": True},
+    "reduce": {},
     "bounce": {"method": "card", "reference": "first", "amount": money(1)},
 }
 
@@ -33,7 +34,8 @@ def order_of(service: Service, status: str, quantity: int = 3, paid: int = 0) ->
 
 
 @pytest.mark.parametrize(
-    "action", ["update", "pay", "cancel", "ship", "deliver", "refund", "return", "bounce"]
+    "action",
+    ["update", "pay", "cancel", "reduce", "ship", "deliver", "refund", "return", "bounce"],
 )
 @pytest.mark.parametrize("status", STATUSES)
 def test_an_action_is_possible_exactly_where_the_contract_allows_it(
@@ -42,7 +44,8 @@ def test_an_action_is_possible_exactly_where_the_contract_allows_it(
     # Something is paid, so that there is something to refund wherever refunds are allowed. A
     # refunded order was shipped before, so that there is something to return.
     paid = 1000 if status in ("cancelled", "expired") else 0
-    order, _ = order_of(service, "shipped" if status == "refunded" else status, paid=paid)
+    order, product = order_of(service, "shipped" if status == "refunded" else status, paid=paid)
+    unit = [{"product_id": product, "quantity": 1}]
     if status == "refunded":
         admin.act(order, "refund", {})
     if status in ("pending", "cancelled", "expired", "refunded"):
@@ -54,7 +57,8 @@ def test_an_action_is_possible_exactly_where_the_contract_allows_it(
     if action == "update":
         answer = admin.patch(f"/v1/orders/{order}", BODIES[action])
     else:
-        answer = admin.act(order, action, BODIES.get(action))
+        body = {"lines": unit} if action == "reduce" else BODIES.get(action)
+        answer = admin.act(order, action, body)
     if action in LIFECYCLE.allowed(status):
         assert answer.status_code == 200, answer.text
         assert answer.json()["status"] in LIFECYCLE.actions[status][action]
@@ -128,6 +132,57 @@ def test_a_full_refund_releases_unshipped_goods(service: Service, admin: Shopper
     assert admin.act(order, "refund", {}).json()["status"] == "refunded"
     stock = admin.get(f"/v1/products/{product}").json()["stock"]
     assert stock == {"on_hand": 9, "reserved": 0, "available": 9}
+
+
+@pytest.mark.mission("M28")
+def test_buyers_cancel_units_of_their_orders(
+    service: Service, client: httpx.Client, admin: Shopper
+) -> None:
+    user, other = Shopper(service, client), Shopper(service, client)
+    products = [make_product(service.app.database, price=1000, stock=10).id for _ in range(2)]
+    order = user.post("/v1/orders", lines((products[0], 3), (products[1], 1))).json()["id"]
+    one, more = ({"lines": [{"product_id": products[0], "quantity": each}]} for each in (1, 3))
+    assert other.act(order, "reduce", one).status_code == 404
+    reduced = user.act(order, "reduce", one | {"reason": "Two are enough."})
+    assert (reduced.status_code, reduced.headers["etag"]) == (200, '"2"')
+    assert (reduced.json()["total"], reduced.json()["due"]) == (money(3000), money(3000))
+    assert [line["quantity"] for line in reduced.json()["lines"]] == [2, 1]
+    much = user.act(order, "reduce", more)
+    assert (much.status_code, problem(much)) == (409, "quantity-exceeded")
+    unknown = user.act(order, "reduce", lines((products[1] + 10_000, 1)))
+    assert (unknown.status_code, problem(unknown)) == (422, "unknown-product")
+    everything = user.act(order, "reduce", {})
+    assert (everything.status_code, problem(everything)) == (409, "order-empty")
+    # The buyer has paid when fewer units cost no more than that.
+    admin.act(order, "pay", payment(2500))
+    paid = user.act(order, "reduce", one).json()
+    assert (paid["status"], paid["unapplied"]) == ("paid", money(500))
+    gone = user.act(order, "reduce", lines((products[1], 1))).json()
+    assert [(line["quantity"], line["total"]) for line in gone["lines"]] == [
+        (1, money(1000)),
+        (0, money(0)),
+    ]
+    assert "reduce" not in gone["allowed_actions"]
+    stock = admin.get(f"/v1/products/{products[1]}").json()["stock"]
+    assert stock == {"on_hand": 10, "reserved": 0, "available": 10}
+    event = user.get(f"/v1/orders/{order}/events").json()["items"][1]
+    assert (event["action"], event["reason"]) == ("reduce", "Two are enough.")
+    assert (event["lines"], event["actor_id"]) == (one["lines"], user.id)
+
+
+@pytest.mark.mission("M28")
+def test_the_rest_of_a_shipped_order_is_given_up(service: Service, admin: Shopper) -> None:
+    order, product = order_of(service, "partially_shipped")
+    key = "give-up-the-rest"
+    closed = admin.post(f"/v1/orders/{order}/reduce", {"reason": "Sold out."}, key=key)
+    assert (closed.json()["status"], closed.json()["unapplied"]) == ("shipped", money(2000))
+    again = admin.post(f"/v1/orders/{order}/reduce", {"reason": "Sold out."}, key=key)
+    assert again.json() == closed.json()
+    stock = admin.get(f"/v1/products/{product}").json()["stock"]
+    assert stock == {"on_hand": 9, "reserved": 0, "available": 9}
+    refunded = admin.act(order, "refund", {"amount": money(2000)}).json()
+    assert (refunded["status"], refunded["unapplied"]) == ("shipped", money(0))
+    assert admin.act(order, "deliver").json()["status"] == "delivered"
 
 
 @pytest.mark.mission("M28")

@@ -48,7 +48,7 @@ def test_an_order_keeps_the_prices_and_names_of_its_creation(
         "id": order["id"],
         "user_id": user.id,
         "status": "pending",
-        "allowed_actions": ["update", "pay", "cancel"],
+        "allowed_actions": ["update", "pay", "cancel", "reduce"],
         "lines": [
             {
                 "product_id": each.id,

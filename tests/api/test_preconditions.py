@@ -58,6 +58,7 @@ def test_every_conditional_change_is_tested() -> None:
         *(
             "cancel_order",
             "return_order",
+            "reduce_order",
             "create_stock_adjustment",
             "update_product",
             "delete_product",

@@ -34,6 +34,7 @@ _STATUS = {
     "deliver_order": "shipped",
     "refund_order": "paid",
     "return_order": "shipped",
+    "reduce_order": "partially_shipped",
 }
 """The state in which an order has to be for an action, where it is not a new one."""
 

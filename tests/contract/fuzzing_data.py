@@ -192,7 +192,7 @@ def _choose_order(case: AnyCase, number: int) -> None:
     """Put an order into the path that can be read, or whose state allows the action."""
     desk, who = os.environ.get("SIGN_IN_DESK"), case.auth_identity
     action = case.operation.definition.raw["operationId"].removesuffix("_order")
-    may = who == "administrator" or case.method == "GET" or action in {"update", "cancel"}
+    may = who == "administrator" or case.method == "GET" or action in {"update", "cancel", "reduce"}
     if "order_id" not in case.path_parameters or not desk or not who or not may:
         return
     if not _is_known(case, "order_id"):

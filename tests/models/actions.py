@@ -201,6 +201,16 @@ def cancel(database: Database, order: Order) -> Order:
     return act(database, order, lambda s, o, by: o.cancel(s, LIFECYCLE, by=by))
 
 
+def reduce(
+    database: Database, order: Order, lines: Lines | None = None, *, reason: str | None = None
+) -> Order:
+    """Cancel units that were not shipped, all of them if no lines are given."""
+    asked = None if lines is None else quantities(lines)
+    return act(
+        database, order, lambda s, o, by: o.reduce(s, LIFECYCLE, asked, reason=reason, by=by)
+    )
+
+
 def expire(database: Database, order: Order) -> Order:
     """Expire an order, however much time it has left."""
     return act(database, order, lambda s, o, _by: o.expire(s, LIFECYCLE))

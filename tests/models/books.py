@@ -127,6 +127,9 @@ def _check_money(order: Order) -> None:
     assert ("refund" in order.ruled_out) == (balance.held == 0)
     is_left = any(line.shipped > line.returned for line in order.lines)
     assert ("return" in order.ruled_out) == (not is_left)
+    units = sum(line.quantity for line in order.lines)
+    assert units > 0
+    assert ("reduce" in order.ruled_out) == (units == 1)
     assert (order.expires_at is not None) == (order.status == "pending")
 
 
@@ -135,6 +138,12 @@ def _check_timelines(books: Books) -> None:
     events: dict[object, list[OrderEvent]] = defaultdict(list)
     for event in sorted(books.events, key=lambda event: event.number):
         events[event.order_id].append(event)
+    ordered = {
+        (entry.order_id, entry.product_id): entry.reserved
+        # A revived order reserves its units again, so the first reservation counts.
+        for entry in sorted(books.entries, key=lambda entry: -entry.id)
+        if entry.kind == "reservation"
+    }
     for order in books.orders:
         told = events[order.id]
         assert [event.number for event in told] == list(range(1, order.version + 1))
@@ -143,6 +152,8 @@ def _check_timelines(books: Books) -> None:
         for line in order.lines:
             assert _units(told, {"ship"}, line.product_id) == line.shipped
             assert _units(told, {"return", "refund"}, line.product_id) == line.returned
+            cancelled = _units(told, {"reduce"}, line.product_id)
+            assert line.quantity + cancelled == ordered[order.id, line.product_id]
         moved = {
             action: sum(event.money or 0 for event in told if event.action == action)
             for action in ("pay", "bounce", "refund")

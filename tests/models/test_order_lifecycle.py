@@ -15,6 +15,7 @@ from tests.models.actions import (
     deliver,
     expire,
     pay,
+    reduce,
     refund,
     ship,
     take_back,
@@ -35,6 +36,7 @@ WHOLE: dict[str, Act] = {
     "deliver": lambda database, order, _: deliver(database, order),
     "refund": lambda database, order, _: refund(database, order),
     "return": lambda database, order, _: take_back(database, order),
+    "reduce": lambda database, order, _: reduce(database, order),
     "bounce": lambda database, order, _: bounce(database, order),
     "expire": lambda database, order, _: expire(database, order),
 }
@@ -45,10 +47,17 @@ PARTLY: dict[str, Act] = {
     "ship": lambda database, order, product: ship(database, order, [(product, 1)]),
     "refund": lambda database, order, _: refund(database, order, 1),
     "bounce": lambda database, order, _: bounce(database, order, 1),
+    "reduce": lambda database, order, product: reduce(database, order, [(product, 1)]),
 }
 """The actions that can be done to a part of an order."""
 
-ENDS = {"pay": "paid", "ship": "shipped", "refund": "refunded", "bounce": "pending"}
+ENDS = {
+    "pay": "paid",
+    "ship": "shipped",
+    "refund": "refunded",
+    "bounce": "pending",
+    "reduce": "shipped",
+}
 """The states that those lead to when they are done to all of it."""
 
 ALLOWED = {
@@ -86,6 +95,8 @@ def test_allowed_actions_succeed(database: Database, status: str, action: str, t
     order, product = make(database, status)
     if status == "refunded" or (status, action, target) == ("paid", "bounce", "paid"):
         order = pay(database, order, 5)
+    if (status, action, target) == ("pending", "reduce", "paid"):
+        order = pay(database, order, 3000)
     partly = action in PARTLY and target != ENDS[action]
 
     done = (PARTLY if partly else WHOLE)[action](database, order, product)
@@ -139,13 +150,15 @@ def test_automatic_actions_cannot_be_requested() -> None:
 
 
 def test_allowed_actions_are_in_contract_order() -> None:
-    assert LIFECYCLE.allowed("paid") == ("update", "pay", "ship", "cancel", "refund", "bounce")
+    assert LIFECYCLE.allowed("paid") == (
+        *("update", "pay", "ship", "cancel", "reduce", "refund", "bounce"),
+    )
     assert LIFECYCLE.allowed("refunded") == ("pay", "refund", "return", "bounce")
 
 
 def test_a_refusal_names_the_allowed_actions() -> None:
     for status, allowed in (
-        ("pending", "update, pay, cancel, bounce"),
+        ("pending", "update, pay, cancel, reduce, bounce"),
         ("refunded", "pay, refund, return, bounce"),
     ):
         with pytest.raises(IllegalTransition, match=f"it allows: {allowed}."):
