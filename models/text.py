@@ -1,4 +1,4 @@
-"""Text as people search and sort it, regardless of case and Unicode representation."""
+"""Text as people type, search and sort it, regardless of case and Unicode representation."""
 
 import re
 import unicodedata
@@ -19,8 +19,19 @@ _BASES = str.maketrans(
 )
 # Characters that change only how their neighbours look: joiners, variation selectors, soft hyphen.
 _INVISIBLE = re.compile("[\u00ad\u034f\u200c\u200d\u2060\ufe00-\ufe0f]")
+_TRIMMED = frozenset({"Zs", "Cf"})
+_TAGS = "\U000e0000"
 _LEAST_ACCENT = 0x20
 """The smallest secondary weight, which is that of letters without an accent."""
+
+
+def trim(text: str) -> str:
+    """Return a text without blanks, tabs and invisible marks around it.
+
+    Tags are kept, because flags of regions end with them.
+    """
+    edges = {c for c in text if c == "\t" or unicodedata.category(c) in _TRIMMED}
+    return text.strip("".join(c for c in edges if c < _TAGS)) if edges else text
 
 
 def words(text: str) -> list[str]:

@@ -12,7 +12,9 @@ import idna
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator
 
-_HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?\.?")
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+# Browsers read a host whose last label is a number as an IPv4 address.
+_HOST = re.compile(rf"(?!.{{254}})({_LABEL}\.)*(?![0-9]+\.?$){_LABEL}\.?")
 _PATH = re.compile(r"(?!.{101})(/[A-Za-z0-9_-]+)*")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -118,23 +120,27 @@ def _ascii_host(name: str, message: str) -> str:
     return host
 
 
-def _listening_host(value: str) -> str:
-    message = "must be an IP address or a host name; PORT sets the port"
-    is_bracketed = value.startswith("[") and value.endswith("]")
+def _host(name: str, message: str) -> str:
+    """Return an IP address in canonical form, or else the name of a host in ASCII."""
     try:
-        return str(ip_address(value[1:-1] if is_bracketed else value))
+        return str(ip_address(name))
     except ValueError:
-        return _ascii_host(value, message)
+        return _ascii_host(name, message)
+
+
+def _listening_host(value: str) -> str:
+    is_bracketed = value.startswith("[") and value.endswith("]")
+    message = "must be an IP address or a host name; PORT sets the port"
+    return _host(value[1:-1] if is_bracketed else value, message)
 
 
 def _origin(url: SplitResult, message: str) -> str:
     """Return the scheme, host and port of a URL as browsers send them (RFC 6454, section 6.2)."""
     if not url.hostname or "@" in url.netloc or "*" in url.netloc:
         raise ValueError(message)
+    host = _host(url.hostname, message)
     if "[" in url.netloc:
-        host = f"[{ip_address(url.hostname)}]"
-    else:
-        host = _ascii_host(url.hostname, message)
+        host = f"[{host}]"
     port = "" if url.port in {None, _DEFAULT_PORTS.get(url.scheme)} else f":{url.port}"
     return f"{url.scheme}://{host}{port}"
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from email_validator import EmailNotValidError, validate_email
 
 from models.errors import InvalidEmail
+from models.text import trim
 
 # Invisible characters (Default_Ignorable_Code_Point) that the validator accepts.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-_BLANKS = " \t\xa0\u3000"
 _LONGEST_LOCAL_PART = 64
 _LOCAL = re.compile(r"\.local\Z", re.IGNORECASE)
 _DOTTED_I = re.compile("i\u0307+")
@@ -61,13 +61,13 @@ class EmailAddress:
 
         The reserved domain `test` is accepted for testing (RFC 2606). `localhost`, `invalid` and
         other undeliverable names are not. With `local`, domains below `local` are accepted, which
-        some networks use internally (RFC 6762, appendix G). Surrounding blanks, which are often
-        copied along, are not part of the address.
+        some networks use internally (RFC 6762, appendix G). Blanks and invisible marks around it,
+        which are often copied along, are not part of the address.
 
         Raises:
             InvalidEmail: The text is not a valid address, or it mixes look-alike alphabets.
         """
-        text = text.strip(_BLANKS)
+        text = trim(text)
         key = _fold(_validate(text, local=local))
         _validate(key, local=local)
         for word in _WORD.findall(key):

@@ -4,13 +4,13 @@ import re
 import unicodedata
 
 from models.errors import InvalidName
+from models.text import trim
 
 MAX_LENGTH = 100
 """Maximum length of a name in code points, after trimming."""
 
 # A flag of a region, such as Scotland's, is a black flag followed by tags (UTS 51, ED-14a).
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f")
-_TRIMMED = frozenset({"Zs", "Cf"})
 _JOINERS = frozenset("\u200c\u200d")
 _FORGING = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _VISIBLE = frozenset("LNPS")
@@ -28,7 +28,7 @@ def person_name(text: str) -> str:
     Raises:
         InvalidName: The text has no visible character, an invalid character, or is too long.
     """
-    name = _trim(unicodedata.normalize("NFC", text))
+    name = trim(unicodedata.normalize("NFC", text))
     plain = _FLAG.sub("", name)
     if any(unicodedata.category(c) in _FORGING and c not in _JOINERS for c in plain):
         raise InvalidName("A name cannot contain control or formatting characters.")
@@ -37,8 +37,3 @@ def person_name(text: str) -> str:
     if len(name) > MAX_LENGTH:
         raise InvalidName(f"A name must have at most {MAX_LENGTH} characters.")
     return name
-
-
-def _trim(text: str) -> str:
-    edges = {c for c in text if unicodedata.category(c) in _TRIMMED and c < "\U000e0000"}
-    return text.strip("".join(edges)) if edges else text

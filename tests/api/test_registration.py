@@ -158,6 +158,16 @@ def test_names_and_passwords_are_counted_in_composed_characters(client: httpx.Cl
         assert create(client, **decomposed | {key: f"{value}x"}).status_code == 422
 
 
+@pytest.mark.parametrize("around", ["\t{} ", "\ufeff{}", "\u202a{}\u202c", "{}\u200b"])
+def test_what_is_copied_along_with_an_address_is_ignored(client: httpx.Client, around: str) -> None:
+    email = fresh_email()
+    created = create(client, email=around.format(email), password=PASSWORD)
+    assert (created.status_code, created.json()["email"]) == (201, email)
+    credentials = {"email": around.format(email), "password": PASSWORD}
+    signed_in = client.post("/v1/auth/token", json=credentials, headers=fresh_address())
+    assert signed_in.status_code == 200
+
+
 @pytest.mark.parametrize("name", ["a\u202eb", "a\nb", "\u3000", "\ufeff"])
 def test_the_message_says_what_is_wrong_with_a_name(client: httpx.Client, name: str) -> None:
     [error] = create(client, name=name).json()["errors"]

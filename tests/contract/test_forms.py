@@ -113,7 +113,7 @@ WRONG: dict[str, tuple[bytes, int, str]] = {
     "another language": (FILE + text("languages", b"xx") + END, 422, "must be one of"),
     "a long text": (FILE + text("text", b"a" * 81) + END, 422, "at most 80 characters"),
     "a very long text": (FILE + text("text", b"a" * 400) + END, 422, "at most 320 bytes"),
-    "an empty text": (FILE + text("text", b"") + END, 422, "at least 1"),
+    "an empty text": (FILE + text("text", b"") + END, 422, "must not be empty"),
     "not a number": (FILE + text("height", b"tall") + END, 422, "must be of type integer"),
     "a high number": (FILE + text("height", b"301") + END, 422, "at most 300"),
     "not UTF-8": (FILE + text("text", b"\xff") + END, 422, "UTF-8"),

@@ -168,7 +168,11 @@ def test_no_change_of_case_or_composition_changes_the_key(local: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "typed", [" alice@example.com", "alice@example.com\t", "\u3000\xa0alice@example.com "]
+    "typed",
+    [
+        *(" alice@example.com", "alice@example.com\t", "\u3000\xa0alice@example.com "),
+        *("\ufeffalice@example.com", "\u202a\u200balice@example.com\u2060\u202c"),
+    ],
 )
 def test_blanks_around_an_address_are_trimmed(typed: str) -> None:
     assert EmailAddress.parse(typed) == EmailAddress.parse("alice@example.com")

@@ -206,7 +206,8 @@ def _compile(
         path_parameters=tuple(placed[name] for name in path_names(path)),
         query=QueryParameters(
             {p.name: p for p in parameters if p.location == "query"},
-            ignores_others=HTML_MEDIA_TYPE in responses[success].media_types,
+            ignores_others=success == HTTPStatus.SEE_OTHER
+            or HTML_MEDIA_TYPE in responses[success].media_types,
         ),
         headers={p.name.lower(): p for p in parameters if p.location == "header"},
         body=compile_body(bundle, method, declared, validators),

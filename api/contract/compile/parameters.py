@@ -146,7 +146,7 @@ class QueryParameters:
     """All query parameters of an operation.
 
     With `ignores_others`, undeclared parameters are ignored: mail systems and social networks add
-    their own to links to web pages.
+    their own to links to web pages, and to what redirects to them.
     """
 
     by_name: Mapping[str, Parameter]

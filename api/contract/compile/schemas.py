@@ -27,7 +27,11 @@ _ANNOTATIONS = {"example", "discriminator", "xml", "externalDocs", "deprecated",
     "exclusiveMaximum",
 }
 _INTEGER_RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (INT64_MIN, INT64_MAX)}
-_BLANKS = " \t\xa0\u3000"
+# Blanks, and invisible marks such as those that reverse the direction of writing.
+_AROUND = (
+    " \t\xa0\xad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u202f"
+    "\u2060\u2066\u2067\u2068\u2069\u3000\ufeff"
+)
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 SUBSCHEMAS = ("items", "not", "additionalProperties")
 SUBSCHEMA_LISTS = ("allOf", "anyOf", "oneOf")
@@ -136,10 +140,10 @@ def _is_email(text: str) -> bool:
     """Return whether a text looks like an email address in any alphabet (RFC 6531).
 
     The models decide which addresses are acceptable. The validator's built-in check is limited to
-    ASCII and would exclude people whose addresses are not. Blanks around the address are ignored,
-    because people often copy them along.
+    ASCII and would exclude people whose addresses are not. Blanks and invisible marks around the
+    address are ignored, because people often copy them along.
     """
-    return _EMAIL.fullmatch(text.strip(_BLANKS)) is not None
+    return _EMAIL.fullmatch(text.strip(_AROUND)) is not None
 
 
 def _translate(

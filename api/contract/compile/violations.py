@@ -158,6 +158,8 @@ def _message(keyword: str, schema: JSONSchema) -> str:
         return str(schema[MESSAGE])
     if keyword == "pattern" and len(str(wanted)) > _LONGEST_PATTERN:
         return "must match the declared pattern"
+    if keyword.startswith("min") and wanted == 1 and keyword != "minimum":
+        return "must not be empty"
     if keyword in ("type", "enum"):
         options = wanted if isinstance(wanted, list) else [wanted]
         wanted = ", ".join(str(option) for option in options)
