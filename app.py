@@ -30,6 +30,7 @@ from api.mail.transports import Transport, make_transport
 from api.pages.drawing import draw
 from api.pages.guides import read_guides
 from api.pages.rendering import make_renderer
+from api.providers.payment_providers import PaymentProviders
 from api.server.application import Application
 from api.server.commands import Program, cli
 from api.server.feed_tail import FeedTail
@@ -113,6 +114,9 @@ def create_app(settings: Settings) -> Application:
         "lifecycle": lifecycle,
         "local_email": settings.allow_local_email,
         "passwords": passwords,
+        "payment_providers": PaymentProviders.of(
+            settings.payment_secrets, logger, metrics.count_payment_event
+        ),
         "problems": problems,
         "readiness": readiness,
         "reservation": timedelta(seconds=settings.reservation_seconds),

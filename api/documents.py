@@ -27,6 +27,7 @@ GUIDES = (
     "errors",
     "sign-in",
     "orders",
+    "payments",
     "events",
     "idempotency",
     "sdks",

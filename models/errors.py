@@ -308,6 +308,18 @@ class UnknownPayment(DomainError):
     detail = "The order has no payment with this method and reference."
 
 
+class PaymentNotRecorded(DomainError):
+    """A provider's event is about a payment that is not recorded yet."""
+
+    detail = "The payment is not recorded yet; send the event again later."
+
+
+class InvalidPaymentEvent(DomainError):
+    """A provider signed an event that lacks a member, or has one of another type."""
+
+    detail = "The event is not one that this version of the service can read."
+
+
 class RefundExceedsPaid(DomainError):
     """The refund exceeds the refundable amount, or nothing can be refunded."""
 

@@ -28,6 +28,7 @@ from app import create_app
 from models.identity.password import Passwords
 from models.identity.user import User
 from tests.seen import note_seen
+from tests.signing import PAYMENT_SECRETS
 
 PASSWORD = "seven green bicycles"
 _numbers = itertools.count(1)
@@ -115,6 +116,7 @@ def running(tmp_path: Path, database_url: str, **environment: str) -> Iterator[S
             "TRUSTED_PROXIES": "127.0.0.1",
             "MAIL_URL": f"file:{tmp_path / 'mail'}",
             "STORAGE_URL": f"file:{tmp_path / 'files'}",
+            "PAYMENT_SECRETS": PAYMENT_SECRETS,
             **environment,
         }
     )

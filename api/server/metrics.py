@@ -63,6 +63,12 @@ class Metrics:
             ("job",),
             registry=self._registry,
         )
+        self._payment_events = Counter(
+            "concord_payment_events",
+            "Events received from payment providers",
+            ("provider", "outcome"),
+            registry=self._registry,
+        )
         ProcessCollector(registry=self._registry)
 
     def count_request(self, operation: str, status: int, seconds: float) -> None:
@@ -87,6 +93,10 @@ class Metrics:
             self._jobs.labels(job).set_to_current_time()
         else:
             self._job_failures.labels(job).inc()
+
+    def count_payment_event(self, provider: str, outcome: str) -> None:
+        """Count an event of a payment provider that the settings name."""
+        self._payment_events.labels(provider, outcome).inc()
 
     def watch_pool(self, pool: str, use: Callable[[], float]) -> None:
         """Report `use()` as the use of `pool`, evaluated at every scrape."""

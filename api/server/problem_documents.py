@@ -13,6 +13,7 @@ from api.contract import engine_errors
 from api.contract.compile.problem_kinds import ProblemKind
 from api.contract.engine_errors import MAX_VIOLATIONS, Violation
 from api.contract.serve.request import Answer, HeaderList
+from api.providers.signatures import InvalidSignature
 from models import errors
 
 MEDIA_TYPE = "application/problem+json"
@@ -75,6 +76,9 @@ _KIND_OF: Mapping[type[Exception], str] = {
     errors.BounceExceedsPayment: "bounce-exceeds-payment",
     errors.UnknownPayment: "unknown-payment",
     errors.PaymentRecorded: "payment-recorded",
+    errors.PaymentNotRecorded: "payment-not-recorded",
+    InvalidSignature: "invalid-signature",
+    errors.InvalidPaymentEvent: "invalid-body",
     errors.RefundExceedsPaid: "refund-exceeds-paid",
     errors.QuantityExceeded: "quantity-exceeded",
     errors.OrderEmpty: "order-empty",

@@ -12,9 +12,14 @@ import idna
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator
 
+from api.providers.payment_reports import STRIPE
+from api.providers.signatures import decode_secret
+
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 # Browsers read a host whose last label is a number as an IPv4 address.
 _HOST = re.compile(rf"(?!.{{254}})({_LABEL}\.)*(?![0-9]+\.?$){_LABEL}\.?")
+_PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_SHORTEST_SECRET = 24
 _PATH = re.compile(r"(?!.{101})(/[A-Za-z0-9_-]+)*")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -107,6 +112,23 @@ def _redis_url(value: str) -> str:
     if not (url.path if url.scheme == "unix" else url.hostname):
         raise ValueError(message)
     return value
+
+
+def _payment_secret(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    provider, _, secret = value.partition("=")
+    if not _PROVIDER.fullmatch(provider) or not (secret.isascii() and secret.isprintable()):
+        raise ValueError("must list secrets as provider=secret, separated by commas")
+    if len(secret) < _SHORTEST_SECRET:
+        raise ValueError("must have secrets of at least 24 characters")
+    if provider != STRIPE:
+        try:
+            decode_secret(secret)
+        except ValueError:
+            message = "must have secrets in Base64, after whsec_ or not, except for stripe"
+            raise ValueError(message) from None
+    return provider, secret
 
 
 def _ascii_host(name: str, message: str) -> str:
@@ -247,6 +269,10 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 MailUrl = Annotated[str, AfterValidator(_mail_url)]
 StorageUrl = Annotated[str, AfterValidator(_storage_url)]
+PaymentSecrets = Annotated[
+    tuple[Annotated[tuple[str, str], BeforeValidator(_payment_secret)], ...],
+    BeforeValidator(_split),
+]
 MailFrom = Annotated[str, AfterValidator(_mail_from)]
 Networks = Annotated[
     tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...],

@@ -24,6 +24,7 @@ from api.server.setting_types import (
     MailUrl,
     Networks,
     Origins,
+    PaymentSecrets,
     PublicUrl,
     RedisUrl,
     StorageUrl,
@@ -256,6 +257,12 @@ class Settings(BaseModel):
     )
     reservation_seconds: int = Field(
         1_800, ge=1, le=2_592_000, description="time that an unpaid order reserves its stock"
+    )
+
+    payment_secrets: PaymentSecrets = Field(
+        (),
+        repr=False,
+        description="secrets that sign the events of payment providers: stripe=whsec_…,other=…",
     )
 
     @property

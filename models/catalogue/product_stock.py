@@ -63,8 +63,13 @@ class StockedProduct(Versioned, Base):
             session, "adjustment", on_hand=quantity, actor_id=by.user_id, reason=reason
         )
 
-    def reserve_again(self, session: Session, quantity: int, *, order_id: UUID, by: int) -> None:
-        """Reserve units for an order that had released them. They must be available."""
+    def reserve_again(
+        self, session: Session, quantity: int, *, order_id: UUID, by: int | None
+    ) -> None:
+        """Reserve units for an order that had released them. They must be available.
+
+        `by` is as in `release`.
+        """
         self._move(session, "reservation", reserved=quantity, actor_id=by, order_id=order_id)
 
     def release(self, session: Session, quantity: int, *, order_id: UUID, by: int | None) -> None:

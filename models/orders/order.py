@@ -77,7 +77,20 @@ class Order(OrderPayments):
         Raises:
             NotFound: The order does not exist or is not visible to the actor.
         """
-        query = select(cls).where(cls.id == order_id, cls.seen_by(actor))
+        return cls._lock(session, cls.id == order_id, cls.seen_by(actor))
+
+    @classmethod
+    def lock(cls, session: Session, order_id: UUID) -> "Order":
+        """Return one order as in `lock_visible`, for an action of the service itself.
+
+        Raises:
+            NotFound: The order does not exist.
+        """
+        return cls._lock(session, cls.id == order_id)
+
+    @classmethod
+    def _lock(cls, session: Session, *conditions: ColumnElement[bool]) -> "Order":
+        query = select(cls).where(*conditions)
         query = query.options(selectinload(cls.lines)).with_for_update(key_share=True)
         order = session.scalar(query)
         if order is None:

@@ -104,3 +104,9 @@ class OrderEvent(Base):
         if not found:
             return None
         return sum(money or 0 if action == "pay" else -(money or 0) for action, money in found)
+
+    @classmethod
+    def paid_order(cls, session: Session, *, method: str, reference: str) -> UUID | None:
+        """Return the order that has a payment, or `None` if no order has it."""
+        query = select(cls.order_id).where(cls.reference == reference, cls.method == method)
+        return session.scalar(query.where(cls.action == "pay").order_by(cls.order_id).limit(1))

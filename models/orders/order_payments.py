@@ -39,9 +39,11 @@ class OrderPayments(OrderShipments):
         *,
         method: str,
         reference: str,
-        by: Actor,
+        by: Actor | None,
     ) -> None:
         """Record a payment made outside Concord. The order is paid once the full total is paid.
+
+        `by` is `None` if a payment provider reported it.
 
         Whatever exceeds the amount due is unapplied, and so is every payment of an order that has
         ended. An expired order is paid once it holds the full total and its stock is still
@@ -84,12 +86,13 @@ class OrderPayments(OrderShipments):
         reference: str,
         reason: str | None,
         reservation: timedelta,
-        by: Actor,
+        by: Actor | None,
     ) -> None:
         """Record that a payment, or `amount` of it, was returned to the payer without a refund.
 
         If this leaves a paid order short of its total, the order is pending again, for at most
         `reservation`. A partially or fully shipped order keeps its state, and the money is due.
+        `by` is as in `pay`.
 
         Raises:
             IllegalTransition: No money is held that could bounce.
@@ -174,14 +177,15 @@ class OrderPayments(OrderShipments):
             return None
         return products
 
-    def _revive(self, session: Session, products: Mapping[int, Product], by: Actor) -> None:
+    def _revive(self, session: Session, products: Mapping[int, Product], by: Actor | None) -> None:
         """Reserve the stock again, and apply all money that is held to the total."""
         surplus = self.balance.held - self.total_amount
         for line in self.lines:
             if not line.quantity:
                 continue
             product = products[line.product_id]
-            product.reserve_again(session, line.quantity, order_id=self.id, by=by.user_id)
+            user_id = None if by is None else by.user_id
+            product.reserve_again(session, line.quantity, order_id=self.id, by=user_id)
         self.unapplied_refunded_amount += self.refunded_amount
         self.paid_amount, self.unapplied_amount = self.total_amount, surplus
         self.refunded_amount = self.bounced_amount = 0

@@ -4,6 +4,7 @@ The document is read here by itself, not through the engine, so that what the en
 `security` is held against what the document says.
 """
 
+import json
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +15,11 @@ import httpx
 from api.contract.compile.document import load_document
 from api.contract.compile.schemas import SchemaNode, resolve
 from tests.pictures import make_picture
+from tests.signing import intent, stripe_headers
 
 _ABSENT = {"integer": 10**9, "string": "0190163d-8694-739b-aea5-966c26f8ad91"}
+EVENT = json.dumps(intent(None, 1))
+"""An event of Stripe."""
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
 
 
@@ -61,6 +65,16 @@ class SampleCall:
         """The files of its form, if it takes one."""
         return {"image": make_picture(size=(8, 8))} if self.takes_picture else None
 
+    @property
+    def signed_event(self) -> str | None:
+        """The body that is signed, if the operation takes one."""
+        return EVENT if "Stripe-Signature" in self.parameters else None
+
+    @property
+    def signature(self) -> dict[str, str]:
+        """The headers that sign the body, if it is signed."""
+        return stripe_headers(self.signed_event) if self.signed_event else {}
+
     def call(
         self,
         client: httpx.Client,
@@ -81,7 +95,8 @@ class SampleCall:
             params=self.query,
             json=body,
             files=self.files,
-            headers={**key, **headers},
+            content=self.signed_event,
+            headers={**self.signature, **key, **headers},
         )
 
 

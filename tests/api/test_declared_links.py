@@ -28,6 +28,7 @@ from tests.authenticator import Authenticator
 from tests.factories import fresh_email, make_account
 from tests.models.reading import read_payment
 from tests.service import PASSWORD, Service
+from tests.signing import intent, send_stripe
 
 pytestmark = [
     pytest.mark.mission("M5"),
@@ -116,7 +117,8 @@ def ask(
         params={**operation.query, **query},
         json=body,
         files=operation.files,
-        headers={**headers, **key, **fresh_address()},
+        content=operation.signed_event,
+        headers={**operation.signature, **headers, **key, **fresh_address()},
     )
     return Answer(response, things.places)
 
@@ -156,6 +158,11 @@ class Guest:
     def things(self, operation: SampleCall, status: int) -> Things:
         """Make what an operation needs to answer a status."""
         things = things_for(self._service, operation, self._user, self._account)
+        if operation.id == "list_payment_events":
+            for _ in range(2):
+                order = things_for(self._service, OPERATIONS["get_order"], self._user)
+                event = intent(str(order.places["order_id"]), 1, "usd")
+                assert send_stripe(self._client, event).status_code == HTTPStatus.NO_CONTENT
         if operation is SIGN_IN:
             user = make_account(self._service)
             things.members["email"] = user.email

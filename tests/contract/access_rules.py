@@ -28,6 +28,8 @@ PUBLIC_OPERATIONS = {
     "get_root",
     "list_currencies",
     "list_problems",
+    # Whoever sends it signs it.
+    "receive_payment_event",
     "refresh_token",
     "request_password_reset",
 }
@@ -38,7 +40,8 @@ OPTIONALLY_SIGNED_IN = {"get_product", "list_products"}
 # refused would take a healthy service out of use.
 UNLIMITED_OPERATIONS = PUBLIC_OPERATIONS - {
     *("complete_sign_in", "create_token", "create_user", "divide", "refresh_token"),
-    *("confirm_email", "confirm_password_reset", "request_password_reset"),
+    *("confirm_email", "confirm_password_reset", "receive_payment_event"),
+    "request_password_reset",
 }
 PASSWORD_PROOFS = {"password-proof", "password-proof-account"}
 RATE_LIMITS: SchemaNode = {

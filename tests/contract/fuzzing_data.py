@@ -7,6 +7,7 @@ requests are put right just before they are sent, so that what is behind the doo
 
 # ruff: noqa: ARG001 - schemathesis passes all that it has, by name.
 
+import json
 import os
 import re
 import uuid
@@ -21,10 +22,13 @@ from schemathesis import APIOperation, Case, HookContext, Response
 from schemathesis.generation.meta import TestPhase
 
 from tests.contract.shelf import FILE, OTHERS, SHELF
+from tests.signing import intent
 
 AnyCase: TypeAlias = Case[APIOperation[Any, Any, Any, Any]]
 
 KEY = "Idempotency-Key"
+EVENT = json.dumps(intent(None, 1))
+"""An event of a payment provider, to be signed."""
 
 _ONE_IN = 8
 _CURRENCIES = {"EUR", "JPY", "KWD", "USD"}
@@ -91,6 +95,8 @@ def put_right(case: AnyCase) -> None:
             if isinstance(labels, dict):
                 # OpenAPI 3.0 cannot say what names may be.
                 case.body["metadata"] = {_name(name): labels[name] for name in labels}
+        if "provider" in case.path_parameters:
+            case.path_parameters["provider"] = "stripe"
         _choose_account(case, number)
         _choose_product(case, number)
         _choose_order(case, number)

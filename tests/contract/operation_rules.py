@@ -10,6 +10,7 @@ from tests.contract.access_rules import is_secured
 from tests.contract.walk import (
     DeclaredOperation,
     Finding,
+    is_file,
     is_upload_form,
     operations,
     schemas_sent,
@@ -179,7 +180,10 @@ def parameters_are_named_alike(bundle: SchemaNode) -> Iterator[Finding]:
 
 
 def bodies_are_required_json_objects(bundle: SchemaNode) -> Iterator[Finding]:
-    """A form of one file is the exception, and then the file may also be the body itself."""
+    """A form of one file is an exception, and then the file may also be the body itself.
+
+    So is JSON of which the bytes are signed, which is taken as a file.
+    """
     for operation in operations(bundle):
         body = operation.node.get("requestBody")
         if body is None:
@@ -193,7 +197,7 @@ def bodies_are_required_json_objects(bundle: SchemaNode) -> Iterator[Finding]:
                 yield Finding(operation.place, "has a body that is not required or not its file")
         elif body.get("required") is not True or list(body["content"]) != ["application/json"]:
             yield Finding(operation.place, "has a body that is not required JSON")
-        elif (operation.body or {}).get("type") != "object":
+        elif (operation.body or {}).get("type") != "object" and not is_file(operation.body or {}):
             yield Finding(operation.place, "has a body that is no object")
 
 

@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
 from api.contract.asgi import make_asgi
-from api.contract.compile.request_bodies import Form
+from api.contract.compile.request_bodies import Form, compile_body, compile_form
+from api.contract.compile.schemas import Validators
 from api.contract.contract import load_contract
 from api.contract.serve.bridge import Bridge, Pool
 from api.contract.serve.forms import FormReader, Upload
@@ -180,6 +181,22 @@ def form() -> Form:
     form = load_contract(FOLDER, HANDLERS, scope_fault).operations["set_sign"].form
     assert form is not None
     return form
+
+
+def test_json_of_the_format_binary_is_not_parsed() -> None:
+    schema = {"type": "string", "format": "binary", "maxLength": 100}
+    content = {"application/json": {"schema": schema}}
+    declared = {"requestBody": {"required": True, "content": content}, "parameters": []}
+    assert compile_body({}, "post", declared, Validators({})) is None
+    form = compile_form({}, declared, Validators({}))
+    assert form is not None
+    reader = FormReader(form, "application/json; charset=utf-8")
+    reader.write(b'{"a": 1, ')
+    reader.write(b'"a": ')
+    upload = reader.finish()
+    assert isinstance(upload, Upload)
+    assert upload.file.read() == b'{"a": 1, "a": '
+    reader.close()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000, 65_537])

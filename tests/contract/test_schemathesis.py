@@ -24,6 +24,7 @@ from tests.contract.walk import operations
 from tests.databases import make_database_url
 from tests.live import HOST, free_port, running_server
 from tests.seen import note_pairs
+from tests.signing import PAYMENT_SECRETS
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
 CHOSEN = os.environ.get("FUZZ_SEED", "1")
@@ -35,7 +36,7 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(40 * EXAMPLES)]
 AREAS = {
     "accounts": ("users", "profile", "files"),
     "catalogue": ("products", "stock"),
-    "orders": ("orders",),
+    "orders": ("orders", "payments"),
 }
 """Tags of operations that links lead along together. All others are the same on any database."""
 STORED = tuple(f"--include-tag={tag}" for tags in AREAS.values() for tag in tags)
@@ -120,6 +121,7 @@ def fuzz(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
             METRICS_PORT=str(metrics_port),
             TRUSTED_PROXIES=HOST,
             THREADS="16",
+            PAYMENT_SECRETS=PAYMENT_SECRETS,
         ) as server,
         open_desk(server) as desk,
     ):

@@ -1,8 +1,9 @@
 """Request bodies: JSON, forms (`multipart/form-data`), and files that are sent as they are.
 
 Each body has a maximum size, which follows from the bounds of its schema. A file is a string with
-the format `binary`, whose `maxLength` and `minLength` count bytes. `encoding` names the media types
-that a part may have (OpenAPI 3.0.3, Encoding Object).
+the format `binary`, whose `maxLength` and `minLength` count bytes. JSON of this format is received
+as a file and not parsed, for handlers that verify a signature of its bytes. `encoding` names the
+media types that a part may have (OpenAPI 3.0.3, Encoding Object).
 """
 
 from collections.abc import Iterator, Mapping
@@ -106,7 +107,7 @@ def compile_body(
 ) -> Body | None:
     """Compile the JSON body, or return None if the operation takes no JSON."""
     body = resolve(bundle, declared.get("requestBody", {}))
-    if JSON_MEDIA_TYPE not in body.get("content", {}):
+    if not _is_json(bundle, body):
         return None
     if len(body["content"]) > 1:
         raise ContractViolation("a body is either JSON, or a form or files; split the operation")
@@ -124,12 +125,20 @@ def compile_form(bundle: SchemaNode, declared: SchemaNode, validators: Validator
         ContractViolation: the body or one of its parts is declared in a way that is not supported.
     """
     body = resolve(bundle, declared.get("requestBody", {}))
-    if not body or JSON_MEDIA_TYPE in body["content"]:
+    if not body or _is_json(bundle, body):
         return None
     parameters = [resolve(bundle, node)["name"].lower() for node in declared["parameters"]]
     if "idempotency-key" in parameters:
         raise ContractViolation("a form cannot be compared with its repetition; use PUT instead")
     return _form(bundle, body, validators)
+
+
+def _is_json(bundle: SchemaNode, body: SchemaNode) -> bool:
+    """Return whether a body is JSON to be parsed, and not a file that a handler verifies first."""
+    content: Mapping[str, SchemaNode] = body.get("content", {})
+    if JSON_MEDIA_TYPE not in content:
+        return False
+    return flatten(bundle, content[JSON_MEDIA_TYPE]["schema"]).get("format") != "binary"
 
 
 def _form(bundle: SchemaNode, body: SchemaNode, validators: Validators) -> Form:

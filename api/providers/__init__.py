@@ -1,0 +1,1 @@
+"""Payment providers: verifying what they send, and reading it."""
