@@ -1,9 +1,12 @@
 """Pictures of accounts and products over HTTP: uploaded, shown and removed (M6, M15)."""
 
+from pathlib import Path
+
 import httpx
 import pytest
 from PIL import Image
 
+from api.contract.compile.document import load_document
 from tests.api.accounts import bearer, token_for
 from tests.api.answers import problem
 from tests.factories import make_account, make_product
@@ -211,3 +214,12 @@ def test_a_range_beyond_the_end(client: httpx.Client, headers: dict[str, str], a
 def test_no_other_path_is_a_file(client: httpx.Client, path: str) -> None:
     answer = client.get(httpx.URL(client.base_url, raw_path=b"/v1/files/" + path.encode()))
     assert (answer.status_code, problem(answer)) == (404, "not-found")
+
+
+def test_the_pictures_of_the_largest_page_are_within_the_limit() -> None:
+    bundle = load_document(Path("openapi")).bundle
+    products = bundle["components"]["parameters"]["Limit"]["schema"]["maximum"]
+    images = bundle["components"]["schemas"]["ImagePosition"]["maximum"]
+    (limit,) = bundle["paths"]["/v1/files/{path}"]["get"]["x-rate-limit"]
+    assert limit["window"] == 60
+    assert limit["limit"] >= 2 * products * images

@@ -39,7 +39,7 @@ OPTIONALLY_SIGNED_IN = {"get_product", "list_products"}
 # What is answered from memory costs no more than counting it would, and a readiness probe that is
 # refused would take a healthy service out of use.
 UNLIMITED_OPERATIONS = PUBLIC_OPERATIONS - {
-    *("complete_sign_in", "create_token", "create_user", "divide", "refresh_token"),
+    *("complete_sign_in", "create_token", "create_user", "divide", "get_file", "refresh_token"),
     *("confirm_email", "confirm_password_reset", "receive_payment_event"),
     "request_password_reset",
 }
