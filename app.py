@@ -101,7 +101,10 @@ def create_app(settings: Settings) -> Application:
     readiness = Readiness(database, logger)
     statuses = TokenStatuses(strict_administrators=settings.admin_second_factor)
     lifecycle = Lifecycle(*contract.state_machine("OrderStatus"))
-    pictures = Pictures(database, FileStore(settings.storage_url))
+    pictures = Pictures(
+        database,
+        FileStore(settings.storage_url, presigned=settings.storage_reads == "presigned"),
+    )
     services = {
         "assets": Assets({"order-states.svg": draw(lifecycle, "The states of an order")}),
         "database": database,

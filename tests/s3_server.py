@@ -1,18 +1,30 @@
-"""A server like S3, in this process, with an empty bucket."""
+"""Two servers like S3, each with an empty bucket, in this process.
+
+moto knows most of S3 and takes any signature. nanio knows little and checks every signature.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import httpx
+import uvicorn
 from moto.server import ThreadedMotoServer
+from nanio.app import build_app
+from nanio.auth.credentials import StaticCredentialResolver
+from nanio.config import Settings
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "something"}
+from tests.service import serving
+
+KEY, SECRET = "someone", "something"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
 
 
 @contextmanager
-def s3_bucket() -> Iterator[str]:
+def moto_bucket() -> Iterator[str]:
     """Serve a bucket, and yield the value of `STORAGE_URL` for it."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -23,3 +35,21 @@ def s3_bucket() -> Iterator[str]:
         yield f"s3://pictures/shop?endpoint={endpoint}"
     finally:
         server.stop()
+
+
+@contextmanager
+def nanio_bucket() -> Iterator[str]:
+    """Serve a bucket, and yield the value of `STORAGE_URL` for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        # Its buckets are folders.
+        (Path(folder) / "pictures").mkdir()
+        credentials = StaticCredentialResolver({KEY: SECRET})
+        app = build_app(Settings(data_dir=Path(folder), credentials=credentials))
+        with serving(uvicorn.Config(app, log_level="warning")) as endpoint:
+            yield f"s3://pictures/shop?endpoint={endpoint}"
+
+
+S3_SERVERS: dict[str, Callable[[], AbstractContextManager[str]]] = {
+    "moto": moto_bucket,
+    "nanio": nanio_bucket,
+}

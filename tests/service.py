@@ -121,7 +121,6 @@ def running(tmp_path: Path, database_url: str, **environment: str) -> Iterator[S
         }
     )
     app = create_app(settings)
-    listener = socket.create_server(("127.0.0.1", 0))
     config = ProtocolConfig(
         app,
         HttpProtocol,
@@ -130,19 +129,29 @@ def running(tmp_path: Path, database_url: str, **environment: str) -> Iterator[S
         draining=app.draining,
         graceful_seconds=5,
     )
+    with serving(config) as url:
+        service = Service(app, url)
+        try:
+            yield service
+        finally:
+            for client in service.clients:
+                client.close()
+    note_seen(app.metrics)
+
+
+@contextmanager
+def serving(config: uvicorn.Config) -> Iterator[str]:
+    """Serve on a free port, in a thread, until the block ends; yield the URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    service = Service(app, f"http://127.0.0.1:{listener.getsockname()[1]}")
     try:
         while not server.started and thread.is_alive():
             time.sleep(0.005)
-        yield service
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        for client in service.clients:
-            client.close()
         server.should_exit = True
         thread.join(timeout=30)
         listener.close()
     assert not thread.is_alive(), "the server did not stop"
-    note_seen(app.metrics)

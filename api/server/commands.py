@@ -23,7 +23,8 @@ from api.server.http1.limits import ConnectionLimits
 from api.server.logs import Logger, StandardLogs, make_logger
 from api.server.processes import serving
 from api.server.processes.standard_error import patient_standard_error
-from api.server.settings import Settings, SettingsError, read_secret
+from api.server.setting_files import SettingsError, read_secret
+from api.server.settings import Settings
 from models.access.authenticator_app import SecondFactor
 from models.errors import DatabaseUnavailable, DomainError
 from models.identity.password import Passwords

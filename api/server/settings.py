@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from api.contract.serve.forwarding import ForwardedHeader
+from api.server.setting_files import SettingsError, read_secret
 from api.server.setting_types import (
     DatabaseUrl,
     ListeningHost,
@@ -37,43 +38,6 @@ _DEFAULT_FILES = {
     "database_url": "sqlite:///var/concord.db",
     "signing_key_file": "var/signing-key.pem",
 }
-
-
-class SettingsError(Exception):
-    """The settings are invalid.
-
-    `str` has one line per problem: the variable and what to change. No line contains a value,
-    because it may be a password.
-    """
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
-
-
-def read_secret(environ: Mapping[str, str], name: str) -> str:
-    """Return a variable, or the text of the file that the variable `NAME_FILE` names.
-
-    An unset variable is an empty text. A line break at the end is not part of the text.
-
-    Raises:
-        SettingsError: both variables are set, or the file cannot be read or is empty.
-    """
-    value, file = environ.get(name, ""), environ.get(f"{name}_FILE", "").strip()
-    if not file:
-        # `read -r -d ''` and some secret stores leave a line break at the end.
-        return value.rstrip("\r\n")
-    if value.strip():
-        raise SettingsError((f"{name}_FILE is set beside {name}: remove one of them",))
-    try:
-        text = Path(file).read_text("utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise SettingsError((f"{name}_FILE cannot be read: {error.strerror}",)) from None
-    except UnicodeDecodeError:
-        raise SettingsError((f"{name}_FILE does not contain UTF-8 text",)) from None
-    if not text.strip():
-        raise SettingsError((f"{name}_FILE is empty",))
-    return text
 
 
 def _lower(value: object) -> object:
@@ -118,6 +82,10 @@ class Settings(BaseModel):
     storage_url: StorageUrl = Field(
         "file:var/files",
         description="file store: file:folder, or s3://bucket?endpoint=https://host&region=name",
+    )
+    storage_reads: Annotated[Literal["proxied", "presigned"], BeforeValidator(_lower)] = Field(
+        "proxied",
+        description="proxied: the service sends files; presigned: it redirects clients to S3",
     )
     mail_url: MailUrl | None = Field(
         default_factory=lambda settings: (
@@ -283,6 +251,13 @@ class Settings(BaseModel):
         if info.data.get("app_env") == "production":
             raise ValueError("is missing, and production does not start without it")
         return _DEFAULT_FILES[str(info.field_name)]
+
+    @field_validator("storage_reads")
+    @classmethod
+    def _must_fit_the_store(cls, value: str, info: ValidationInfo) -> str:
+        if value == "presigned" and info.data.get("storage_url", "s3:").startswith("file:"):
+            raise ValueError("must be proxied unless STORAGE_URL starts with s3://")
+        return value
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:

@@ -18,13 +18,23 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 from models.errors import NotFound, StorageUnavailable
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config  # It exists for type checkers only.
+    # They exist for type checkers only.
+    from obstore import HTTP_METHOD
+    from obstore.store import S3Config
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _PATIENCE: Final = timedelta(seconds=10)
 """Time limit for one operation of a remote store, with its retries."""
+_SIGNED_FOR: Final = timedelta(minutes=5)
+"""Lifetime of a signed URL. Temporary credentials, which end it too, are renewed that early."""
+_ATTRIBUTES: Final = {
+    "Content-Type": "image/webp",
+    "Content-Disposition": "inline",
+    "Cache-Control": "public, max-age=31536000, immutable",
+}
+"""Headers that a bucket sends with a file. Buckets do not send others, such as `nosniff`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,7 @@ class StoredFile:
     modified: datetime
     _store: ObjectStore
     _path: str
+    _is_presigned: bool
 
     @property
     def tag(self) -> str:
@@ -50,13 +61,28 @@ class StoredFile:
         """
         return bytes(_run(obstore.get_range, self._store, self._path, start=start, length=length))
 
+    def location(self, method: str) -> str | None:
+        """Return a signed URL for GET or HEAD; None if the service sends the file.
+
+        Raises:
+            StorageUnavailable: There are no credentials to sign it with.
+        """
+        if not self._is_presigned or not isinstance(self._store, S3Store):
+            return None
+        signed: HTTP_METHOD = "HEAD" if method == "HEAD" else "GET"
+        return _run(obstore.sign, self._store, signed, self._path, expires_in=_SIGNED_FOR)
+
 
 class FileStore:
     """Files by path. Thread-safe, and nothing is opened before the first use."""
 
-    def __init__(self, url: str) -> None:
-        """Use the store that a setting such as `file:var/files` or `s3://bucket` names."""
+    def __init__(self, url: str, *, presigned: bool = False) -> None:
+        """Use the store that a setting such as `file:var/files` or `s3://bucket` names.
+
+        With `presigned`, clients get signed URLs for the files of a bucket.
+        """
         self._url = url
+        self._is_presigned = presigned
         self._opened: ObjectStore | None = None
 
     @property
@@ -71,8 +97,9 @@ class FileStore:
         Raises:
             StorageUnavailable: The store failed, and the file is missing or unchanged.
         """
+        attributes = _ATTRIBUTES if isinstance(self._store, S3Store) else None
         try:
-            _run(obstore.put, self._store, path, content)
+            _run(obstore.put, self._store, path, content, attributes=attributes)
         except NotFound as error:
             raise StorageUnavailable from error  # There is no such bucket.
 
@@ -84,7 +111,8 @@ class FileStore:
             StorageUnavailable: The store failed.
         """
         found = _run(obstore.head, self._store, path)
-        return StoredFile(found["size"], found["last_modified"], self._store, path)
+        modified = found["last_modified"]
+        return StoredFile(found["size"], modified, self._store, path, self._is_presigned)
 
     def delete(self, path: str) -> None:
         """Delete a file, if it exists.

@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.server.settings import Settings, SettingsError
+from api.server.setting_files import SettingsError
+from api.server.settings import Settings
 from tests.api.answers import problem
 from tests.api.shopping import Shopper, lines, money
 from tests.databases import make_database_url

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from api.server.settings import Settings, SettingsError, read_secret
+from api.server.setting_files import SettingsError, read_secret
+from api.server.settings import Settings
 
 PRODUCTION = {
     "APP_ENV": "production",
@@ -171,6 +172,7 @@ def test_lists_are_separated_by_commas() -> None:
     ("name", "value"),
     [
         ("APP_ENV", "prod"),
+        ("STORAGE_READS", "direct"),
         ("PORT", "eighty"),
         ("PORT", "65536"),
         ("PORT", "-1"),
@@ -299,6 +301,17 @@ def test_databases_are_named_in_every_usual_way(given: str, read: str | None) ->
 
 def test_a_mail_folder_may_have_blanks_in_its_name() -> None:
     assert Settings.from_environment({"MAIL_URL": "file:my mail"}).mail_url == "file:my mail"
+
+
+def test_only_reads_of_a_bucket_can_be_presigned() -> None:
+    assert problems(STORAGE_READS="presigned") == [
+        "STORAGE_READS must be proxied unless STORAGE_URL starts with s3://"
+    ]
+    assert problems(STORAGE_READS="presigned", STORAGE_URL="nothing") == problems(
+        STORAGE_URL="nothing"
+    )
+    bucket = {"STORAGE_READS": "Presigned", "STORAGE_URL": "s3://pictures"}
+    assert Settings.from_environment(bucket).storage_reads == "presigned"
 
 
 SECRET = [name.upper() for name, field in Settings.model_fields.items() if not field.repr]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from api.contract.compile.operations import REDIRECT
 from api.contract.compile.problem_kinds import PROBLEMS
 from api.contract.compile.schemas import SchemaNode, resolve
 from tests.contract.walk import Finding, components, operations, reachable, schemas
@@ -132,7 +133,8 @@ def responses_carry_their_headers(bundle: SchemaNode) -> Iterator[Finding]:
                 yield Finding(
                     operation.place, f"cannot keep its promise of RateLimit with {status}"
                 )
-            if "Location" in headers and "self" not in response.get("links", {}):
+            leads_away = status == REDIRECT
+            if "Location" in headers and "self" not in response.get("links", {}) and not leads_away:
                 yield Finding(operation.place, "has a Location and no link named self")
 
 
@@ -152,6 +154,7 @@ def _wanted_headers(status: int, limits: list[SchemaNode]) -> set[str]:
         201: {"Location"},
         303: {"Location"},
         304: {"ETag"},
+        307: {"Location"},
         401: {"WWW-Authenticate"},
         429: {"Retry-After"},
         503: {"Retry-After"},

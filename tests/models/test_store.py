@@ -1,4 +1,4 @@
-"""The file store: a folder, and a server like S3 (M15)."""
+"""The file store: a folder, and servers like S3 (M15)."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -9,14 +9,14 @@ import pytest
 from models.errors import NotFound, StorageUnavailable
 from models.files.store import FileStore
 from models.storage.base import utcnow
-from tests.s3_server import CREDENTIALS, s3_bucket
+from tests.s3_server import CREDENTIALS, S3_SERVERS, moto_bucket
 
 pytestmark = pytest.mark.mission("M15")
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with s3_bucket() as url:
+@pytest.fixture(scope="module", params=S3_SERVERS)
+def bucket(request: pytest.FixtureRequest) -> Iterator[str]:
+    with S3_SERVERS[request.param]() as url:
         yield url
 
 
@@ -26,18 +26,21 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(params=["folder", "S3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> FileStore:
-    is_folder = request.param == "folder"
-    return FileStore(f"file:{tmp_path}" if is_folder else request.getfixturevalue("bucket"))
+def test_a_file_in_a_folder(tmp_path: Path) -> None:
+    write_read_and_delete(FileStore(f"file:{tmp_path}"))
 
 
-def test_a_file_is_written_read_in_parts_and_deleted(store: FileStore) -> None:
+def test_a_file_in_a_bucket(bucket: str) -> None:
+    write_read_and_delete(FileStore(bucket))
+
+
+def write_read_and_delete(store: FileStore) -> None:
     store.put("a/b.webp", b"before")
     store.put("a/b.webp", b"0123456789")
     file = store.find("a/b.webp")
     assert (file.size, file.read(2, 3), file.tag) == (10, b"234", "a/b.webp")
     assert utcnow() - file.modified < timedelta(minutes=1)
+    assert file.location("GET") is None
     for _ in range(2):
         store.delete("a/b.webp")
     with pytest.raises(NotFound):
@@ -64,7 +67,7 @@ def test_a_bucket_that_cannot_be_used_is_unavailable(bucket: str) -> None:
 
 
 def test_a_server_that_is_gone_is_unavailable() -> None:
-    with s3_bucket() as url:
+    with moto_bucket() as url:
         store = FileStore(url)
         store.put("a", b"1")
         file = store.find("a")

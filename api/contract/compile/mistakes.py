@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from api.contract.compile.operations import (
+    REDIRECT,
     TRANSACTIONS,
     declared_operations,
     path_names,
@@ -143,7 +144,7 @@ def _responses(
                 continue
             schema = (*there, "content", media_type, "schema")
             yield from _alternatives(bundle, schema, content["schema"], set())
-        if "Location" in response.get("headers", {}):
+        if "Location" in response.get("headers", {}) and status != str(REDIRECT):
             yield from _location(bundle, there, response, paths)
     if not any(status[0] in "123" for status in declared["responses"]):
         yield Mistake(place, "no success status; declare the one that the handler returns")

@@ -6,6 +6,7 @@ An `Operation` has everything that a request needs; nothing reads the document a
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import Final
 
 from api.contract.compile.admission import (
     RateLimit,
@@ -30,6 +31,8 @@ from api.contract.strict_json import JSON
 
 METHODS = ("get", "put", "post", "delete", "patch")
 HTML_MEDIA_TYPE = "text/html"
+REDIRECT: Final = 307
+"""The response that sends clients to a store for a file. Its `Location` leads to no operation."""
 IDEMPOTENCY_KEY = "idempotency-key"
 _DEFAULT_POOL = "requests"
 _OWNERSHIPS = ("owned", "shared", "restricted")
@@ -261,7 +264,9 @@ def _compile_response(
         headers=headers,
         media_types=tuple(content),
         serialize=compile_serializer(bundle, json_schema) if json_schema else None,
-        location=_compile_location(bundle, declared, paths) if "Location" in headers else None,
+        location=_compile_location(bundle, declared, paths)
+        if "Location" in headers and status != REDIRECT
+        else None,
         fixed_headers=_fixed_headers(bundle, headers),
         caching=_caching(headers),
     )

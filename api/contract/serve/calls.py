@@ -14,7 +14,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
-from api.contract.compile.operations import HTML_MEDIA_TYPE, Link, Operation
+from api.contract.compile.operations import HTML_MEDIA_TYPE, REDIRECT, Link, Operation
 from api.contract.compile.parameters import Parameter, Value
 from api.contract.compile.request_bodies import JSON_MEDIA_TYPE
 from api.contract.engine_errors import ContractViolation, PreconditionFailed
@@ -164,8 +164,16 @@ class Call:
                 kept = [each for each in headers if each[0] not in _ONLY_WITH_CONTENT]
                 return Answer(304, kept)
         if source is not None:
-            return self._write_file(request, source, headers)
+            return self._redirect(request, source) or self._write_file(request, source, headers)
         return Answer(success.status, headers, body)
+
+    def _redirect(self, request: Request, source: Source) -> Answer | None:
+        """Send the client to a store that serves the file itself; None if the service sends it."""
+        declared = self._operation.responses.get(REDIRECT)
+        location = None if declared is None else source.location(request.method)
+        if declared is None or location is None:
+            return None
+        return Answer(REDIRECT, [*declared.fixed_headers.items(), ("Location", location)])
 
     def _write_file(self, request: Request, source: Source, headers: HeaderList) -> Answer:
         """Send a file, or the range of it that the request names.

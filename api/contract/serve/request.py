@@ -99,6 +99,12 @@ class Source(Protocol):
     def read(self, start: int, length: int) -> bytes:
         """Return bytes of the file; may block."""
 
+    def location(self, method: str) -> str | None:
+        """Return a URL where the store itself answers this method; None if the service sends it.
+
+        May block. It is asked only if the contract declares 307.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
