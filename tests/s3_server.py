@@ -37,6 +37,13 @@ def moto_bucket() -> Iterator[str]:
         server.stop()
 
 
+def forbid(bucket: str, action: str) -> None:
+    """Have moto refuse an action, such as `s3:PutObject`, in a bucket that it serves."""
+    policy = {"Effect": "Deny", "Principal": "*", "Action": action, "Resource": "arn:aws:s3:::*"}
+    url = f"{bucket.partition('endpoint=')[2]}/pictures?policy"
+    httpx.put(url, json={"Version": "2012-10-17", "Statement": [policy]}).raise_for_status()
+
+
 @contextmanager
 def nanio_bucket() -> Iterator[str]:
     """Serve a bucket, and yield the value of `STORAGE_URL` for it."""

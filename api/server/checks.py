@@ -18,6 +18,7 @@ from api.credentials import key_file
 from api.credentials.key_file import SigningKeyError
 from api.server.settings import Settings
 from models.errors import DatabaseUnavailable
+from models.files.store import FileStore
 from models.storage.database import Database
 from models.storage.schema_version import newest_version, schema_fault
 
@@ -49,6 +50,7 @@ def examine(
     yield _contract(load_contract)
     yield from _database(settings)
     yield _redis(settings)
+    yield _storage(settings)
     yield _mail(settings, transport)
     yield _key(settings)
     yield _proxies(settings)
@@ -101,6 +103,14 @@ def _redis(settings: Settings) -> Finding:
     finally:
         client.close()
     return Finding("Redis", "ok", "reachable")
+
+
+def _storage(settings: Settings) -> Finding:
+    fault = FileStore(settings.storage_url).fault()
+    if fault is not None:
+        return Finding("storage", "failed", fault)
+    where = "the bucket" if settings.storage_url.startswith("s3:") else "the folder"
+    return Finding("storage", "ok", f"{where} stores, returns and deletes files")
 
 
 def _mail(settings: Settings, transport: MailService) -> Finding:

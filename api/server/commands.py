@@ -232,7 +232,7 @@ def seed_demo(program: Program, count: int) -> None:
 @cli.command()
 @click.pass_obj
 def check(program: Program) -> None:
-    """Test the settings, database, Redis, mail, key file and clock; exit with 1 if one fails."""
+    """Test settings, database, Redis, storage, mail, key file and clock; exit with 1 on failure."""
     with _failures_in_one_line():
         settings = Settings.from_environment(os.environ)
     transport = program.make_transport(settings)

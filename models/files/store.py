@@ -3,6 +3,7 @@
 A file is written to a temporary name and then moved, so nobody reads a partial file.
 """
 
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from models.errors import NotFound, StorageUnavailable
+from models.files.store_faults import cause_of
 
 if TYPE_CHECKING:
     # They exist for type checkers only.
@@ -122,6 +124,23 @@ class FileStore:
         """
         with suppress(NotFound):
             _run(obstore.delete, self._store, path)
+
+    def fault(self) -> str | None:
+        """Write, read and delete a small file; return why that failed, or None.
+
+        The cause is one line for operators.
+        """
+        trial, done = f"trial-{uuid.uuid4().hex}", "written"
+        try:
+            store = _open(self._url)
+            obstore.put(store, trial, b"1")
+            done = "read"
+            obstore.get_range(store, trial, start=0, length=1)
+            done = "deleted"
+            obstore.delete(store, trial)
+        except (BaseError, OSError) as error:
+            return f"a file cannot be {done}: {cause_of(error)}"
+        return None
 
 
 def _open(url: str) -> ObjectStore:

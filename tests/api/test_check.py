@@ -11,10 +11,12 @@ from tests.api.commands import Run, make_run
 from tests.databases import make_database_url
 from tests.live import free_port
 from tests.redis_server import require_redis
+from tests.s3_server import CREDENTIALS, S3_SERVERS, forbid, moto_bucket, nanio_bucket
 
 pytestmark = pytest.mark.mission("M32")
 
-PIECES = ["settings", "contract", "database", "schema", "clock", "Redis", "mail", "key", "proxies"]
+PIECES = ["settings", "contract", "database", "schema", "clock", "Redis", "storage", "mail"]
+PIECES += ["key", "proxies"]
 
 
 @pytest.fixture
@@ -78,6 +80,73 @@ def test_each_failure_names_its_cause_and_no_password(run: Run, tmp_path: Path) 
     assert "hunter2" not in "".join(found.values())
     found = check(run, 1, SIGNING_KEY_FILE="open.pem")
     assert "has the mode 644" in found["key"]
+
+
+@pytest.mark.parametrize("server", S3_SERVERS)
+def test_a_bucket_is_tried(run: Run, server: str) -> None:
+    with S3_SERVERS[server]() as bucket:
+        found = check(run, 0, STORAGE_URL=bucket, **CREDENTIALS)
+        assert found["storage"].endswith("ok the bucket stores, returns and deletes files")
+        found = check(run, 1, STORAGE_URL=bucket.replace("//pictures", "//none"), **CREDENTIALS)
+    assert found["storage"].endswith("The specified bucket does not exist (NoSuchBucket)")
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "else"}, "(InvalidAccessKeyId)"),
+        ({"AWS_SECRET_ACCESS_KEY": "else"}, "(SignatureDoesNotMatch)"),
+    ],
+)
+def test_credentials_that_a_bucket_refuses(run: Run, changes: dict[str, str], cause: str) -> None:
+    with nanio_bucket() as bucket:
+        found = check(run, 1, STORAGE_URL=bucket, **CREDENTIALS | changes)
+    assert found["storage"].endswith(cause)
+    assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in found["storage"]
+
+
+def test_missing_credentials(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
+    found = check(run, 1, STORAGE_URL="s3://pictures")
+    assert found["storage"].endswith("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+
+
+@pytest.mark.parametrize(
+    ("action", "cause"),
+    [
+        ("s3:PutObject", "written: the store returned 403 Forbidden"),
+        ("s3:GetObject", "read: the store returned 403 Forbidden"),
+        ("s3:DeleteObject", "deleted: Access Denied"),
+    ],
+)
+def test_a_permission_that_a_bucket_lacks(run: Run, action: str, cause: str) -> None:
+    with moto_bucket() as bucket:
+        forbid(bucket, action)
+        found = check(run, 1, STORAGE_URL=bucket, **CREDENTIALS)
+    assert found["storage"].endswith(f"failed a file cannot be {cause}")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "cause"),
+    [
+        ("http://127.0.0.1:{port}", "Connection refused"),
+        ("http://nowhere.invalid", "failed to lookup address"),
+    ],
+)
+def test_a_bucket_out_of_reach(run: Run, endpoint: str, cause: str) -> None:
+    url = f"s3://pictures?endpoint={endpoint.format(port=free_port())}"
+    assert f"written: {cause}" in check(run, 1, STORAGE_URL=url, **CREDENTIALS)["storage"]
+
+
+def test_a_folder_for_files_is_tried(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    causes = {"file": "File exists", "file/below": "Not a directory", "/sys": "Permission denied"}
+    for folder, cause in causes.items():
+        assert f"written: {cause}" in check(run, 1, STORAGE_URL=f"file:{folder}")["storage"]
+    found = check(run, 0, STORAGE_URL="file:new/files")
+    assert found["storage"].endswith("ok the folder stores, returns and deletes files")
+    assert list((tmp_path / "new/files").iterdir()) == []
 
 
 def test_invalid_settings_are_all_that_is_reported(run: Run) -> None:
