@@ -135,6 +135,25 @@ def test_without_redis_orders_continue_and_sign_in_stays_closed(
         assert int(refused.headers["retry-after"]) >= 1
 
 
+@pytest.mark.parametrize("path", [DIVIDE, TOKEN])
+def test_few_requests_wait_for_a_redis_that_hangs(tmp_path: Path, path: str) -> None:
+    with (
+        silent_server() as redis_url,
+        make_database_url("sqlite", tmp_path) as database,
+        running(tmp_path, database, REDIS_URL=redis_url) as service,
+    ):
+        client, times = service.client(), []
+        for _ in range(20):
+            began = time.monotonic()
+            if path == DIVIDE:
+                assert client.get(path).status_code == 200
+            else:
+                assert sign_in(client, "a@b.example", PASSWORD, fresh_address()).status_code == 503
+            times.append(time.monotonic() - began)
+    # One request asks every two seconds.
+    assert sum(each > 0.2 for each in times) <= 1 + sum(times) / 2
+
+
 @pytest.mark.redis
 def test_limits_are_counted_again_once_redis_is_back(behind_relay: tuple[Service, Relay]) -> None:
     service, way = behind_relay

@@ -5,7 +5,6 @@ counters are in memory, or in Redis if several processes share them. The respons
 draft-ietf-httpapi-ratelimit-headers-10.
 """
 
-import asyncio
 import hashlib
 import ipaddress
 import math
@@ -21,6 +20,7 @@ from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
+from api.contract.breaker import Breaker, CircuitOpenError
 from api.contract.compile.admission import RateLimit
 from api.contract.compile.operations import Operation
 from api.contract.engine_errors import Overloaded, RateLimitExceeded
@@ -35,6 +35,9 @@ Knows: TypeAlias = Callable[[str, str], Awaitable[bool]]
 
 _REDIS_TIMEOUT = 0.25
 """Seconds before an operation on a Redis connection times out."""
+_REDIS_PAUSE = 2.0
+"""Seconds after a failure in which no request asks Redis."""
+_FAILURES = (StorageError, TimeoutError, CircuitOpenError)
 
 _HOST_BITS = 64
 _SITE_BITS = 48
@@ -83,6 +86,8 @@ class RateLimiter:
         self._window = MovingWindowRateLimiter(self._storage)
         self._limits: dict[str, tuple[_Counted, ...]] = {}
         self._credentials = _counted(credentials, "credentials")
+        # The patience, on top of the socket timeouts, also bounds the wait for a connection.
+        self._breaker = Breaker((StorageError,), patience=2 * _REDIS_TIMEOUT, pause=_REDIS_PAUSE)
         self._is_reachable = True
         self._logger = logger
 
@@ -117,7 +122,7 @@ class RateLimiter:
         for counted in self._limits[request.operation.id] if request.operation else ():
             limit = counted.limit
             if limit.name in request.returnable and status in limit.gives_back:
-                with suppress(StorageError, TimeoutError):
+                with suppress(*_FAILURES):
                     for item, network in _networks(counted, request.client_address):
                         await self._drop_newest(item.key_for(limit.name, network))
 
@@ -152,7 +157,7 @@ class RateLimiter:
         """Await the counters; None if they are unreachable and the limit fails open."""
         try:
             state = await counting
-        except (StorageError, TimeoutError) as error:
+        except _FAILURES as error:
             if counted.limit.fail_closed:
                 raise Overloaded("Rate limits are unavailable; try again shortly.") from error
             self._note_reachable(reachable=False)
@@ -203,8 +208,7 @@ class RateLimiter:
             window = item.get_expiry()
             granted, age, used = self._storage.enter(item.key_for(*key), item.amount, window)
             return _State(granted, window - age, item.amount - used)
-        # This timeout, on top of the socket timeouts, also bounds the wait for a connection.
-        async with asyncio.timeout(2 * _REDIS_TIMEOUT):
+        async with self._breaker.attempt():
             granted = await self._window.hit(item, *key)
             stats = await self._window.get_window_stats(item, *key)
         return _State(granted, stats.reset_time - time.time(), stats.remaining)
@@ -215,12 +219,12 @@ class RateLimiter:
             self._storage.drop_newest(key)
         elif bridge := self._bridge:
             # The package keeps a window as a list of times, newest first, and cannot shorten it.
-            async with asyncio.timeout(2 * _REDIS_TIMEOUT):
+            async with self._breaker.attempt():
                 await bridge.storage.lpop(bridge.prefixed_key(key))
 
     async def _look(self, item: RateLimitItem, *key: str) -> _State:
         """Return the state of a window without counting a request."""
-        async with asyncio.timeout(2 * _REDIS_TIMEOUT):
+        async with self._breaker.attempt():
             stats = await self._window.get_window_stats(item, *key)
         return _State(stats.remaining > 0, stats.reset_time - time.time(), stats.remaining)
 
