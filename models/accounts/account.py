@@ -2,6 +2,7 @@
 
 from typing import TypedDict
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.access.authenticator_app import SecondFactor
@@ -100,6 +101,8 @@ def erase_account(
         AccessEnded: The actor's tokens ended after the request was authenticated.
     """
     user.require_current_token(by)
+    # Requests of the owner hold the row too, so no order is placed from here on.
+    session.execute(select(User.id).where(User.id == user.id).with_for_update(key_share=True))
     close_orders(session, lifecycle, user.id, by=by)
     Message.forget_address(session, user.email_key)
     user.erase(session)

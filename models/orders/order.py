@@ -117,9 +117,9 @@ class Order(OrderPayments):
             IllegalTransition: The order's state does not allow updates.
             OwnerErased: The owner's account has been erased.
         """
-        self.check(lifecycle, "update")
         if self.is_owner_erased(session):
             raise OwnerErased
+        self.check(lifecycle, "update")
         self.set_details(details)
         self.record(session, "update", by)
 

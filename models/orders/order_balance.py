@@ -93,6 +93,8 @@ class _HasBalance(Protocol):
     """An order with its balance and its lines."""
 
     @property
+    def owner_erased(self) -> bool: ...
+    @property
     def balance(self) -> OrderBalance: ...
     @property
     def lines(self) -> Sequence[_UnitCounts]: ...
@@ -130,12 +132,14 @@ class Balanced:
 
     @property
     def ruled_out(self: _HasBalance) -> tuple[str, ...]:
-        """The actions that the state allows, and the amounts and lines do not."""
+        """The actions that the state allows, and the order's amounts, lines or owner do not."""
         units, none_left = 0, True
         for line in self.lines:
             units += line.quantity
             none_left = none_left and line.shipped == line.returned
         ruled_out = self.balance.ruled_out
+        if self.owner_erased:
+            ruled_out += ("update",)
         if none_left:
             ruled_out += ("return",)
         return (*ruled_out, "reduce") if units == 1 else ruled_out

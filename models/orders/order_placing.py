@@ -97,6 +97,7 @@ def draft_order(
         created_at=instant_of(order_id),
         updated_at=now,
         version=1,
+        owner_erased=False,
         lines=ordered,
     )
     return order, products

@@ -16,7 +16,14 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column, relationship
+from sqlalchemy.orm import (
+    Mapped,
+    Session,
+    column_property,
+    declared_attr,
+    mapped_column,
+    relationship,
+)
 
 from models.actor import Actor
 from models.catalogue.product import Product
@@ -105,6 +112,13 @@ class OrderRow(Balanced, Versioned, Base):
     def lines(cls) -> Mapped[list[OrderLine]]:  # noqa: N805 - SQLAlchemy passes the class.
         """The lines, in the order in which they were sent."""
         return relationship(lazy="raise", order_by=OrderLine.number)
+
+    @declared_attr
+    def owner_erased(cls) -> Mapped[bool]:  # noqa: N805 - as above.
+        """Whether the owner's account had been erased when the order was read."""
+        owner = select(User.erased_at.is_not(None)).where(User.id == cls.user_id)
+        is_erased = owner.correlate_except(User).scalar_subquery()
+        return column_property(is_erased, expire_on_flush=False)
 
     @property
     def balance(self) -> OrderBalance:

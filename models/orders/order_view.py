@@ -35,6 +35,7 @@ class _OrderFields(NamedTuple):
     created_at: datetime
     updated_at: datetime
     version: int
+    owner_erased: bool
     balance: OrderBalance
     lines: Sequence[LineView]
 

@@ -163,6 +163,56 @@ def test_an_order_is_either_shipped_or_cancelled(rush: Rush) -> None:
     check_books(rush.shop.database)
 
 
+@pytest.mark.mission("M28")
+def test_a_unit_is_either_shipped_or_cancelled(rush: Rush) -> None:
+    product = rush.shop.product(20, rush.admin_id)
+    order = rush.buy_paid(rush.shop.person()[1], product, 20)
+    unit = {"lines": [{"product_id": product, "quantity": 1}]}
+    shipment = {"carrier": "Post", "tracking_number": "1"}
+    ship = partial(rush.shop.post, f"{order}/ship", rush.admin, shipment | unit)
+    reduce = partial(rush.shop.post, f"{order}/reduce", rush.admin, unit)
+    answers = at_once([ship, reduce] * 15)
+    assert statuses(answers) == {200: 20, 409: 10}
+    now = rush.shop.client.get(order, headers=rush.admin).json()
+    (line,) = now["lines"]
+    assert (now["status"], line["shipped"]) == ("shipped", line["quantity"])
+    assert now["unapplied"]["amount"] == PRICE * (20 - line["quantity"])
+    check_books(rush.shop.database)
+
+
+@pytest.mark.mission("M28")
+def test_an_erasure_meets_everything_done_to_open_orders(rush: Rush) -> None:
+    product = rush.shop.product(200, rush.admin_id)
+    unit = {"lines": [{"product_id": product, "quantity": 1}]}
+    shipment = {"carrier": "Post", "tracking_number": "1"}
+    note = {"note": "Ring twice."}
+    for _ in range(6):
+        user_id, buyer = rush.shop.person()
+        pending, paid = rush.buy(buyer, product, 3), rush.buy_paid(buyer, product, 3)
+        for order in (pending, paid):
+            rush.shop.client.patch(order, json=note, headers=buyer)
+        works = [
+            partial(rush.shop.client.delete, f"{rush.url}/v1/users/{user_id}", headers=rush.admin),
+            partial(rush.shop.client.patch, paid, json=note, headers=rush.admin),
+            partial(rush.shop.post, rush.orders(), buyer, order_of(product) | note),
+            partial(rush.shop.post, f"{pending}/pay", rush.admin, payment_of(3 * PRICE)),
+            partial(rush.shop.post, f"{pending}/reduce", rush.admin, unit),
+            partial(rush.shop.post, f"{paid}/reduce", rush.admin, unit),
+            partial(rush.shop.post, f"{paid}/ship", rush.admin, shipment | unit),
+            partial(rush.shop.post, f"{paid}/refund", rush.admin, {}),
+        ]
+        erased, *answers = at_once(works)
+        assert erased.status_code == 204
+        assert set(statuses(answers)) <= {200, 201, 401, 409}
+        mine = f"{rush.orders()}?user_id={user_id}"
+        left = rush.shop.client.get(mine, headers=rush.admin).json()["items"]
+        # What was placed in time was cancelled with the rest, and what has ended tells nothing.
+        assert {order["status"] for order in left} <= {"cancelled", "paid", "refunded"}
+        assert {order["note"] for order in left if order["status"] != "paid"} <= {None}
+        assert not any("update" in order["allowed_actions"] for order in left)
+    check_books(rush.shop.database)
+
+
 def test_payments_at_once_are_recorded_once_each(rush: Rush) -> None:
     product = rush.shop.product(10, rush.admin_id)
     order = rush.buy(rush.shop.person()[1], product, 10)

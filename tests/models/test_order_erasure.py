@@ -3,13 +3,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from models.errors import OrdersOpen
+from models.errors import IllegalTransition, OrdersOpen, OwnerErased
 from models.events.event import Event
 from models.orders.order import Order
+from models.orders.order_reading import view_order
 from models.storage.database import Database
 from tests.databases import make_database_url
-from tests.factories import STATUSES, Person, make_buyer, make_order, make_product
-from tests.models.actions import cancel, deliver, erase_customer, pay, refund, ship, update
+from tests.factories import ROOT, STATUSES, Person, make_buyer, make_order, make_product
+from tests.models.actions import bounce, cancel, deliver, erase_customer, pay, refund, ship, update
 from tests.models.books import check_books, everything
 from tests.models.reading import read_events, read_order
 
@@ -136,6 +137,22 @@ def test_pending_orders_of_an_erased_customer_release_their_stock(database: Data
     left = read_order(database, order)
     assert (left.status, left.expires_at, left.unapplied.amount) == ("cancelled", None, 1)
     assert make_order(database, lines=[(product, 3)]).status == "pending"
+
+
+def test_orders_of_an_erased_customer_cannot_be_updated(database: Database) -> None:
+    buyer = make_buyer(database)
+    order = make_order(database, status="paid", buyer=buyer)
+    assert "update" not in order.ruled_out
+
+    erase_customer(database, buyer)
+
+    assert "update" in bounce(database, order).ruled_out
+    assert "update" in database.read(lambda r: view_order(r, ROOT, order.id)).ruled_out
+    with pytest.raises(OwnerErased):
+        update(database, order, note="Ring twice.")
+    with pytest.raises(IllegalTransition) as refused:
+        ship(database, order)
+    assert refused.value.extensions["allowed_actions"] == ("pay", "cancel", "reduce")
 
 
 def test_customers_with_open_orders_cannot_erase_themselves(database: Database) -> None:
