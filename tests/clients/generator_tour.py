@@ -88,7 +88,7 @@ def change_name(me: sdk.ApiClient) -> None:
 
 
 def show_face(me: sdk.ApiClient) -> None:
-    avatar = sdk.ProfileApi(me).set_avatar(PICTURE).avatar
+    avatar = sdk.ProfileApi(me).set_avatar(image=PICTURE).avatar
     assert avatar is not None
     with urlopen(sys.argv[1] + avatar.small.url) as file:  # noqa: S310 - of the service.
         assert (file.status, file.headers["Content-Type"]) == (200, "image/webp")

@@ -57,10 +57,22 @@ def as_3_0(node: object) -> object:
 
 
 @pytest.mark.mission("M34")
-def test_files_have_no_length_in_characters(document: Document) -> None:
-    schemas = document.public["components"]["schemas"]
-    assert not {"minLength", "maxLength"} & set(schemas["PictureUpload"])
-    assert schemas["PersonName"]["maxLength"] == 100
+def test_the_file_of_a_form_is_required_in_a_way_that_go_compiles(document: Document) -> None:
+    form = document.public["components"]["schemas"]["PictureForm"]
+    assert "required" not in form
+    assert (form["minProperties"], form["additionalProperties"]) == (1, False)
+    assert (
+        list(form["properties"])
+        == document.bundle["components"]["schemas"]["PictureForm"]["required"]
+    )
+
+
+@pytest.mark.mission("M34")
+def test_json_that_is_read_raw_is_an_object_for_clients(document: Document) -> None:
+    event = document.bundle["components"]["schemas"]["SignedEvent"]
+    assert event["format"] == "binary"
+    served = document.public["components"]["schemas"]["SignedEvent"]
+    assert served == {"type": "object", "description": event["description"]}
 
 
 @pytest.mark.mission("M34")

@@ -7,12 +7,14 @@ OpenAPI 3.0.3 allows scopes only for OAuth 2 and OpenID Connect, so an operation
 from typing import Final
 
 from api.contract.compile.operations import METHODS
+from api.contract.compile.request_bodies import JSON_MEDIA_TYPE
 from api.contract.compile.schemas import (
     LONGEST_NAME,
     PROPERTY_NAMES,
     SUBSCHEMA_LISTS,
     SUBSCHEMAS,
     SchemaNode,
+    resolve,
     translate_exclusive_bounds,
     with_null,
 )
@@ -22,7 +24,6 @@ ENGINE_PREFIX: Final = "x-engine-"
 SCOPES: Final = "x-scopes"
 """Key of the scopes that an operation requires, because `security` may not list them."""
 
-_LENGTHS: Final = ("minLength", "maxLength")
 _VERSION: Final = "3.1.0"
 _VALUES: Final = ("default", "enum", "example", "examples")
 """Keys whose values are no part of the document's structure."""
@@ -30,10 +31,17 @@ _VALUES: Final = ("default", "enum", "example", "examples")
 
 def publish(bundle: SchemaNode) -> SchemaNode:
     """Return the contract as an OpenAPI 3.0.3 document for clients."""
-    document: SchemaNode = _for_clients(bundle)
+    document: SchemaNode = _without_engine_keys(bundle)
+    for schema in document["components"].get("schemas", {}).values():
+        if _is_form_of_a_file(document, schema):
+            # This means the same, as the form is closed. Go clients that openapi-generator makes
+            # measure a required file as a text, and then do not compile.
+            del schema["required"]
+            schema["minProperties"] = 1
     for item in document["paths"].values():
         for method in METHODS:
             if method in item:
+                _describe_raw_json(document, item[method])
                 item[method] = _with_scopes(item[method], bundle)
     return {**document, "security": _without_scopes(document.get("security", []))}
 
@@ -118,20 +126,30 @@ def _without_scopes(requirements: list[SchemaNode]) -> list[SchemaNode]:
     return [{name: [] for name in each} for each in requirements]
 
 
-def _for_clients(node: SchemaNode) -> SchemaNode:
-    # JSON Schema counts characters, but the engine bytes of files. Go clients that
-    # openapi-generator makes do not compile if a file has a length.
-    is_file = node.get("type") == "string" and node.get("format") == "binary"
-    return {
-        key: _copy(value)
-        for key, value in node.items()
-        if not key.startswith(ENGINE_PREFIX) and not (is_file and key in _LENGTHS)
-    }
+def _describe_raw_json(document: SchemaNode, operation: SchemaNode) -> None:
+    """Describe a JSON body that the handler receives as a file: for clients, it is an object."""
+    media = operation.get("requestBody", {}).get("content", {}).get(JSON_MEDIA_TYPE, {})
+    schema = resolve(document, media.get("schema", {}))
+    if schema.get("format") == "binary":
+        description = schema["description"]
+        schema.clear()
+        schema |= {"type": "object", "description": description}
+
+
+def _is_form_of_a_file(document: SchemaNode, schema: SchemaNode) -> bool:
+    """Return whether a schema is a closed object whose only property is a required file."""
+    parts = [resolve(document, part) for part in schema.get("properties", {}).values()]
+    is_file = [part.get("format") for part in parts] == ["binary"]
+    return is_file and "required" in schema and schema.get("additionalProperties") is False
+
+
+def _without_engine_keys(node: SchemaNode) -> SchemaNode:
+    return {key: _copy(value) for key, value in node.items() if not key.startswith(ENGINE_PREFIX)}
 
 
 def _copy(node: object) -> object:
     if isinstance(node, dict):
-        return _for_clients(node)
+        return _without_engine_keys(node)
     if isinstance(node, list):
         return [_copy(item) for item in node]
     return node
