@@ -31,6 +31,8 @@ def moto_bucket() -> Iterator[str]:
     try:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
+        # It keeps its buckets and their policies as long as the process.
+        httpx.post(f"{endpoint}/moto-api/reset").raise_for_status()
         httpx.put(f"{endpoint}/pictures").raise_for_status()
         yield f"s3://pictures/shop?endpoint={endpoint}"
     finally:
