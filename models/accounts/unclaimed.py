@@ -39,13 +39,8 @@ def erase_unclaimed(
         DatabaseUnavailable: The database failed. Accounts already erased stay erased.
     """
     now = utcnow()
-    unclaimed = _is_unclaimed(now - audited, now - keep)
-    query = select(User.id).where(unclaimed).order_by(User.id).limit(_BATCH)
-
-    def find(reader: Reader) -> list[int]:
-        return list(reader.scalars(query))
-
-    found = database.read(find)
+    unclaimed = is_unclaimed(now - audited, now - keep)
+    found = database.read(partial(find_unclaimed, unclaimed=unclaimed))
     erased = 0
     for user_id in found:
         work = partial(_erase, lifecycle=lifecycle, user_id=user_id, unclaimed=unclaimed)
@@ -53,7 +48,14 @@ def erase_unclaimed(
     return erased > 0 and len(found) == _BATCH
 
 
-def _is_unclaimed(oldest: datetime, newest: datetime) -> ColumnElement[bool]:
+def find_unclaimed(reader: Reader, unclaimed: ColumnElement[bool]) -> list[int]:
+    """Return the ids of the oldest unclaimed accounts, at most 100."""
+    query = select(User.id).where(unclaimed).order_by(User.created_at, User.id).limit(_BATCH)
+    return list(reader.scalars(query))
+
+
+def is_unclaimed(oldest: datetime, newest: datetime) -> ColumnElement[bool]:
+    """Return whether an account created between these times is unclaimed."""
     signed_in = AuditEvent.action.in_(("sign-in", "sign-in.second-factor"))
     return (
         User.exists()

@@ -77,6 +77,14 @@ class User(Versioned, Base):
         # erased rows because no list shows them.
         Index(None, "active", "id", **_ROWS_THAT_EXIST),
         Index(None, "role", "id", **_ROWS_THAT_EXIST),
+        # Unclaimed accounts are found in it.
+        Index(
+            None,
+            "created_at",
+            "id",
+            postgresql_where=text("erased_at IS NULL AND NOT email_verified"),
+            sqlite_where=text("erased_at IS NULL AND email_verified = 0"),
+        ),
         # Without AUTOINCREMENT, SQLite would reuse the id of a deleted last row.
         {"sqlite_autoincrement": True},
     )

@@ -1,4 +1,4 @@
-"""The lists of tokens and of events are served by indexes, on both databases (MISSION M14, M20)."""
+"""Tokens, events and unclaimed accounts are read by indexes, on both databases (M14, M20)."""
 
 from datetime import timedelta
 from itertools import product as combinations
@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from models.accounts.unclaimed import find_unclaimed, is_unclaimed
 from models.identity.audit_event import AuditAction, AuditEvent, RequestOrigin
 from models.identity.token import Token
 from models.storage.base import utcnow
@@ -77,3 +78,12 @@ def test_tokens_are_read_in_the_order_of_an_index(
     ):
         assert not plan.whole_tables, plan.text
         assert not plan.unbounded_sorts, plan.text
+
+
+def test_unclaimed_accounts_are_found_by_their_age(filled: Database, kind: str) -> None:
+    now = utcnow()
+    unclaimed = is_unclaimed(now - timedelta(days=365), now - timedelta(days=30))
+    [plan] = explain(filled, kind, lambda session: find_unclaimed(session, unclaimed))
+    assert "ix_users_created_at_id" in plan.indexes, plan.text
+    assert not plan.whole_tables, plan.text
+    assert not plan.unbounded_sorts, plan.text
