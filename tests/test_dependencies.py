@@ -205,3 +205,9 @@ def test_class_names_are_unique() -> None:
         if len(modules) > 2 or (len(modules) == 2 and not modules & ports)
     }
     assert twice == {}
+
+
+def test_migrations_are_numbered_in_one_line() -> None:
+    files = (ROOT / "models/migrations/versions").glob("[0-9]*.py")
+    numbers = sorted(file.name[:4] for file in files)
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
