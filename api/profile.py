@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 from api.credentials.bearer import Caller
 from models.access.secret_box import SecretBox
 from models.accounts.account import Changes, change_account
+from models.accounts.person_export import PersonExport, export_person
 from models.files.picture import NewPicture
 from models.identity.audit_event import RequestOrigin
 from models.identity.password import Passwords
@@ -16,6 +17,11 @@ from models.storage.reader import Reader
 def get_profile(reader: Reader, caller: Caller) -> User:
     """Return the caller's account."""
     return User.of(reader, caller)
+
+
+def export_profile(reader: Reader, caller: Caller) -> PersonExport:
+    """Return everything that is stored about the caller."""
+    return export_person(reader, caller)
 
 
 def update_profile(

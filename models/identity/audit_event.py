@@ -3,7 +3,7 @@
 Erasing an account removes the network addresses and request ids from its events.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -144,12 +144,26 @@ class AuditEvent(Base):
         if created_to is not None:
             query = query.where(cls.id < first_id_from(created_to))
         page = Listing(query, [cls.id], descending=True).page(reader, after=after, limit=limit)
-        for event in page.items:
-            if not actor.is_admin and event.actor_id not in (None, actor.user_id):
-                # Users must not learn an administrator's network address.
+        if not actor.is_admin:
+            cls._hide_others(page.items, actor.user_id)
+        return page
+
+    @classmethod
+    def about(cls, reader: Reader, user_id: int, *, limit: int) -> Sequence["AuditEvent"]:
+        """Return the newest events on an account and of its owner's actions, newest first."""
+        theirs = (cls.user_id == user_id) | (cls.actor_id == user_id)
+        events = reader.scalars(select(cls).where(theirs).order_by(cls.id.desc()).limit(limit))
+        found = list(events)
+        cls._hide_others(found, user_id)
+        return found
+
+    @classmethod
+    def _hide_others(cls, events: Iterable["AuditEvent"], user_id: int) -> None:
+        """Hide the network addresses of others, because users must not learn them."""
+        for event in events:
+            if event.actor_id not in (None, user_id):
                 make_transient(event)
                 event.address = event.request_id = event.token_id = None
-        return page
 
     @classmethod
     def purge(cls, keep: timedelta) -> Delete:

@@ -87,3 +87,9 @@ def test_unclaimed_accounts_are_found_by_their_age(filled: Database, kind: str) 
     assert "ix_users_created_at_id" in plan.indexes, plan.text
     assert not plan.whole_tables, plan.text
     assert not plan.unbounded_sorts, plan.text
+
+
+def test_the_events_of_a_person_are_found_by_indexes(filled: Database, kind: str) -> None:
+    for plan in explain(filled, kind, lambda session: AuditEvent.about(session, 1, limit=25)):
+        assert plan.indexes, plan.text
+        assert not plan.whole_tables, plan.text
