@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from api.contract.compile.request_bodies import JSON_MEDIA_TYPE
 from api.contract.compile.schemas import SchemaNode, Validator, resolve
 from tests.contract.walk import (
     Finding,
@@ -114,7 +115,8 @@ def bodies_have_examples(bundle: SchemaNode) -> Iterator[Finding]:
                 yield Finding(place, "has no named example of a problem")
             continue
         schema = resolve(bundle, holder["schema"])
-        needs_none = is_file(schema) or is_upload_form(bundle, schema)
+        is_raw = is_file(schema) and not place.endswith(JSON_MEDIA_TYPE)
+        needs_none = is_raw or is_upload_form(bundle, schema)
         if "example" not in {**schema, **holder} and not needs_none:
             yield Finding(place, "has no example")
 
@@ -128,7 +130,10 @@ def examples_are_valid(bundle: SchemaNode) -> Iterator[Finding]:
         examples = [resolve(bundle, node)["value"] for node in holder.get("examples", {}).values()]
         if "example" in holder:
             examples.append(holder["example"])
-        if not all(Validator(bundle, holder["schema"]).is_valid(example) for example in examples):
+        # JSON that is read raw is an object for clients.
+        is_raw = place.endswith(JSON_MEDIA_TYPE) and is_file(resolve(bundle, holder["schema"]))
+        validator = Validator(bundle, {"type": "object"} if is_raw else holder["schema"])
+        if not all(map(validator.is_valid, examples)):
             yield Finding(place, "has an invalid example")
 
 
