@@ -26,6 +26,7 @@ class NewOrder(OrderDetails):
 
     lines: list[LineQuantity]
     expected_total: NotRequired[Price]
+    user_id: NotRequired[int]
 
 
 class Payment(TypedDict):
@@ -107,6 +108,7 @@ def create_order(
         body["lines"],
         body,
         expected_total=body.get("expected_total"),
+        user_id=body.get("user_id"),
         reservation=reservation,
         by=caller,
     )

@@ -260,6 +260,12 @@ class PriceChanged(DomainError):
     detail = "The total of the order differs from the expected total; see prices."
 
 
+class UnknownUser(DomainError):
+    """The account that an order is placed for does not exist or is not visible to the actor."""
+
+    detail = "There is no account with this id."
+
+
 class UnknownProduct(DomainError):
     """A line names a product that does not exist, is not on sale, or is not part of the order."""
 

@@ -33,6 +33,7 @@ OPENAPI_KEYS = {
         "x-engine-wait",
         "x-message",
         "x-property-names",
+        "x-requires-scopes",
         "x-requires-session",
         "x-engine-pool-when-given",
     ),

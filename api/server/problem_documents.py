@@ -68,6 +68,7 @@ _KIND_OF: Mapping[type[Exception], str] = {
     errors.OutOfStock: "out-of-stock",
     errors.PriceChanged: "price-changed",
     errors.UnknownProduct: "unknown-product",
+    errors.UnknownUser: "unknown-user",
     errors.MixedCurrencies: "mixed-currencies",
     errors.InvalidLines: "invalid-body",
     errors.InvalidAmount: "invalid-body",

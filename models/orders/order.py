@@ -36,14 +36,17 @@ class Order(OrderPayments):
         details: OrderDetails,
         *,
         expected_total: Price | None = None,
+        user_id: int | None = None,
         reservation: timedelta,
         by: Actor,
     ) -> OrderView:
         """Place an order, reserving its stock until it is paid, or for `reservation` at most.
 
-        An order with a total of zero is paid from the start.
+        An order with a total of zero is paid from the start. An administrator can place an order
+        for another account with `user_id`.
 
         Raises:
+            UnknownUser: The account does not exist or is not visible to the actor.
             InvalidLines: A product appears on more than one line.
             UnknownProduct: A product does not exist or cannot be ordered.
             MixedCurrencies: The products have prices in different currencies.
@@ -57,6 +60,7 @@ class Order(OrderPayments):
             lines,
             details,
             expected_total=expected_total,
+            user_id=by.user_id if user_id is None else user_id,
             by=by,
             reservation=reservation,
         )

@@ -11,8 +11,16 @@ from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from models.actor import Actor
 from models.catalogue.product import Price, Product
-from models.errors import JSON, InvalidAmount, MixedCurrencies, OutOfStock, PriceChanged
+from models.errors import (
+    JSON,
+    InvalidAmount,
+    MixedCurrencies,
+    OutOfStock,
+    PriceChanged,
+    UnknownUser,
+)
 from models.events.event import Event
+from models.identity.user import User
 from models.money import MAX_AMOUNT, Money
 from models.orders.order_balance import OrderBalance
 from models.orders.order_event import OrderEvent
@@ -60,15 +68,18 @@ def draft_order(
     details: OrderDetails,
     *,
     expected_total: Price | None,
+    user_id: int,
     by: Actor,
     reservation: timedelta,
 ) -> tuple[OrderView, Offers]:
     """Lock the products of an order, check its lines and fix their prices.
 
     Raises:
-        InvalidLines, UnknownProduct, MixedCurrencies, InvalidAmount, PriceChanged, OutOfStock: As
-            in `Order.place`.
+        UnknownUser, InvalidLines, UnknownProduct, MixedCurrencies, InvalidAmount, PriceChanged,
+            OutOfStock: As in `Order.place`.
     """
+    if user_id != by.user_id:
+        _require_account(connection, user_id, by)
     asked = {"product_ids": [line["product_id"] for line in lines]}
     products: Offers = {row.id: row for row in connection.execute(_LOCK_OFFERS, asked)}
     require_products(lines, {number for number, each in products.items() if each.can_be_ordered})
@@ -87,7 +98,7 @@ def draft_order(
     now, status = utcnow(), "pending" if total else "paid"
     order = OrderView(
         id=order_id,
-        user_id=by.user_id,
+        user_id=user_id,
         status=status,
         balance=OrderBalance(status, currency, total),
         note=details.get("note"),
@@ -164,6 +175,13 @@ def store_lines(connection: Connection, order: OrderView, offers: Offers, *, by:
     versions = {line.product_id: offers[line.product_id].version for line in order.lines}
     reserved = Product.reserve(connection, quantities, versions, order_id=order.id, by=by.user_id)
     Event.record_all(connection, [feed_event(order, "create", order.version), *reserved])
+
+
+def _require_account(connection: Connection, user_id: int, by: Actor) -> None:
+    # The lock makes an erasure of the account wait, so that it finds the order.
+    account = select(User.id).where(User.seen_by(by), User.id == user_id)
+    if connection.scalar(account.with_for_update(read=True)) is None:
+        raise UnknownUser(violations={"/user_id": "is not the id of an account"})
 
 
 def _require_one_currency(lines: Sequence[LineQuantity], products: Offers) -> None:

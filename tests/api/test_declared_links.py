@@ -26,7 +26,7 @@ from tests.api.shopping import Shopper
 from tests.api.things import Things, things_for
 from tests.authenticator import Authenticator
 from tests.factories import fresh_email, make_account
-from tests.models.reading import read_payment
+from tests.models.reading import read_payment, read_unit
 from tests.service import PASSWORD, Service
 from tests.signing import intent, send_stripe
 
@@ -187,6 +187,9 @@ class Guest:
         members |= {name: value_of(text, answer) for name, text in link.body.items()}
         if link.target.id == "bounce_order":
             members |= read_payment(self._service.app.database, UUID(str(in_path["order_id"])))
+        if link.target.id == "reduce_order":
+            unit = read_unit(self._service.app.database, UUID(str(in_path["order_id"])))
+            members["lines"] = [unit]
         if self._app and "challenge" in link.body:
             members["code"] = self._app.code()
         # A cursor belongs to the limit that it came with.

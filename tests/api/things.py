@@ -24,7 +24,7 @@ from tests.api.recovering import link_for
 from tests.api.sample_calls import SampleCall, operations
 from tests.authenticator import verify_address
 from tests.factories import Person, make_account, make_order, make_product
-from tests.models.reading import read_entries, read_payment
+from tests.models.reading import read_entries, read_payment, read_unit
 from tests.pictures import make_picture
 from tests.service import PASSWORD, Service
 
@@ -34,7 +34,6 @@ _STATUS = {
     "deliver_order": "shipped",
     "refund_order": "paid",
     "return_order": "shipped",
-    "reduce_order": "partially_shipped",
 }
 """The state in which an order has to be for an action, where it is not a new one."""
 
@@ -83,6 +82,7 @@ def things_for(
     if "{order_id}" in operation.path:
         order_id = places["order_id"] = _order_for(service, operation, owner)
         members |= read_payment(database, order_id)
+        members["lines"] = [read_unit(database, order_id)]
     places |= _picture(service, operation, caller or owner, places.get("product_id"))
     for name in re.findall(r"{(\w+)}", operation.path):
         if name not in places:

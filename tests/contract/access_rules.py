@@ -87,6 +87,24 @@ REQUIRED_SESSIONS: SchemaNode = {
     },
 }
 
+REQUIRED_SCOPES: SchemaNode = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["when-given", "scopes"],
+        "properties": {
+            "when-given": REQUIRED_SESSIONS["items"]["properties"]["when-given"],
+            "scopes": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "string", "pattern": "^[a-z]+:[a-z]+$"},
+            },
+        },
+    },
+}
+
 
 def security_is_stated_and_closed(bundle: SchemaNode) -> Iterator[Finding]:
     """A scheme without scopes lets any token in, and `{}` whoever has none, where that is known."""
@@ -172,6 +190,24 @@ def required_sessions_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
         for name in (name for each in required for name in each.get("when-given", ())):
             if name.removeprefix("#/") not in members:
                 yield Finding(operation.place, f"requires a session for {name}, which is no member")
+
+
+def required_scopes_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
+    """A name that no body has would require nothing, and nobody would notice."""
+    validator = Validator(bundle, REQUIRED_SCOPES)
+    for operation in operations(bundle):
+        required = operation.node.get("x-requires-scopes")
+        if required is None:
+            continue
+        if not validator.is_valid(required):
+            yield Finding(operation.place, "has an x-requires-scopes of another shape")
+            continue
+        if not _knows_its_caller(operation):
+            yield Finding(operation.place, "requires scopes and does not know its caller")
+        members = (operation.body or {}).get("properties", {})
+        for name in (name for each in required for name in each["when-given"]):
+            if name.removeprefix("#/") not in members:
+                yield Finding(operation.place, f"requires scopes for {name}, which is no member")
 
 
 def guessing_is_limited(bundle: SchemaNode) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from api.contract.compile.schemas import SchemaNode
-from tests.contract.walk import operations, schemas
+from tests.contract.walk import DeclaredOperation, operations, schemas
 
 
 def find_breaks(diff: SchemaNode, base: SchemaNode, today: SchemaNode) -> list[str]:
@@ -84,6 +84,8 @@ def _missed_breaks(base: SchemaNode, today: SchemaNode) -> Iterator[str]:
         place, old, new = operation.place, operation.node, after.get(operation.place, {})
         for scope in sorted(set(new.get("x-scopes", ())) - set(old.get("x-scopes", ()))):
             yield f"{place}: requires the scope {scope}"
+        if lacking := _scopes_of_members(new, operation) - _scopes_of_members(old, operation):
+            yield f"{place}: requires scopes for {', '.join(sorted(lacking))}"
         if new.get("x-requires-session", []) != old.get("x-requires-session", []) and new:
             yield f"{place}: x-requires-session changed"
     headers = today["components"].get("headers", {})
@@ -94,3 +96,15 @@ def _missed_breaks(base: SchemaNode, today: SchemaNode) -> Iterator[str]:
     for place, schema in schemas(base):
         if schema.get("x-property-names") != maps.get(place, schema).get("x-property-names"):
             yield f"{place.removeprefix('components/')}: x-property-names changed"
+
+
+def _scopes_of_members(node: SchemaNode, operation: DeclaredOperation) -> set[str]:
+    """Name each member of the released body with each scope that it requires."""
+    known = (operation.body or {}).get("properties", {})
+    return {
+        f"{name} {scope}"
+        for each in node.get("x-requires-scopes", ())
+        for name in each["when-given"]
+        if name.removeprefix("#/") in known
+        for scope in each["scopes"]
+    }

@@ -13,7 +13,9 @@ EXTENSIONS = {
     "x-engine-wait": {"events"},
     "x-engine-transaction": {"statement", "read", "write", "late-write", "none"},
 }
-OPERATION_EXTENSIONS = {"x-rate-limit", "x-requires-session", "x-deprecated-at", "x-sunset"}
+OPERATION_EXTENSIONS = {
+    *("x-rate-limit", "x-requires-scopes", "x-requires-session", "x-deprecated-at", "x-sunset"),
+}
 SCHEMA_EXTENSIONS = {
     *("x-engine-attribute", "x-engine-below-server", "x-engine-reader", "x-engine-ruled-out"),
     *("x-enum-varnames", "x-message", "x-property-names", "x-transitions"),

@@ -51,6 +51,7 @@ RULES: tuple[Rule, ...] = (
     access_rules.operations_are_limited,
     access_rules.rate_limits_are_well_formed,
     access_rules.returned_tries_are_limited,
+    access_rules.required_scopes_are_well_formed,
     access_rules.required_sessions_are_well_formed,
     access_rules.guessing_is_limited,
     extension_rules.extensions_are_known,

@@ -13,6 +13,7 @@ from models.identity.user import Role, User
 from models.identity.user_list import find_users
 from models.orders.order import Order
 from models.orders.order_event import OrderEvent
+from models.orders.order_line import LineQuantity, OrderLine
 from models.orders.order_list import OrderFilter, OrderSort, find_orders
 from models.orders.order_view import OrderView
 from models.storage.database import Database
@@ -96,6 +97,14 @@ def read_orders(
     return database.read(
         lambda reader: find_orders(reader, wanted, by=by, sort=sort, after=after, limit=limit)
     )
+
+
+def read_unit(database: Database, order_id: UUID) -> LineQuantity:
+    """Read the product of an order's first line, as one unit of it."""
+    line = select(OrderLine.product_id).where(OrderLine.order_id == order_id)
+    first = line.order_by(OrderLine.number).limit(1)
+    product_id = database.transact(lambda session: session.scalars(first).one(), write=False)
+    return LineQuantity(product_id=product_id, quantity=1)
 
 
 def read_payment(database: Database, order_id: UUID) -> dict[str, str]:

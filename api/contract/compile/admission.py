@@ -79,6 +79,19 @@ class RequiredSession:
                 raise RecentSignInRequired(self.max_age)
 
 
+@dataclass(frozen=True, slots=True)
+class RequiredScopes:
+    """Scopes that a body requires if it has one of the `members`, besides the operation's own."""
+
+    members: frozenset[str]
+    scopes: tuple[str, ...]
+
+    def of(self, body: JSON) -> tuple[str, ...]:
+        """Return the scopes that a body requires."""
+        is_given = isinstance(body, dict) and not self.members.isdisjoint(body)
+        return self.scopes if is_given else ()
+
+
 def compile_security(bundle: SchemaNode, requirements: Iterable[SchemaNode]) -> Security | None:
     """Return the one required scheme, or None; an empty requirement (`{}`) beside it is skipped."""
     for requirement in requirements:
@@ -93,11 +106,22 @@ def compile_required_sessions(declared: Iterable[SchemaNode]) -> tuple[RequiredS
     """Compile the list `x-requires-session` of an operation."""
     return tuple(
         RequiredSession(
-            frozenset(str(name).removeprefix("#/") for name in each.get("when-given", ())),
+            _members(each.get("when-given", ())),
             each.get("max-age"),
         )
         for each in declared
     )
+
+
+def compile_required_scopes(declared: Iterable[SchemaNode]) -> tuple[RequiredScopes, ...]:
+    """Compile the list `x-requires-scopes` of an operation."""
+    return tuple(
+        RequiredScopes(_members(each["when-given"]), tuple(each["scopes"])) for each in declared
+    )
+
+
+def _members(pointers: Iterable[str]) -> frozenset[str]:
+    return frozenset(pointer.removeprefix("#/") for pointer in pointers)
 
 
 def compile_rate_limit(declared: SchemaNode) -> RateLimit:

@@ -54,6 +54,7 @@ def mistakes(bundle: SchemaNode, scope_fault: ScopeFault) -> Iterator[Mistake]:
         own = bundle["paths"][path][method]
         yield from _tags(bundle, place, own)
         yield from _security(bundle, (*place, "security"), own.get("security", []), scope_fault)
+        yield from _member_scopes(place, own, scope_fault)
         yield from _engine_keys(place, declared)
         yield from _parameters(bundle, place, own)
         yield from _body(bundle, place, declared)
@@ -90,6 +91,14 @@ def _security(
                 yield Mistake(("components", "securitySchemes", name), reason)
             if fault := scope_fault(wanted):
                 yield Mistake(there, fault)
+
+
+def _member_scopes(
+    place: Place, declared: SchemaNode, scope_fault: ScopeFault
+) -> Iterator[Mistake]:
+    for index, required in enumerate(declared.get("x-requires-scopes", ())):
+        if fault := scope_fault(required["scopes"]):
+            yield Mistake((*place, "x-requires-scopes", str(index)), fault)
 
 
 def _is_readable(scheme: SchemaNode) -> bool:

@@ -10,9 +10,11 @@ from typing import Final
 
 from api.contract.compile.admission import (
     RateLimit,
+    RequiredScopes,
     RequiredSession,
     Security,
     compile_rate_limit,
+    compile_required_scopes,
     compile_required_sessions,
     compile_security,
 )
@@ -84,6 +86,7 @@ class Operation:
     body: Body | None
     form: Form | None
     rate_limits: tuple[RateLimit, ...]
+    required_scopes: tuple[RequiredScopes, ...]
     required_sessions: tuple[RequiredSession, ...]
     responses: Mapping[int, Response]
     success: Response
@@ -126,13 +129,15 @@ class Operation:
             return self.pool
         return _DEFAULT_POOL
 
-    def require_scopes(self, held: frozenset[str]) -> None:
-        """Check that a token's scopes include all scopes that the operation requires.
+    def require_scopes(self, held: frozenset[str], body: JSON = None) -> None:
+        """Check that a token's scopes include all that the operation and the body require.
 
         Raises:
             InsufficientScope: a required scope is missing.
         """
         needed = self.scopes or ()
+        for required in self.required_scopes:
+            needed += required.of(body)
         if not held.issuperset(needed):
             raise InsufficientScope(needed, held)
 
@@ -216,6 +221,7 @@ def _compile(
         body=compile_body(bundle, method, declared, validators),
         form=compile_form(bundle, declared, validators),
         rate_limits=tuple(map(compile_rate_limit, declared.get("x-rate-limit", ()))),
+        required_scopes=compile_required_scopes(declared.get("x-requires-scopes", ())),
         required_sessions=compile_required_sessions(declared.get("x-requires-session", ())),
         responses=responses,
         success=responses[success],

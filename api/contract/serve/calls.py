@@ -122,7 +122,7 @@ class Call:
             # client can prolong. The caller must therefore still have permission now. A kept
             # response must also not outlive an account that is erased at the same moment.
             request.caller = self._recheck(session, request.caller, hold=claim is not None)
-            self._operation.require_scopes(request.caller.scopes)
+            self._operation.require_scopes(request.caller.scopes, request.body)
         kept = None if claim is None else self._kept
         if kept is not None and (known := kept.replay(session, claim, request)) is not None:
             return known

@@ -167,6 +167,8 @@ class Engine:
         await self._admit(request, operation)
         self._decode(request, operation)
         await self._receiver.receive(request, operation, receive)
+        if operation.required_scopes and request.caller:
+            operation.require_scopes(request.caller.scopes, request.body)
         for required in operation.required_sessions:
             signed_in_at = request.caller.signed_in_at if request.caller else None
             required.check(signed_in_at, request.body)

@@ -38,7 +38,7 @@ const optionalStartsEmpty = () => ({
   },
 });
 
-// Swagger UI shows the scopes of OAuth flows only, and limits and required sessions not at all.
+// Swagger UI shows the scopes of OAuth flows only, and limits, required sessions and scopes of members not at all.
 const termsOf = (operation) => {
   const security = operation.security ?? [];
   const scopes = security.flatMap(({ bearer = [] }) => bearer);
@@ -50,8 +50,12 @@ const termsOf = (operation) => {
     ({ "when-given": members = ["any change"], "max-age": age }) =>
       `${members.join(", ")}${age ? `, signed in within ${age} seconds` : ""}`,
   );
+  const further = (operation["x-requires-scopes"] ?? []).flatMap(({ "when-given": members, scopes: required }) =>
+    required.map((scope) => `Scope: \`${scope}\`, for ${members.join(", ")}`),
+  );
   return [
     ...scopes.map((scope) => `Scope: \`${scope}\`${optional}`),
+    ...further,
     ...(sessions.length > 0 ? [`Session required, not an API key: ${sessions.join("; ")}`] : []),
     ...(limits.length > 0 ? [`Requests: at most ${limits.join(", and ")}`] : []),
   ].map((term) => `\n\n${term}`);
