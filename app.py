@@ -59,6 +59,7 @@ from models.identity.token import Token, note_uses
 from models.lifecycle import Lifecycle
 from models.messages.mailbox import MailboxUse
 from models.messages.message import Message
+from models.orders.order_erasure import forget_old_orders
 from models.orders.order_expiry import expire_orders
 from models.storage.batches import change_batch
 from models.storage.database import Database
@@ -148,6 +149,7 @@ def create_app(settings: Settings) -> Application:
         Job("audit", 3600, partial(change, partial(AuditEvent.purge, events_kept))),
         Job("events", 600, partial(purge_events, database, settings.events_kept)),
         *_unclaimed(settings, database, lifecycle),
+        *_old_orders(settings, database),
         Job("erased", 3600, partial(change, AuditEvent.forget_erased)),
         Job("addresses", 3600, partial(change, KnownAddress.purge)),
         Job("links", 60, partial(change, OneTimeToken.purge)),
@@ -243,6 +245,14 @@ def _unclaimed(settings: Settings, database: Database, lifecycle: Lifecycle) -> 
     keep, audited = settings.unclaimed_seconds, settings.audit_seconds
     times = timedelta(seconds=keep), timedelta(seconds=audited)
     return [Job("unclaimed", 3600, partial(erase_unclaimed, database, lifecycle, *times))]
+
+
+def _old_orders(settings: Settings, database: Database) -> list[Job]:
+    """Return the job that removes personal data from old orders, if the settings ask for it."""
+    if settings.order_personal_data_seconds is None:
+        return []
+    keep = timedelta(seconds=settings.order_personal_data_seconds)
+    return [Job("order-data", 600, partial(forget_old_orders, database, keep))]
 
 
 def _make_pools(settings: Settings, metrics: Metrics) -> dict[str, Pool]:

@@ -219,6 +219,12 @@ class Settings(BaseModel):
         le=315_360_000,
         description="retention of unverified accounts without sign-ins and orders; unset: kept",
     )
+    order_personal_data_seconds: int | None = Field(
+        None,
+        ge=2_592_000,
+        le=315_360_000,
+        description="retention of personal data in orders that have ended; unset: kept",
+    )
     admin_second_factor: bool = Field(
         default=False,
         description="require a second factor for administrator rights",

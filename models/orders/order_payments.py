@@ -166,8 +166,10 @@ class OrderPayments(OrderShipments):
     def _lock_revivable(self, session: Session, money: int) -> Mapping[int, Product] | None:
         """Lock and return the products, if `money` pays an expired order whose stock is available.
 
-        The order of an erased owner has no address any more, and stays expired.
+        An order whose personal data were removed has no address any more, and stays expired.
         """
+        if self.retained_since is None:
+            return None
         if self.status != "expired" or self.balance.held + money < self.total_amount:
             return None
         if self.is_owner_erased(session):

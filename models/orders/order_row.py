@@ -49,6 +49,8 @@ class OrderRow(Balanced, Versioned, Base):
     `OrderBalance` explains the amounts. `paid_amount` is the money applied to the total, including
     `refunded_amount`, which was refunded, and `bounced_amount`, which bounced. `unapplied_amount`
     is the other money received; `unapplied_refunded_amount` is the sum of its refunds.
+    `retained_since` is the time of the last change of an order that has ended and may have personal
+    data; it is `None` once they are removed.
     """
 
     __abstract__ = True
@@ -75,6 +77,7 @@ class OrderRow(Balanced, Versioned, Base):
     expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    retained_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
     __table_args__ = (
         CheckConstraint("refunded_amount >= 0 AND refunded_amount <= paid_amount", name="refunded"),
@@ -105,6 +108,12 @@ class OrderRow(Balanced, Versioned, Base):
             "expires_at",
             postgresql_where=text("expires_at IS NOT NULL"),
             sqlite_where=text("expires_at IS NOT NULL"),
+        ),
+        Index(
+            None,
+            "retained_since",
+            postgresql_where=text("retained_since IS NOT NULL"),
+            sqlite_where=text("retained_since IS NOT NULL"),
         ),
     )
 
@@ -194,6 +203,7 @@ class OrderRow(Balanced, Versioned, Base):
         self.updated_at = now
         event = event or OrderEvent()
         is_over = self.status in ENDED
+        self.retained_since = now if is_over else None
         if (is_over or event.tracking_number or event.reason) and self.is_owner_erased(session):
             event.tracking_number = event.reason = None
             if is_over:
@@ -213,7 +223,7 @@ class OrderRow(Balanced, Versioned, Base):
 
     def _forget_owner(self, session: Session) -> None:
         """Remove what an erased owner's order needed until it ended."""
-        self.note = self.shipping_address = None
+        self.note = self.shipping_address = self.retained_since = None
         self.labels = {}
         told = update(OrderEvent).where(OrderEvent.order_id == self.id)
         # An autoflush would split the action into two updates of the row and two versions.

@@ -11,7 +11,7 @@ from pathlib import Path
 from smtplib import SMTPResponseException
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from api.server.logs import make_logger
@@ -19,11 +19,12 @@ from api.server.settings import Settings
 from api.server.upkeep import Job, Upkeep
 from models.errors import DatabaseUnavailable
 from models.identity.user import User
+from models.orders.order import Order
 from models.storage.base import utcnow
 from models.storage.database import Database
 from models.storage.idempotency_record import IdempotencyRecord
 from tests.databases import make_database_url
-from tests.factories import make_account, make_user
+from tests.factories import make_account, make_order, make_user
 from tests.service import Service, running
 
 
@@ -190,4 +191,31 @@ def test_unclaimed_accounts_end_if_the_settings_ask_for_it(
         with running(tmp_path, url, **setting) as service:
             wait_until(lambda: jobs_ran(service))
             assert is_erased() is bool(setting)
+        database.dispose()
+
+
+@pytest.mark.mission("M28")
+@pytest.mark.parametrize(
+    "setting", [{}, {"ORDER_PERSONAL_DATA_SECONDS": "2592000"}], ids=["unset", "set"]
+)
+def test_old_orders_lose_their_data_if_the_settings_ask_for_it(
+    tmp_path: Path, setting: dict[str, str]
+) -> None:
+    with make_database_url("sqlite", tmp_path) as url:
+        database = Database(url)
+        make_order(database, status="cancelled", note="Ring.")
+        then = utcnow() - timedelta(days=31)
+
+        def age(session: Session) -> None:
+            session.execute(update(Order).values(retained_since=then))
+
+        def jobs_ran(service: Service) -> bool:
+            shown = service.app.metrics.text()
+            return 'concord_job_last_success_timestamp_seconds{job="uses"}' in shown
+
+        database.transact(age, write=True)
+        with running(tmp_path, url, **setting) as service:
+            wait_until(lambda: jobs_ran(service))
+            note = database.read(lambda reader: reader.scalar(select(Order.note)))
+            assert (note is None) is bool(setting)
         database.dispose()

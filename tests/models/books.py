@@ -175,6 +175,8 @@ def _check_erasure(books: Books) -> None:
     for order in books.orders:
         if order.user_id in books.erased and order.status in ENDED:
             assert (order.note, order.shipping_address, order.labels) == (None, None, {})
+        # Only an order that has ended can have data that a job is to remove.
+        assert order.retained_since is None or order.status in ENDED
 
 
 def everything(database: Database) -> dict[str, list[str]]:
