@@ -29,8 +29,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 @pytest.fixture(scope="module")
 def contract(server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The contract, fetched from the running service as whoever makes a client would."""
-    file = tmp_path_factory.mktemp("contract") / "openapi.json"
-    file.write_bytes(httpx.get(f"{server.url}/openapi.json").raise_for_status().content)
+    return fetch(server, "openapi.json", tmp_path_factory.mktemp("contract"))
+
+
+@pytest.fixture(scope="module")
+def newer(server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same contract in OpenAPI 3.1."""
+    return fetch(server, "openapi-3.1.json", tmp_path_factory.mktemp("newer"))
+
+
+def fetch(server: LiveServer, name: str, folder: Path) -> Path:
+    file = folder / name
+    file.write_bytes(httpx.get(f"{server.url}/{name}").raise_for_status().content)
     return file
 
 

@@ -1,5 +1,6 @@
 """Clients generated from the served contract have strict types and work (MISSION M27, M34)."""
 
+import ast
 import shutil
 import sys
 from collections.abc import Sequence
@@ -38,17 +39,34 @@ def take_tour(
     assert printed == "The tour is done.\n"
 
 
+def generate_python(contract: Path, client: Path) -> None:
+    # A part of the contract that the generator cannot use is a warning, and here a failure.
+    options = ("--meta", "none", "--config", HERE / "openapi-python-client.yaml")
+    files = ("--path", contract, "--output-path", client)
+    generator = BIN / "openapi-python-client"
+    run((generator, "generate", *files, *options, "--fail-on-warning"), cwd=client.parent)
+
+
+def code(client: Path) -> dict[Path, str]:
+    """Return the code of a Python client without its documentation."""
+    found = {}
+    for file in client.rglob("*.py"):
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                is_described = ast.get_docstring(node) is not None
+                node.body = node.body[1:] if is_described else node.body
+        found[file.relative_to(client)] = ast.dump(tree)
+    return found
+
+
 @pytest.fixture(scope="module")
 def python_clients(
     contract: Path, generated: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder with both Python clients, whose types and those of the tours are checked."""
     folder = tmp_path_factory.mktemp("python")
-    files = ("--path", contract, "--output-path", folder / "concord_client")
-    # A part of the contract that the generator cannot use is a warning, and here a failure.
-    options = ("--meta", "none", "--config", HERE / "openapi-python-client.yaml")
-    generator = BIN / "openapi-python-client"
-    run((generator, "generate", *files, *options, "--fail-on-warning"), cwd=folder)
+    generate_python(contract, folder / "concord_client")
     shutil.copytree(generated / "python" / "concord_sdk", folder / "concord_sdk")
     run(
         (
@@ -70,9 +88,16 @@ def test_python_clients_take_the_tour(
     take_tour(server, name, command, cwd=python_clients, PYTHONPATH=".")
 
 
+def test_the_newer_contract_makes_the_same_python_client(
+    python_clients: Path, newer: Path, tmp_path: Path
+) -> None:
+    generate_python(newer, tmp_path / "concord_client")
+    assert code(tmp_path / "concord_client") == code(python_clients / "concord_client")
+
+
 @pytest.mark.node
 def test_typescript_clients_take_the_tour(
-    server: LiveServer, contract: Path, generated: Path, tmp_path: Path
+    server: LiveServer, contract: Path, newer: Path, generated: Path, tmp_path: Path
 ) -> None:
     node = find_tool("node", "nodejs")
     if not (PACKAGES / ".package-lock.json").exists():
@@ -82,7 +107,9 @@ def test_typescript_clients_take_the_tour(
     shutil.copytree(generated / "typescript-fetch", tmp_path / "sdk")
     (tmp_path / "node_modules").symlink_to(PACKAGES)
     generator = PACKAGES / "openapi-typescript" / "bin" / "cli.js"
-    run((node, generator, contract, "--output", "schema.ts"), cwd=tmp_path)
+    for document, types in ((contract, "schema.ts"), (newer, "newer.ts")):
+        run((node, generator, document, "--output", types), cwd=tmp_path)
+    assert (tmp_path / "newer.ts").read_text() == (tmp_path / "schema.ts").read_text()
     for project, name, script in (
         ("tsconfig.json", "typescript", "tour.js"),
         ("tsconfig.fetch.json", "fetch", "fetch_tour.js"),
