@@ -95,6 +95,7 @@ def test_nothing_is_reserved_if_stock_is_short(
     assert client.get(f"/v1/products/{product.id}").json()["stock"]["reserved"] == 0
 
 
+@pytest.mark.mission("M28")
 def test_an_order_at_another_total_than_expected_is_refused(
     service: Service, user: Shopper, admin: Shopper
 ) -> None:

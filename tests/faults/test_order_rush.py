@@ -131,6 +131,7 @@ def test_concurrent_refunds_never_exceed_the_payments(rush: Rush) -> None:
     check_books(rush.shop.database)
 
 
+@pytest.mark.mission("M28")
 def test_concurrent_returns_never_exceed_the_shipments(rush: Rush) -> None:
     product = rush.shop.product(10, rush.admin_id)
     order = rush.buy_paid(rush.shop.person()[1], product, 10)
@@ -213,6 +214,7 @@ def test_an_erasure_meets_everything_done_to_open_orders(rush: Rush) -> None:
     check_books(rush.shop.database)
 
 
+@pytest.mark.mission("M28")
 def test_payments_at_once_are_recorded_once_each(rush: Rush) -> None:
     product = rush.shop.product(10, rush.admin_id)
     order = rush.buy(rush.shop.person()[1], product, 10)

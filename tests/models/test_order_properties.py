@@ -48,7 +48,7 @@ from tests.models.actions import (
 from tests.models.books import check_books, everything
 from tests.models.reading import read_order
 
-pytestmark = pytest.mark.mission("M16")
+pytestmark = [pytest.mark.mission("M16"), pytest.mark.mission("M28")]
 
 REFUSALS: dict[str, set[type[errors.DomainError]]] = {
     "adjust": {errors.InvalidQuantity, errors.StockOutOfRange, errors.NotFound},

@@ -1,19 +1,23 @@
 """Orders are found by what a customer can read out, and followed by their changes (MISSION M30)."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product as combinations
+from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy.orm import Session
 
 from models.orders.order import Order
 from models.orders.order_list import OrderFilter
 from models.storage.base import utcnow
 from models.storage.database import Database
 from models.storage.filtering import FEW
-from tests.factories import Person, make_admin, make_buyer, make_order, make_product
+from tests.databases import make_database_url
+from tests.factories import LIFECYCLE, Person, make_admin, make_buyer, make_order, make_product
 from tests.models.actions import cancel
 from tests.models.reading import read_events, read_orders
 
@@ -48,6 +52,22 @@ def test_an_order_is_found_by_id_reference_and_tracking_number(
     assert len(found(database, alice, str(order.id)[:3])) == 2
 
 
+def update_copy(database: Database, copy: dict[UUID, int], since: datetime | None = None) -> None:
+    """Make one pass over the orders that changed, and note their versions."""
+    after: list[Any] | None = None
+    shown: list[tuple[UUID, int]] = []
+    by, wanted = make_admin(database), OrderFilter(updated_from=since)
+    while True:
+        page = read_orders(database, by=by, wanted=wanted, sort="updated_at", after=after, limit=3)
+        shown += [(order.id, order.version) for order in page.items]
+        after = page.next_key
+        if after is None:
+            break
+    assert len(shown) == len(set(shown))
+    for order_id, version in shown:
+        copy[order_id] = max(version, copy.get(order_id, 0))
+
+
 def test_a_copy_follows_orders_that_change_meanwhile(database: Database) -> None:
     product, buyer, admin = (
         make_product(database, stock=100),
@@ -61,35 +81,55 @@ def test_a_copy_follows_orders_that_change_meanwhile(database: Database) -> None
         cancel(database, order)
         make_order(database, buyer=buyer, lines=[(product, 1)])
 
-    def follow(wanted: OrderFilter) -> None:
-        after: list[Any] | None = None
-        shown: list[tuple[UUID, int]] = []
-        while True:
-            page = read_orders(
-                database, by=admin, wanted=wanted, sort="updated_at", after=after, limit=3
-            )
-            shown += [(order.id, order.version) for order in page.items]
-            after = page.next_key
-            if after is None:
-                break
-        assert len(shown) == len(set(shown))
-        for order_id, version in shown:
-            copy[order_id] = max(version, copy.get(order_id, 0))
-
     with ThreadPoolExecutor(3) as pool:
         changes = [pool.submit(change, order) for order in orders]
         started = utcnow()
-        follow(OrderFilter())
+        update_copy(database, copy)
         while not all(each.done() for each in changes):
             since, started = started - MINUTE, utcnow()
-            follow(OrderFilter(updated_from=since))
+            update_copy(database, copy, since)
         for each in changes:
             each.result()
-    follow(OrderFilter(updated_from=started - MINUTE))
+    update_copy(database, copy, started - MINUTE)
 
     everything = read_orders(database, by=admin).items
     assert copy == {order.id: order.version for order in everything}
     assert len(copy) == 24
+
+
+# SQLite has one writer at a time, so no change is visible before an earlier one.
+@pytest.mark.postgresql
+@pytest.mark.timeout(60)
+def test_a_copy_has_changes_that_are_committed_late(tmp_path: Path) -> None:
+    with make_database_url("postgresql", tmp_path) as url:
+        database = Database(url)
+        late, soon, admin = make_order(database), make_order(database), make_admin(database)
+        is_changed, is_read = Event(), Event()
+        copy: dict[UUID, int] = {}
+
+        def cancel_slowly(session: Session) -> None:
+            order = Order.lock_visible(session, admin, late.id)
+            order.cancel(session, LIFECYCLE, by=admin)
+            session.flush()
+            is_changed.set()
+            is_read.wait(20)
+
+        with ThreadPoolExecutor(1) as pool:
+            slowly = pool.submit(database.transact, cancel_slowly, write=True)
+            assert is_changed.wait(20)
+            newest = cancel(database, soon).updated_at
+            started = utcnow()
+            update_copy(database, copy)
+            is_read.set()
+            slowly.result()
+
+        assert copy == {late.id: 1, soon.id: 2}
+        # Whoever goes on from the newest change never sees the one that was committed after it.
+        update_copy(database, copy, newest)
+        assert copy == {late.id: 1, soon.id: 2}
+        update_copy(database, copy, started - MINUTE)
+        assert copy == {late.id: 2, soon.id: 2}
+        database.dispose()
 
 
 def test_orders_are_listed_from_the_time_of_their_last_change(database: Database) -> None:
