@@ -6,13 +6,26 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+import app
 from tests import seen
 from tests.databases import KINDS, make_database_url
 from tests.service import Service, running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_contract() -> Iterator[None]:
+    """Compile the contract once in a process: this takes three quarters of making an application.
+
+    It never changes, and the tests of its compilation do without this.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "load", cache(app.load))
+        yield
 
 
 @pytest.fixture(scope="module", params=KINDS)
