@@ -12,6 +12,8 @@ from sqlalchemy import (
     Index,
     String,
     Uuid,
+    case,
+    false,
     select,
     text,
     update,
@@ -118,16 +120,22 @@ class OrderRow(Balanced, Versioned, Base):
     )
 
     @declared_attr
-    def lines(cls) -> Mapped[list[OrderLine]]:  # noqa: N805 - SQLAlchemy passes the class.
+    @classmethod
+    def lines(cls) -> Mapped[list[OrderLine]]:
         """The lines, in the order in which they were sent."""
         return relationship(lazy="raise", order_by=OrderLine.number)
 
     @declared_attr
-    def owner_erased(cls) -> Mapped[bool]:  # noqa: N805 - as above.
-        """Whether the owner's account had been erased when the order was read."""
+    @classmethod
+    def owner_erased(cls) -> Mapped[bool]:
+        """Whether the owner's account had been erased when the order was read.
+
+        Most orders have no units to ship, allow no update and need no look at their owner.
+        """
         owner = select(User.erased_at.is_not(None)).where(User.id == cls.user_id)
         is_erased = owner.correlate_except(User).scalar_subquery()
-        return column_property(is_erased, expire_on_flush=False)
+        looked_up = case((cls.status.in_(sorted(RESERVING)), is_erased), else_=false())
+        return column_property(looked_up, expire_on_flush=False)
 
     @property
     def balance(self) -> OrderBalance:
