@@ -30,6 +30,8 @@ KEY = "Idempotency-Key"
 EVENT = json.dumps(intent(None, 1))
 """An event of a payment provider, to be signed."""
 
+DELETED = 7
+"""The product of the contract's examples, which the example of `delete_product` deletes."""
 _ONE_IN = 8
 _CURRENCIES = {"EUR", "JPY", "KWD", "USD"}
 """Some with two, no and three digits behind the point."""
@@ -189,7 +191,8 @@ def _choose_product(case: AnyCase, number: int) -> None:
     if "product_id" in places and (case.method in {"GET", "POST"} or "position" in places):
         if _is_known(case, "product_id"):
             return
-        places["product_id"] = number % SHELF + 1
+        chosen = number % SHELF + 1
+        places["product_id"] = chosen + 1 if chosen == DELETED else chosen
         if "entry_id" in places:
             places["entry_id"] = places["product_id"]
 
