@@ -130,9 +130,9 @@ def test_every_file_directly_in_the_api_is_a_tag() -> None:
 
 
 def test_folders_stay_small() -> None:
-    """The folder `api` is left out, because the contract's tags determine its modules."""
+    """The contract's tags determine the modules of `api`, and migrations are only ever added."""
     folders = Counter(module.rpartition(".")[0] for module in MODULES)
-    del folders["api"]
+    del folders["api"], folders["models.migrations.versions"]
     assert {folder: number for folder, number in folders.items() if number > LARGEST_FOLDER} == {}
 
 
