@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import app
+from api.contract.contract import load_contract
 from tests import seen
 from tests.databases import KINDS, make_database_url
 from tests.service import Service, running
@@ -24,7 +24,7 @@ def shared_contract() -> Iterator[None]:
     It never changes, and the tests of its compilation do without this.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "load", cache(app.load))
+        patch.setattr("app.load_contract", cache(load_contract))
         yield
 
 

@@ -101,6 +101,8 @@ def erase_account(
         AccessEnded: The actor's tokens ended after the request was authenticated.
     """
     user.require_current_token(by)
+    # This locks the rows of all administrators in one order, so it comes before the account's own.
+    user.require_another_administrator(session)
     # Requests of the owner hold the row too, so no order is placed from here on.
     session.execute(select(User.id).where(User.id == user.id).with_for_update(key_share=True))
     close_orders(session, lifecycle, user.id, by=by)

@@ -227,7 +227,7 @@ class User(Versioned, Base):
         """
         before, recovery = self._what_tokens_rest_on(), self._what_recovery_rests_on()
         if role not in (None, "admin") or active is False:
-            self._require_another_administrator(session)
+            self.require_another_administrator(session)
         if name is not None:
             self.name = person_name(name)
         if email is not None:
@@ -286,7 +286,7 @@ class User(Versioned, Base):
         Raises:
             LastAdministrator: Erasing the account would leave no active administrator.
         """
-        self._require_another_administrator(session)
+        self.require_another_administrator(session)
         self.name = "Erased"
         # No real address ends in `.invalid` (RFC 2606), so this placeholder cannot collide.
         self.email = self.email_key = f"{self.id}@erased.invalid"
@@ -297,7 +297,12 @@ class User(Versioned, Base):
         self.erased_at = utcnow()
         _store(session, self)
 
-    def _require_another_administrator(self, session: Session) -> None:
+    def require_another_administrator(self, session: Session) -> None:
+        """Check that another active administrator is left when this account stops being one.
+
+        Raises:
+            LastAdministrator: There is no other.
+        """
         if self.role != "admin" or not self.active:
             return
         administrators = select(User.id).where(User.exists(), User.role == "admin", User.active)

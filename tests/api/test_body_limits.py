@@ -91,7 +91,7 @@ def test_a_large_body_is_parsed_in_a_thread(
         names.append(threading.current_thread().name)
         return read_json(body, fields, text)
 
-    monkeypatch.setattr("api.contract.serve.middleware.read_json", read)
+    monkeypatch.setattr("api.contract.serve.bodies.read_json", read)
     body = person().rjust(size)
     answer = httpx.post(
         fresh_service.url + USERS, content=body, headers={"Content-Type": "application/json"}
