@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from api.contract.contract import load_contract
+from api.contract.compile.document import load_document
 from tests import seen
 from tests.databases import KINDS, make_database_url
 from tests.service import Service, running
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_contract() -> Iterator[None]:
-    """Compile the contract once in a process: this takes three quarters of making an application.
+def shared_document() -> Iterator[None]:
+    """Read the contract once in a process, which takes most of the time of making an application.
 
-    It never changes, and the tests of its compilation do without this.
+    Nothing changes what was read, and the tests of reading do without this.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.load_contract", cache(load_contract))
+        patch.setattr("api.contract.contract.load_document", cache(load_document))
         yield
 
 
