@@ -1,5 +1,6 @@
 """Responses compared, except for what differs between any two of them."""
 
+import re
 from typing import NamedTuple
 
 import httpx
@@ -15,13 +16,17 @@ class Comparable(NamedTuple):
     body: bytes
 
 
+_EXPORTED_AT = re.compile(rb'"exported_at":"[^"]+"')
+
+
 def comparable(answer: httpx.Response) -> Comparable:
     """Leave out of an answer what is different each time. That it has those headers is kept."""
     headers = {
         name: "" if name in _OF_THE_MOMENT else value for name, value in answer.headers.items()
     }
     request_id = answer.headers["x-request-id"].encode()
-    return Comparable(answer.status_code, headers, answer.content.replace(request_id, b"<id>"))
+    content = _EXPORTED_AT.sub(b"", answer.content.replace(request_id, b"<id>"))
+    return Comparable(answer.status_code, headers, content)
 
 
 def problem(answer: httpx.Response) -> str:
