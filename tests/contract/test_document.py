@@ -40,7 +40,7 @@ def message(folder: Path) -> str:
 
 
 def test_components_keep_their_names(document: Document) -> None:
-    assert list(document.bundle["paths"])[-1] == "/v1/orders/{order_id}/refund"
+    assert "/v1/orders/{order_id}/refund" in document.bundle["paths"]
     answer = document.bundle["paths"]["/v1/users/{user_id}"]["get"]["responses"]["200"]
     schema = answer["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/User"}
