@@ -39,11 +39,15 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(params=["light", "dark"])
+IN_BOTH_COLOURS = pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)
+"""What a test needs if it is about how a page looks."""
+
+
+@pytest.fixture
 def visit(
     request: pytest.FixtureRequest, browser: Browser, server: LiveServer, token: str
 ) -> Iterator[Visit]:
-    with visiting(browser, server.url, request.param, token) as visit:
+    with visiting(browser, server.url, getattr(request, "param", "dark"), token) as visit:
         yield visit
 
 
@@ -58,6 +62,7 @@ def operations() -> set[str]:
 
 
 @pytest.mark.mission("M27")
+@IN_BOTH_COLOURS
 def test_swagger_ui_lists_every_operation(visit: Visit, tmp_path: Path) -> None:
     visit.open("/")
     blocks = visit.page.locator(".opblock")
@@ -68,6 +73,7 @@ def test_swagger_ui_lists_every_operation(visit: Visit, tmp_path: Path) -> None:
 
 
 @pytest.mark.mission("M16", "M27")
+@IN_BOTH_COLOURS
 def test_swagger_ui_shows_the_states_of_an_order(visit: Visit, tmp_path: Path) -> None:
     visit.open("/docs")
     picture = visit.page.locator("#operations-tag-orders img")
@@ -109,6 +115,7 @@ def entered(visit: Visit, operation: str) -> dict[str, str]:
 
 
 @pytest.mark.mission("M12", "M27")
+@IN_BOTH_COLOURS
 def test_swagger_ui_reads_the_profile_with_a_token(visit: Visit, tmp_path: Path) -> None:
     visit.open("/docs")
     page = visit.page
@@ -177,6 +184,7 @@ def test_swagger_ui_shows_the_problem_without_a_token(visit: Visit) -> None:
 
 
 @pytest.mark.mission("M27")
+@IN_BOTH_COLOURS
 def test_an_open_operation_fits_the_screen(visit: Visit, tmp_path: Path) -> None:
     visit.page.set_viewport_size({"width": 390, "height": 844})
     visit.open("/docs")
@@ -212,6 +220,7 @@ def test_a_guide_opens_from_swagger_ui(visit: Visit, tmp_path: Path) -> None:
 
 
 @pytest.mark.mission("M8")
+@IN_BOTH_COLOURS
 def test_the_pages_of_problems_open_in_a_browser(visit: Visit, tmp_path: Path) -> None:
     visit.open("/problems")
     links = visit.page.locator("th a")
