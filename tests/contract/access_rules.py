@@ -175,39 +175,31 @@ def returned_tries_are_limited(bundle: SchemaNode) -> Iterator[Finding]:
 
 
 def required_sessions_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
-    """A name that no body has would require nothing, and nobody would notice."""
-    validator = Validator(bundle, REQUIRED_SESSIONS)
-    for operation in operations(bundle):
-        required = operation.node.get("x-requires-session")
-        if required is None:
-            continue
-        if not validator.is_valid(required):
-            yield Finding(operation.place, "has an x-requires-session of another shape")
-            continue
-        if not _knows_its_caller(operation):
-            yield Finding(operation.place, "requires a session and does not know its caller")
-        members = (operation.body or {}).get("properties", {})
-        for name in (name for each in required for name in each.get("when-given", ())):
-            if name.removeprefix("#/") not in members:
-                yield Finding(operation.place, f"requires a session for {name}, which is no member")
+    """Sessions are required of a known caller, for members that exist."""
+    yield from _misstated(bundle, "x-requires-session", REQUIRED_SESSIONS, "a session")
 
 
 def required_scopes_are_well_formed(bundle: SchemaNode) -> Iterator[Finding]:
+    """Scopes are required of a known caller, for members that exist."""
+    yield from _misstated(bundle, "x-requires-scopes", REQUIRED_SCOPES, "scopes")
+
+
+def _misstated(bundle: SchemaNode, key: str, shape: SchemaNode, what: str) -> Iterator[Finding]:
     """A name that no body has would require nothing, and nobody would notice."""
-    validator = Validator(bundle, REQUIRED_SCOPES)
+    validator = Validator(bundle, shape)
     for operation in operations(bundle):
-        required = operation.node.get("x-requires-scopes")
+        required = operation.node.get(key)
         if required is None:
             continue
         if not validator.is_valid(required):
-            yield Finding(operation.place, "has an x-requires-scopes of another shape")
+            yield Finding(operation.place, f"has an {key} of another shape")
             continue
         if not _knows_its_caller(operation):
-            yield Finding(operation.place, "requires scopes and does not know its caller")
+            yield Finding(operation.place, f"requires {what} and does not know its caller")
         members = (operation.body or {}).get("properties", {})
-        for name in (name for each in required for name in each["when-given"]):
+        for name in (name for each in required for name in each.get("when-given", ())):
             if name.removeprefix("#/") not in members:
-                yield Finding(operation.place, f"requires scopes for {name}, which is no member")
+                yield Finding(operation.place, f"requires {what} for {name}, which is no member")
 
 
 def guessing_is_limited(bundle: SchemaNode) -> Iterator[Finding]:
