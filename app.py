@@ -41,7 +41,7 @@ from api.server.problem_documents import Problems
 from api.server.readiness import Readiness
 from api.server.setting_types import mail_host
 from api.server.settings import Settings
-from api.server.upkeep import Job, Upkeep
+from api.server.upkeep import Job, Upkeep, report_row
 from models.access.secret_box import SecretBox
 from models.access.session import SessionRules
 from models.access.token_status import TokenStatus, TokenStatuses
@@ -64,6 +64,7 @@ from models.orders.order_expiry import expire_orders
 from models.storage.batches import change_batch
 from models.storage.database import Database
 from models.storage.idempotency_record import IdempotencyRecord
+from models.storage.set_aside import SetAside
 
 CONTRACT = Path(__file__).parent / "openapi"
 _DOCS = Path(__file__).parent / "docs"
@@ -140,22 +141,26 @@ def create_app(settings: Settings) -> Application:
     feed = FeedTail(database, draining)
     change = partial(change_batch, database)
     answers_kept = timedelta(seconds=settings.idempotency_seconds)
-    events_kept = timedelta(seconds=settings.audit_seconds)
+    report = partial(report_row, logger, metrics)
     jobs = [
         Job("orders", 1, partial(expire_orders, database, lifecycle)),
         Job("idempotency", 60, partial(change, partial(IdempotencyRecord.purge, answers_kept))),
         # Up to thousands of refresh tokens are deleted with a session.
         Job("tokens", 600, partial(change, Token.purge, limit=50)),
-        Job("audit", 3600, partial(change, partial(AuditEvent.purge, events_kept))),
+        Job(
+            "audit",
+            3600,
+            partial(change, partial(AuditEvent.purge, timedelta(seconds=settings.audit_seconds))),
+        ),
         Job("events", 600, partial(purge_events, database, settings.events_kept)),
-        *_unclaimed(settings, database, lifecycle),
+        *_unclaimed(settings, database, lifecycle, SetAside(report("unclaimed"))),
         *_old_orders(settings, database),
         Job("erased", 3600, partial(change, AuditEvent.forget_erased)),
         Job("addresses", 3600, partial(change, KnownAddress.purge)),
         Job("links", 60, partial(change, OneTimeToken.purge)),
         Job("messages", 600, partial(change, Message.purge)),
         Job("mailboxes", 600, partial(change, MailboxUse.purge)),
-        Job("pictures", 600, pictures.sweep),
+        Job("pictures", 600, partial(pictures.sweep, SetAside(report("pictures")))),
         Job("uses", 15, partial(note_uses, database, uses.take)),
     ]
 
@@ -238,13 +243,15 @@ def create_app(settings: Settings) -> Application:
     return Application(settings, asgi, draining, problems, database, metrics, logger, close)
 
 
-def _unclaimed(settings: Settings, database: Database, lifecycle: Lifecycle) -> list[Job]:
+def _unclaimed(
+    settings: Settings, database: Database, lifecycle: Lifecycle, aside: SetAside[int]
+) -> list[Job]:
     """Return the job that erases accounts that nobody ever used, if the settings ask for it."""
     if settings.unclaimed_seconds is None:
         return []
     keep, audited = settings.unclaimed_seconds, settings.audit_seconds
     times = timedelta(seconds=keep), timedelta(seconds=audited)
-    return [Job("unclaimed", 3600, partial(erase_unclaimed, database, lifecycle, *times))]
+    return [Job("unclaimed", 3600, partial(erase_unclaimed, database, lifecycle, *times, aside))]
 
 
 def _old_orders(settings: Settings, database: Database) -> list[Job]:

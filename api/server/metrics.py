@@ -63,6 +63,12 @@ class Metrics:
             ("job",),
             registry=self._registry,
         )
+        self._rows_set_aside = Counter(
+            "concord_job_rows_set_aside",
+            "Rows that a background job set aside because they failed",
+            ("job",),
+            registry=self._registry,
+        )
         self._payment_events = Counter(
             "concord_payment_events",
             "Events received from payment providers",
@@ -93,6 +99,10 @@ class Metrics:
             self._jobs.labels(job).set_to_current_time()
         else:
             self._job_failures.labels(job).inc()
+
+    def count_row_set_aside(self, job: str) -> None:
+        """Count a row that a background job set aside."""
+        self._rows_set_aside.labels(job).inc()
 
     def count_payment_event(self, provider: str, outcome: str) -> None:
         """Count an event of a payment provider that the settings name."""

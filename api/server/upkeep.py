@@ -30,6 +30,18 @@ class Job:
     has_recovered: Callable[[], bool] = lambda: True
 
 
+def report_row(logger: Logger, metrics: Metrics, job: str) -> Callable[[object, Exception], None]:
+    """Return a function that logs and counts a row that a job sets aside."""
+
+    def report(key: object, error: Exception) -> None:
+        # Messages of errors may contain personal data.
+        cause = type(error.__cause__ or error).__name__
+        logger.warning("row set aside", job=job, row=str(key), cause=cause)
+        metrics.count_row_set_aside(job)
+
+    return report
+
+
 class Upkeep:
     """Runs jobs in turn, in a thread of its own.
 

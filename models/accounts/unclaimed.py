@@ -16,6 +16,7 @@ from models.orders.order import Order
 from models.storage.base import utcnow
 from models.storage.database import Database
 from models.storage.reader import Reader
+from models.storage.set_aside import SetAside
 
 _BATCH = 100
 
@@ -27,24 +28,29 @@ class _Owner(NamedTuple):
 
 
 def erase_unclaimed(
-    database: Database, lifecycle: Lifecycle, keep: timedelta, audited: timedelta
+    database: Database,
+    lifecycle: Lifecycle,
+    keep: timedelta,
+    audited: timedelta,
+    aside: SetAside[int],
 ) -> bool:
     """Erase up to 100 unclaimed accounts older than `keep`, and return whether more may be left.
 
     An unclaimed account is active, belongs to a user, has no verified email address and no orders,
     and nobody has signed in to it. Sign-ins are on record for `audited`, so accounts older than
-    that are kept.
+    that are kept. Accounts that cannot be erased are set aside.
 
     Raises:
         DatabaseUnavailable: The database failed. Accounts already erased stay erased.
+        Exception: As in `SetAside.attempt`.
     """
     now = utcnow()
-    unclaimed = is_unclaimed(now - audited, now - keep)
+    unclaimed = is_unclaimed(now - audited, now - keep) & User.id.not_in(aside.keys)
     found = database.read(partial(find_unclaimed, unclaimed=unclaimed))
     erased = 0
     for user_id in found:
         work = partial(_erase, lifecycle=lifecycle, user_id=user_id, unclaimed=unclaimed)
-        erased += database.transact(work, write=True)
+        erased += aside.attempt(user_id, partial(database.transact, work, write=True)) or False
     return erased > 0 and len(found) == _BATCH
 
 

@@ -5,6 +5,7 @@ fails after that, or its account is erased later, the picture is unused, and its
 """
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import IO, Final
 
 from sqlalchemy import (
@@ -27,6 +28,7 @@ from models.files.picture import Picture, draw
 from models.files.store import FileStore
 from models.storage.base import ERASED, Base, BigId, UTCDateTime, utcnow
 from models.storage.database import Database
+from models.storage.set_aside import SetAside
 
 _UNUSED_FOR: Final = timedelta(hours=1)
 """Time after which an unused picture is deleted. It is longer than any request takes."""
@@ -113,17 +115,21 @@ class Pictures:
             self.store.put(path, content)
         return picture
 
-    def sweep(self) -> bool:
+    def sweep(self, aside: SetAside[str]) -> bool:
         """Delete some unused pictures, and return whether more may be left.
 
+        Pictures that cannot be deleted are set aside.
+
         Raises:
-            StorageUnavailable, DatabaseUnavailable: The store or the database failed.
+            DatabaseUnavailable: The database failed.
+            Exception: As in `SetAside.attempt`.
         """
         query = select(StoredPicture.digest, StoredPicture.width, StoredPicture.height)
-        query = query.where(StoredPicture._unused()).limit(_BATCH)  # noqa: SLF001 - of this module.
+        unused = StoredPicture._unused()  # noqa: SLF001 - of this module.
+        query = query.where(unused, StoredPicture.digest.not_in(aside.keys)).limit(_BATCH)
         found = self._database.read(lambda reader: reader.execute(query).all(), single=True)
         for row in found:
-            self._delete(Picture(*row))
+            aside.attempt(row.digest, partial(self._delete, Picture(*row)))
         return len(found) == _BATCH
 
     def _delete(self, picture: Picture) -> None:

@@ -15,8 +15,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from api.server.logs import make_logger
+from api.server.metrics import Metrics
 from api.server.settings import Settings
-from api.server.upkeep import Job, Upkeep
+from api.server.upkeep import Job, Upkeep, report_row
 from models.errors import DatabaseUnavailable
 from models.identity.user import User
 from models.orders.order import Order
@@ -27,6 +28,8 @@ from tests.databases import make_database_url
 from tests.factories import make_account, make_order, make_user
 from tests.service import Service, running
 
+SETTINGS = Settings(app_env="production", database_url="sqlite:///x", signing_key_file=Path("x"))
+
 
 @pytest.fixture
 def log() -> io.StringIO:
@@ -36,10 +39,7 @@ def log() -> io.StringIO:
 @contextmanager
 def upkeep(log: io.StringIO, *jobs: Job) -> Iterator[Upkeep]:
     """Jobs that are looked at a hundred times a second."""
-    settings = Settings(
-        app_env="production", database_url="sqlite:///x", signing_key_file=Path("x")
-    )
-    started = Upkeep(jobs, make_logger(settings, log), pause=0.01)
+    started = Upkeep(jobs, make_logger(SETTINGS, log), pause=0.01)
     started.start()
     try:
         yield started
@@ -124,6 +124,16 @@ def test_a_job_that_had_nothing_to_do_has_not_recovered(log: io.StringIO) -> Non
     assert len(tries) > 4
     assert '"code":454' in log.getvalue()
     assert "CANARY" not in log.getvalue()
+
+
+def test_a_row_that_is_set_aside_is_logged_and_counted(log: io.StringIO) -> None:
+    metrics = Metrics()
+    failure = ValueError("CANARY")
+    report_row(make_logger(SETTINGS, log), metrics, "files")("row 7", failure)
+    for part in ('"level":"warning"', '"job":"files"', '"row":"row 7"', '"cause":"ValueError"'):
+        assert part in log.getvalue()
+    assert "CANARY" not in log.getvalue()
+    assert 'concord_job_rows_set_aside_total{job="files"} 1.0' in metrics.text()
 
 
 def test_a_slow_job_runs_once_at_a_time_and_does_not_delay_the_exit(log: io.StringIO) -> None:

@@ -15,6 +15,7 @@ from models.identity.audit_event import RequestOrigin
 from models.identity.user import User
 from models.storage.base import utcnow
 from models.storage.database import Database
+from models.storage.set_aside import SetAside
 from tests.factories import LIFECYCLE, ROOT, make_user
 from tests.pictures import make_picture
 
@@ -33,6 +34,13 @@ def pictures(database: Database, folder: Path) -> Pictures:
 
 def receive(pictures: Pictures, colour: str = "red") -> Picture:
     return pictures.receive(io.BytesIO(make_picture(colour=colour)))
+
+
+def sweep(pictures: Pictures) -> list[str]:
+    """Delete unused pictures, and give the names of those that could not be deleted."""
+    failed: list[str] = []
+    pictures.sweep(SetAside(lambda digest, _error: failed.append(digest)))
+    return failed
 
 
 def stored(folder: Path) -> set[str]:
@@ -58,12 +66,12 @@ def test_an_upload_that_nobody_uses_is_deleted(
 ) -> None:
     picture = receive(pictures)
     assert stored(folder) == set(picture.paths)
-    pictures.sweep()
+    sweep(pictures)
     assert stored(folder) == set(picture.paths)
     age(database)
-    pictures.sweep()
+    sweep(pictures)
     assert (stored(folder), rows(database, StoredPicture)) == (set(), 0)
-    pictures.sweep()
+    sweep(pictures)
 
 
 def test_a_picture_is_kept_while_anyone_uses_it(
@@ -74,13 +82,26 @@ def test_a_picture_is_kept_while_anyone_uses_it(
         wear(database, user, receive(pictures))
     wear(database, alice, None)
     age(database)
-    pictures.sweep()
+    sweep(pictures)
     assert stored(folder) == set(picture.paths)
     wear(database, bob, receive(pictures, "green"))
     age(database)
-    pictures.sweep()
+    sweep(pictures)
     assert len(stored(folder)) == 3
     assert not stored(folder) & set(picture.paths)
+
+
+def test_a_picture_that_cannot_be_deleted_does_not_keep_others(
+    database: Database, pictures: Pictures, folder: Path
+) -> None:
+    bad, good = receive(pictures), receive(pictures, "green")
+    path = folder / bad.paths[0]
+    path.unlink()
+    (path / "in the way").mkdir(parents=True)
+    age(database)
+    assert sweep(pictures) == [bad.digest]
+    assert not stored(folder) & set(good.paths)
+    assert rows(database, StoredPicture) == 1
 
 
 def test_a_picture_that_is_uploaded_again_is_kept(
@@ -89,7 +110,7 @@ def test_a_picture_that_is_uploaded_again_is_kept(
     receive(pictures)
     age(database)
     picture = receive(pictures)
-    pictures.sweep()
+    sweep(pictures)
     assert stored(folder) == set(picture.paths)
 
 
@@ -106,5 +127,5 @@ def test_erasing_an_account_deletes_its_avatar(
     assert rows(database, PictureUse) == 0
     assert database.read(lambda r: r.scalar(select(User.avatar).where(User.id == user.id))) is None
     age(database)
-    pictures.sweep()
+    sweep(pictures)
     assert stored(folder) == set()

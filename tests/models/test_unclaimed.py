@@ -12,6 +12,7 @@ from models.identity.token import Token
 from models.identity.user import User
 from models.storage.base import utcnow
 from models.storage.database import Database
+from models.storage.set_aside import SetAside
 from tests.factories import LIFECYCLE, make_order, make_user
 
 pytestmark = pytest.mark.mission("M11")
@@ -30,8 +31,12 @@ def make_old(database: Database, days: int = 31) -> int:
     return user.id
 
 
+def never(key: object, error: Exception) -> None:
+    raise AssertionError(key) from error
+
+
 def is_erased(database: Database, user_id: int) -> bool:
-    while erase_unclaimed(database, LIFECYCLE, KEEP, AUDITED):
+    while erase_unclaimed(database, LIFECYCLE, KEEP, AUDITED, SetAside(never)):
         pass
     return database.transact(
         lambda session: session.get_one(User, user_id).erased_at is not None, write=False
