@@ -143,7 +143,7 @@ def create_app(settings: Settings) -> Application:
     answers_kept = timedelta(seconds=settings.idempotency_seconds)
     report = partial(report_row, logger, metrics)
     jobs = [
-        Job("orders", 1, partial(expire_orders, database, lifecycle)),
+        Job("orders", 1, partial(expire_orders, database, lifecycle, SetAside(report("orders")))),
         Job("idempotency", 60, partial(change, partial(IdempotencyRecord.purge, answers_kept))),
         # Up to thousands of refresh tokens are deleted with a session.
         Job("tokens", 600, partial(change, Token.purge, limit=50)),

@@ -3,31 +3,25 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
-from uuid import UUID
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
     ColumnElement,
-    Connection,
     Index,
     String,
     Text,
-    bindparam,
     func,
-    insert,
     select,
     text,
-    update,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.actor import Actor
 from models.catalogue.product_search import PRODUCT_WORDS
-from models.catalogue.product_stock import StockedProduct, stock_event
-from models.catalogue.stock_entry import StockEntry
+from models.catalogue.product_stock import StockedProduct
 from models.errors import (
     NotFound,
     SkuTaken,
@@ -173,39 +167,6 @@ class Product(StockedProduct):
         rows = session.scalars(current)
         return {product.id: product for product in rows}
 
-    @classmethod
-    def reserve(
-        cls,
-        connection: Connection,
-        quantities: Mapping[int, int],
-        versions: Mapping[int, int],
-        *,
-        order_id: UUID,
-        by: int,
-    ) -> list[NewEvent]:
-        """Reserve units of products, by product id, for an order; return the events to record.
-
-        The caller must have locked the products at these versions, and checked that enough units
-        are available.
-        """
-        moves = [{"moved": each, "quantity": quantities[each]} for each in sorted(quantities)]
-        connection.execute(_RESERVE, moves)
-        now = utcnow()
-        entries: list[dict[str, Any]] = [
-            {
-                "product_id": product_id,
-                "kind": "reservation",
-                "on_hand": 0,
-                "reserved": quantity,
-                "order_id": order_id,
-                "actor_id": by,
-                "created_at": now,
-            }
-            for product_id, quantity in quantities.items()
-        ]
-        connection.execute(_ENTER, entries)
-        return [stock_event(versions[entry["product_id"]] + 1, entry) for entry in entries]
-
     @property
     def price(self) -> Money:
         """The price of one unit."""
@@ -281,12 +242,3 @@ class Product(StockedProduct):
             "active": self.active,
         }
         return NewEvent(f"product.{action}", f"products/{self.id}", version, facts)
-
-
-_RESERVE = (
-    update(Product)
-    .where(Product.id == bindparam("moved"))
-    .values(reserved=Product.reserved + bindparam("quantity"), version=Product.version + 1)
-)
-# The ids of the new entries are not needed, so the INSERT does not return them.
-_ENTER = insert(StockEntry).inline()

@@ -29,7 +29,7 @@ class StockedProduct(Versioned, Base):
     """The part of a `Product` that counts its units.
 
     `on_hand` and `reserved` always equal the sums of the product's `StockEntry` rows, because
-    `_move` and `Product.reserve` change them together.
+    `_move` and `models.catalogue.reserving` change them together.
     """
 
     __abstract__ = True

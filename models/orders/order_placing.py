@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from models.actor import Actor
 from models.catalogue.product import Price, Product
+from models.catalogue.reserving import OrderedUnits, reserve_units
 from models.errors import (
     JSON,
     InvalidAmount,
@@ -171,9 +172,9 @@ def store_lines(connection: Connection, order: OrderView, offers: Offers, *, by:
         "lines": [],
     }
     connection.execute(_INSERT_EVENT, event)
-    quantities = {line.product_id: line.quantity for line in order.lines}
+    units = [OrderedUnits(order.id, line.product_id, line.quantity) for line in order.lines]
     versions = {line.product_id: offers[line.product_id].version for line in order.lines}
-    reserved = Product.reserve(connection, quantities, versions, order_id=order.id, by=by.user_id)
+    reserved = reserve_units(connection, units, versions, by=by.user_id)
     Event.record_all(connection, [feed_event(order, "create", order.version), *reserved])
 
 

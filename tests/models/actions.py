@@ -4,8 +4,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 from typing import TypedDict, Unpack
+from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.accounts.account import erase_account
@@ -15,8 +16,10 @@ from models.identity.audit_event import RequestOrigin
 from models.identity.user import Role, User
 from models.orders.order import Order
 from models.orders.order_event import OrderEvent
+from models.orders.order_expiry import expire_orders
 from models.orders.order_placing import OrderDetails
 from models.storage.database import Database
+from models.storage.set_aside import SetAside
 from tests.factories import (
     HALF_AN_HOUR,
     LIFECYCLE,
@@ -214,6 +217,23 @@ def reduce(
 def expire(database: Database, order: Order) -> Order:
     """Expire an order, however much time it has left."""
     return act(database, order, lambda s, o, _by: o.expire(s, LIFECYCLE))
+
+
+def expire_overdue(database: Database) -> int:
+    """Expire all overdue orders, and return how many orders expired meanwhile."""
+    before = _expiries(database)
+    while expire_orders(database, LIFECYCLE, SetAside(_raise)):
+        pass
+    return _expiries(database) - before
+
+
+def _expiries(database: Database) -> int:
+    query = select(func.count()).where(OrderEvent.action == "expire")
+    return database.transact(lambda session: session.scalars(query).one(), write=False)
+
+
+def _raise(_order: UUID, error: Exception) -> None:
+    raise error
 
 
 def ship(

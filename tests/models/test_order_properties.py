@@ -24,7 +24,6 @@ from hypothesis.stateful import (
 from models import errors
 from models.catalogue.product import Price, Product
 from models.orders.order import Order
-from models.orders.order_expiry import expire_orders
 from models.storage.database import Database
 from tests.databases import make_database_url
 from tests.factories import HALF_AN_HOUR, LIFECYCLE, STATUSES, make_admin, make_buyer, make_product
@@ -37,6 +36,7 @@ from tests.models.actions import (
     deliver,
     erase_customer,
     expire,
+    expire_overdue,
     pay,
     place,
     reduce,
@@ -225,8 +225,8 @@ class Shop(RuleBasedStateMachine):
 
     @rule()
     def expire_what_is_overdue(self) -> None:
-        self.reached["expired"] += expire_orders(self.database, LIFECYCLE)
-        assert expire_orders(self.database, LIFECYCLE) == 0
+        self.reached["expired"] += expire_overdue(self.database)
+        assert expire_overdue(self.database) == 0
 
     @rule(chance=CHANCE, times=st.integers(1, 5))
     @precondition(lambda self: self.orders)
