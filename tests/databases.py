@@ -13,8 +13,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from alembic import command
-from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import Delete, Update, make_url
 
@@ -140,12 +138,3 @@ def _drop(name: str) -> None:
 def _execute(url: str, statement: LiteralString | sql.Composed) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)
-
-
-def migrate_to(database: Database, version: str) -> None:
-    """Apply the migrations up to a version of the schema."""
-    config = Config()
-    config.set_main_option("script_location", "models/migrations")
-    with database.maintenance(patience=5) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, version)

@@ -133,10 +133,11 @@ def serve(program: Program) -> None:
 
 
 @cli.command()
-def migrate() -> None:
+@click.option("--to", help="A version of the schema; an older one deletes what later ones added.")
+def migrate(to: str | None) -> None:
     """Migrate the database to the newest schema."""
     with _database(migrated=False) as database:
-        migrate_database(database)
+        migrate_database(database, to=to)
 
 
 @cli.command("create-admin")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from sqlalchemy import Connection, func, make_url, select, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
@@ -191,6 +191,9 @@ class Database:
                 self._backend.exclusive(connection, patience=patience),
             ):
                 yield connection
+        except PendingRollbackError as error:
+            # The connection was lost between statements that are committed separately.
+            raise DatabaseUnavailable from error
         except SQLAlchemyError as error:
             if self._diagnose(error, write=True) is None:
                 raise

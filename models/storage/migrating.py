@@ -17,21 +17,25 @@ from models.storage.schema_version import (
 _ALEMBIC = threading.Lock()
 
 
-def migrate(database: Database, *, patience: float = 60.0) -> None:
-    """Apply all pending migrations, if any.
+def migrate(database: Database, *, to: str | None = None, patience: float = 60.0) -> None:
+    """Apply all pending migrations, if any, or lead to the version `to`.
 
+    An older version loses what later migrations added, with its data.
     If several replicas start together, one migrates and the others wait up to `patience` seconds.
     A newer schema that this release can work with is left as it is.
 
     Raises:
         DatabaseUnavailable: The database is unreachable, or another process took too long.
         SchemaError: The schema has a version that this release cannot work with, or the database
-            belongs to another program.
+            belongs to another program, or there is no version `to`.
     """
+    versions, target = known_versions(), to or newest_version()
+    if target not in versions:
+        raise SchemaError(f"there is no version {target!r}: the newest one is {versions[-1]}")
     version = database.schema_version()
-    if version == newest_version():
+    if version == target:
         return
-    if version is not None and version not in known_versions():
+    if version is not None and version not in versions:
         if fault := schema_fault(version):
             raise SchemaError(fault)
         return
@@ -44,7 +48,9 @@ def migrate(database: Database, *, patience: float = 60.0) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     with database.maintenance(patience=patience) as connection, _ALEMBIC:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        # Another process may have migrated the database meanwhile.
+        newer = version is None or versions.index(target) > versions.index(version)
+        (command.upgrade if newer else command.downgrade)(config, target)
 
 
 def _require_empty(database: Database) -> None:

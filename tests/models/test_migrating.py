@@ -21,7 +21,7 @@ from models.storage.schema_version import (
     newest_version,
     schema_fault,
 )
-from tests.databases import make_database_url, migrate_to
+from tests.databases import make_database_url
 from tests.factories import make_user
 from tests.models.reading import read_page
 from tests.models.together import together
@@ -252,11 +252,11 @@ def test_older_releases_can_use_the_schema_that_each_version_makes(tmp_path: Pat
     first = known_versions().index("0007")
     with make_database_url("sqlite", tmp_path, migrated=False) as url:
         database = Database(url)
-        migrate_to(database, "0007")
+        migrate(database, to="0007")
         before = tables(database)
         oldest = ""
         for version in known_versions()[first + 1 :]:
-            migrate_to(database, version)
+            migrate(database, to=version)
             after = tables(database)
             since = version[5:].removeprefix("since_")
             # What a version demands of older code, all later ones demand as well.

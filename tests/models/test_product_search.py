@@ -3,10 +3,9 @@ from sqlalchemy import text
 
 from models.catalogue.product_list import ProductFilter
 from models.storage.database import Database
-from models.storage.schema_version import newest_version
+from models.storage.migrating import migrate
 from models.text import collation_key
 from models.word_index import MAX_WORDS
-from tests.databases import migrate_to
 from tests.factories import make_product
 from tests.models.actions import change_product
 from tests.models.reading import read_product, read_products
@@ -181,14 +180,11 @@ def test_the_longest_names_are_found_by_any_word(database: Database) -> None:
 
 def test_a_migration_indexes_existing_products(database: Database) -> None:
     product = make_product(database, name="Caf\u00e9", sku="0")
-    with database.maintenance(patience=5) as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
-        connection.execute(text("UPDATE products SET name_key = 'old'"))
-        connection.execute(text("UPDATE product_terms SET term = 'old' WHERE term = 'cafe'"))
-    migrate_to(database, "0007")
-    with database.maintenance(patience=5) as connection:
-        version = {"version": newest_version()}
-        connection.execute(text("UPDATE alembic_version SET version_num = :version"), version)
+    migrate(database, to="0006")
+    keys = text("UPDATE products SET name_key = 'old'")
+    words = text("UPDATE product_terms SET term = 'old' WHERE term = 'cafe'")
+    database.transact(lambda session: (session.execute(keys), session.execute(words)))
+    migrate(database)
 
     assert finds(database, "cafe 0") == ["Caf\u00e9"]
     assert finds(database, "old") == []

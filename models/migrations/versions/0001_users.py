@@ -42,3 +42,7 @@ def upgrade() -> None:
             postgresql_where=exists,
             sqlite_where=exists,
         )
+
+
+def downgrade() -> None:
+    op.drop_table("users")

@@ -248,3 +248,11 @@ def create_stock_entries() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_stock_entries_product_id_id"), "stock_entries", ["product_id", "id"])
+
+
+def downgrade() -> None:
+    for table in (
+        *("stock_entries", "order_events", "order_lines", "orders"),
+        *("product_terms", "products"),
+    ):
+        op.drop_table(table)

@@ -30,3 +30,7 @@ def upgrade() -> None:
         op.f("ix_idempotency_records_created_at"), "idempotency_records", ["created_at"]
     )
     op.create_index(op.f("ix_idempotency_records_owner_id"), "idempotency_records", ["owner_id"])
+
+
+def downgrade() -> None:
+    op.drop_table("idempotency_records")

@@ -159,3 +159,12 @@ def _create_audit_events() -> None:
         ["actor_id"],
     ):
         op.create_index(op.f(f"ix_audit_events_{'_'.join(columns)}"), "audit_events", columns)
+
+
+def downgrade() -> None:
+    for table in (
+        *("audit_events", "messages", "recovery_codes", "second_factors"),
+        *("one_time_tokens", "refresh_tokens", "tokens"),
+    ):
+        op.drop_table(table)
+    op.drop_column("users", "password_change_required")

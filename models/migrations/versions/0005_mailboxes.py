@@ -22,3 +22,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("mailbox", "allowance", name=op.f("pk_mailbox_uses")),
     )
     op.create_index(op.f("ix_mailbox_uses_used_until"), "mailbox_uses", ["used_until"])
+
+
+def downgrade() -> None:
+    op.drop_table("mailbox_uses")
+    op.drop_column("one_time_tokens", "recovery_version")
+    op.drop_column("users", "recovery_version")

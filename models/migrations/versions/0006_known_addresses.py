@@ -17,3 +17,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "network", name=op.f("pk_known_addresses")),
     )
     op.create_index(op.f("ix_known_addresses_used_at"), "known_addresses", ["used_at"])
+
+
+def downgrade() -> None:
+    op.drop_table("known_addresses")

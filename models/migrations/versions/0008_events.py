@@ -40,3 +40,7 @@ def upgrade() -> None:
         postgresql_where=unplaced,
         sqlite_where=unplaced,
     )
+
+
+def downgrade() -> None:
+    op.drop_table("events")

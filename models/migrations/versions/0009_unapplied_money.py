@@ -19,3 +19,9 @@ def upgrade() -> None:
         sa.Column("unapplied_refunded_amount", sa.BigInteger(), server_default="0", nullable=False),
     )
     op.add_column("order_events", sa.Column("unapplied_amount", sa.BigInteger()))
+
+
+def downgrade() -> None:
+    op.drop_column("order_events", "unapplied_amount")
+    for name in ("unapplied_refunded_amount", "unapplied_amount", "bounced_amount"):
+        op.drop_column("orders", name)

@@ -44,3 +44,10 @@ def upgrade() -> None:
     )
     op.add_column("users", sa.Column("avatar", sa.String(80)))
     op.add_column("products", sa.Column("pictures", sa.JSON(), nullable=False, server_default="{}"))
+
+
+def downgrade() -> None:
+    op.drop_column("products", "pictures")
+    op.drop_column("users", "avatar")
+    op.drop_table("picture_uses")
+    op.drop_table("stored_pictures")

@@ -29,3 +29,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("provider", "key", name=op.f("uq_payment_events_provider_key")),
     )
     op.create_index(op.f("ix_payment_events_outcome_id"), "payment_events", ["outcome", "id"])
+
+
+def downgrade() -> None:
+    op.drop_table("payment_events")

@@ -18,3 +18,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["product_id"], ["products.id"], name=op.f("fk_wishes_product_id")),
         sa.PrimaryKeyConstraint("user_id", "product_id", name=op.f("pk_wishes")),
     )
+
+
+def downgrade() -> None:
+    op.drop_table("wishes")
