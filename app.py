@@ -45,6 +45,7 @@ from api.server.upkeep import Job, Upkeep, report_row
 from models.access.secret_box import SecretBox
 from models.access.session import SessionRules
 from models.access.token_status import TokenStatus, TokenStatuses
+from models.accounts.ended_tokens import clear_ended_accounts, delete_ended_tokens
 from models.accounts.unclaimed import erase_unclaimed
 from models.events.feed import purge_events
 from models.files.store import FileStore
@@ -55,7 +56,7 @@ from models.identity.known_address import KnownAddress
 from models.identity.one_time_token import OneTimeToken
 from models.identity.password import Passwords
 from models.identity.permission import scope_fault
-from models.identity.token import Token, note_uses
+from models.identity.token import note_uses
 from models.lifecycle import Lifecycle
 from models.messages.mailbox import MailboxUse
 from models.messages.message import Message
@@ -145,8 +146,12 @@ def create_app(settings: Settings) -> Application:
     jobs = [
         Job("orders", 1, partial(expire_orders, database, lifecycle, SetAside(report("orders")))),
         Job("idempotency", 60, partial(change, partial(IdempotencyRecord.purge, answers_kept))),
-        # Up to thousands of refresh tokens are deleted with a session.
-        Job("tokens", 600, partial(change, Token.purge, limit=50)),
+        Job("tokens", 600, partial(delete_ended_tokens, database)),
+        Job(
+            "ended-accounts",
+            600,
+            partial(clear_ended_accounts, database, SetAside(report("ended-accounts"))),
+        ),
         Job(
             "audit",
             3600,
@@ -155,7 +160,6 @@ def create_app(settings: Settings) -> Application:
         Job("events", 600, partial(purge_events, database, settings.events_kept)),
         *_unclaimed(settings, database, lifecycle, SetAside(report("unclaimed"))),
         *_old_orders(settings, database),
-        Job("erased", 3600, partial(change, AuditEvent.forget_erased)),
         Job("addresses", 3600, partial(change, KnownAddress.purge)),
         Job("links", 60, partial(change, OneTimeToken.purge)),
         Job("messages", 600, partial(change, Message.purge)),

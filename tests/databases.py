@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import LiteralString
@@ -14,11 +15,15 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import Delete, Update, make_url
+from sqlalchemy import Delete, Update, make_url, update
 
+from models.accounts.ended_tokens import clear_ended_accounts, delete_ended_tokens
+from models.identity.user import User
+from models.storage.base import utcnow
 from models.storage.batches import change_batch
 from models.storage.database import Database
 from models.storage.migrating import migrate
+from models.storage.set_aside import SetAside
 
 SERVER = os.environ.get("TEST_POSTGRESQL_URL", "postgresql://127.0.0.1:5432/postgres")
 """A PostgreSQL server on which the tests may create databases."""
@@ -61,6 +66,20 @@ def change_all(database: Database, make: Callable[[], Delete | Update]) -> None:
     """Do a background change at once, however many batches it takes."""
     while change_batch(database, make):
         pass
+
+
+def delete_ended(database: Database) -> None:
+    """Delete what ended tokens and erased accounts left, as if an hour had passed."""
+    ago = update(User).where(User.tokens_ended_at.is_not(None))
+    aged = ago.values(tokens_ended_at=utcnow() - timedelta(hours=1))
+    database.transact(lambda session: session.execute(aged))
+    aside = SetAside[int](_blame)
+    while clear_ended_accounts(database, aside) or delete_ended_tokens(database):
+        pass
+
+
+def _blame(key: object, error: Exception) -> None:
+    raise AssertionError(key) from error
 
 
 @contextmanager

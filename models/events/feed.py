@@ -24,7 +24,7 @@ from models.storage.identifiers import first_id_from
 from models.storage.reader import Reader
 
 _LOCK = 0x6665656473  # "feeds" in ASCII
-_BATCH = 1000
+_BATCH = 500
 _SCANNED = 1000
 """Maximum number of events that one request examines for its types."""
 

@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Delete, Index, String, Update, Uuid, delete, select, true, update
+from sqlalchemy import Delete, Index, String, Uuid, delete, select, true, update
 from sqlalchemy.orm import Mapped, Session, make_transient, mapped_column
 
 from models.actor import Actor
-from models.identity.user import User
 from models.storage.base import Base, BigId, UTCDateTime, utcnow
 from models.storage.identifiers import first_id_from, instant_of, new_id
 from models.storage.page import Listing, Page
@@ -176,15 +175,5 @@ class AuditEvent(Base):
         # The UPDATE must also reach the events recorded in this transaction.
         session.flush()
         own = (cls.user_id == user_id) | (cls.actor_id == user_id)
-        session.execute(update(cls).where(own).values(address=None, request_id=None))
-
-    @classmethod
-    def forget_erased(cls) -> Update:
-        """Return the statement that removes the same from all events of erased accounts.
-
-        An event can be recorded while its account is being erased.
-        """
-        erased = select(User.id).where(User.erased_at.is_not(None))
-        of_erased = cls.user_id.in_(erased) | cls.actor_id.in_(erased)
         traced = cls.address.is_not(None) | cls.request_id.is_not(None)
-        return update(cls).where(of_erased, traced).values(address=None, request_id=None)
+        session.execute(update(cls).where(own, traced).values(address=None, request_id=None))

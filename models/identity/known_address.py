@@ -77,10 +77,5 @@ class KnownAddress(Base):
 
     @classmethod
     def purge(cls) -> Delete:
-        """Return the statement that deletes expired addresses, and those of erased accounts.
-
-        An address can be recorded while its account is being erased.
-        """
-        erased = select(User.id).where(User.erased_at.is_not(None))
-        old = cls.used_at < utcnow() - _KEPT
-        return delete(cls).where(old | cls.user_id.in_(erased))
+        """Return the statement that deletes expired addresses."""
+        return delete(cls).where(cls.used_at < utcnow() - _KEPT)

@@ -9,7 +9,6 @@ from sqlalchemy import (
     JSON,
     CheckConstraint,
     ColumnElement,
-    Delete,
     ForeignKey,
     Index,
     LargeBinary,
@@ -17,9 +16,7 @@ from sqlalchemy import (
     String,
     Uuid,
     bindparam,
-    delete,
     func,
-    or_,
     select,
     text,
     update,
@@ -194,15 +191,6 @@ class Token(Base):
         """Keep one token active after the account's tokens have ended."""
         query = update(cls).where(cls.id == token_id, cls.user_id == user.id)
         session.execute(query.values(token_version=user.token_version))
-
-    @classmethod
-    def purge(cls) -> Delete:
-        """Return the statement that deletes all expired and ended tokens."""
-        present = select(User.token_version).where(User.id == cls.user_id).scalar_subquery()
-        over = or_(
-            cls.expires_at <= utcnow(), cls.ended_at.is_not(None), cls.token_version != present
-        )
-        return delete(cls).where(over)
 
     def end(self, session: Session, origin: RequestOrigin) -> None:
         """End the token at once."""

@@ -50,7 +50,8 @@ class User(Versioned, Base):
     `email` is stored as given and compared by `email_key` (see `EmailAddress`). `version` counts
     the changes to the row. Every update through the model compares it, which prevents lost updates.
     `token_version` counts the events that end all tokens, and `recovery_version` those that
-    invalidate links to set a password. An erased account keeps its id but no personal data.
+    invalidate links to set a password. `tokens_ended_at` is the last time that all tokens ended,
+    or null if no such token is left. An erased account keeps its id but no personal data.
     """
 
     __tablename__ = "users"
@@ -70,6 +71,7 @@ class User(Versioned, Base):
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, onupdate=utcnow)
     erased_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    tokens_ended_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
     __table_args__ = (
         CheckConstraint(role.in_(("user", "admin")), name="role"),
@@ -84,6 +86,13 @@ class User(Versioned, Base):
             "id",
             postgresql_where=text("erased_at IS NULL AND NOT email_verified"),
             sqlite_where=text("erased_at IS NULL AND email_verified = 0"),
+        ),
+        # Accounts whose ended tokens are still to be deleted (`models.accounts.ended_tokens`).
+        Index(
+            None,
+            "tokens_ended_at",
+            postgresql_where=text("tokens_ended_at IS NOT NULL"),
+            sqlite_where=text("tokens_ended_at IS NOT NULL"),
         ),
         # Without AUTOINCREMENT, SQLite would reuse the id of a deleted last row.
         {"sqlite_autoincrement": True},
@@ -241,7 +250,7 @@ class User(Versioned, Base):
         if password_change_required is not None:
             self.password_change_required = password_change_required
         if before != self._what_tokens_rest_on():
-            self.token_version += 1
+            self._end_tokens()
         if recovery != self._what_recovery_rests_on():
             self.recovery_version += 1
         _store(session, self)
@@ -257,8 +266,12 @@ class User(Versioned, Base):
 
     def end_tokens(self, session: Session) -> None:
         """End all sessions, API keys, pending sign-ins and pending email changes."""
-        self.token_version += 1
+        self._end_tokens()
         _store(session, self)
+
+    def _end_tokens(self) -> None:
+        self.token_version += 1
+        self.tokens_ended_at = utcnow()
 
     def _what_tokens_rest_on(self) -> tuple[object, ...]:
         required = self.password_change_required
@@ -293,7 +306,7 @@ class User(Versioned, Base):
         self.email_verified = self.active = False
         self.password_hash = None
         self.avatar = None
-        self.token_version += 1
+        self._end_tokens()
         self.erased_at = utcnow()
         _store(session, self)
 

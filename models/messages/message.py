@@ -39,7 +39,7 @@ from models.messages.mailbox import (
     mailbox_of,
 )
 from models.storage.base import ERASED, Base, UTCDateTime, utcnow
-from models.storage.identifiers import instant_of, new_id
+from models.storage.identifiers import first_id_from, instant_of, new_id
 from models.storage.reader import Reader
 
 MessageKind = Literal[
@@ -224,7 +224,7 @@ class Message(Base):
     @classmethod
     def purge(cls) -> Delete:
         """Return the statement that deletes all messages that are too old to send."""
-        return delete(cls).where(cls.created_at < utcnow() - _PATIENCE - _GRACE)
+        return delete(cls).where(cls.id < first_id_from(utcnow() - _PATIENCE - _GRACE))
 
     @classmethod
     def forget_address(cls, session: Session, email_key: str) -> None:

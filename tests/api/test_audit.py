@@ -11,7 +11,7 @@ from sqlalchemy import select
 from models.identity.audit_event import AuditAction, AuditEvent, RequestOrigin
 from tests.api.accounts import bearer, edit_account, fresh_address, read_account, token_for
 from tests.api.resources import BUNDLE
-from tests.databases import change_all
+from tests.databases import change_all, delete_ended
 from tests.factories import fresh_email, make_account
 from tests.service import PASSWORD, Service
 
@@ -152,7 +152,7 @@ def test_events_written_during_an_erasure_are_emptied(service: Service) -> None:
         user_id=user.id,
     )
     service.app.database.transact(record, write=True)
-    change_all(service.app.database, AuditEvent.forget_erased)
+    delete_ended(service.app.database)
     query = select(AuditEvent.address, AuditEvent.request_id).where(AuditEvent.user_id == user.id)
     rows = service.app.database.transact(lambda session: session.execute(query).all(), write=False)
     assert [tuple(row) for row in rows] == [(None, None)]

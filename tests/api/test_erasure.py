@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import Integer, Table, exists, select
 from sqlalchemy.orm import Session
 
-from models.identity.audit_event import AuditEvent
 from models.identity.user import User
 from models.messages.message import Message
 from models.orders.order import Order
@@ -18,7 +17,7 @@ from tests.api.answers import problem
 from tests.api.authenticators import enrolled
 from tests.api.recovering import link_for, request_reset
 from tests.api.shopping import Shopper
-from tests.databases import change_all
+from tests.databases import delete_ended
 from tests.factories import Person, make_account, make_order, make_product
 from tests.models.books import everything
 from tests.models.reading import read_events, read_order
@@ -124,7 +123,7 @@ def test_erasure_leaves_nothing_personal_in_any_table(
     assert tables_of(service, user) == {"orders", "audit_events"}
     kept = [each.reference for each in read_events(database, Order(id=uuid.UUID(order)))]
     assert kept == [None, "ch_1", None, None, None]
-    change_all(database, AuditEvent.forget_erased)
+    delete_ended(database)
     assert traces(service) == set()
 
 

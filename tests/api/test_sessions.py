@@ -17,7 +17,7 @@ from models.identity.token import Token
 from models.identity.user import User
 from tests.api.accounts import bearer, edit_account, fresh_address, grant_for, key_for, token_for
 from tests.api.answers import comparable, problem
-from tests.databases import change_all, make_database_url
+from tests.databases import delete_ended, make_database_url
 from tests.factories import make_account
 from tests.service import PASSWORD, Service, running
 
@@ -321,7 +321,7 @@ def test_expired_tokens_are_removed(service: Service, client: httpx.Client) -> N
     user = make_account(service)
     ended, living = sign_in(client, user), sign_in(client, user)
     assert client.post(LOGOUT, headers=bearer(ended["access_token"])).status_code == 204
-    change_all(service.app.database, Token.purge)
+    delete_ended(service.app.database)
     query = select(Token.id).where(Token.user_id == user.id)
     left = service.app.database.transact(lambda session: session.scalars(query).all(), write=False)
     assert [str(each) for each in left] == [living["session_id"]]
@@ -367,7 +367,7 @@ def test_tokens_ended_by_a_new_password_are_removed(service: Service, client: ht
     user = make_account(service)
     sign_in(client, user)
     edit_account(service, user.id, lambda session, row: row.end_tokens(session))
-    change_all(service.app.database, Token.purge)
+    delete_ended(service.app.database)
     query = select(Token.id).where(Token.user_id == user.id)
     left = service.app.database.transact(lambda session: session.scalars(query).all(), write=False)
     assert left == []

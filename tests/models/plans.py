@@ -40,27 +40,28 @@ def explain(
     Left out is what fetches the lines of the orders of a page. With `may_sort`, PostgreSQL need not
     avoid to sort the single row of a page.
     """
+    return database.transact(
+        lambda session: explain_all(session, kind, _queries(session, work), may_sort=may_sort),
+        write=False,
+    )
 
-    def read(session: Session) -> list[Plan]:
-        queries = _queries(session, work)
-        connection = session.connection()
-        if kind == "sqlite":
-            prefix = "EXPLAIN QUERY PLAN"
-            explained = [connection.exec_driver_sql(f"{prefix} {sql}", own) for sql, own in queries]
-            return [_of_sqlite([(row.parent, row.detail) for row in rows]) for rows in explained]
-        # Small tables are best read as a whole and sorted. What can be asked is whether it must be.
-        avoided = [
-            "enable_seqscan",
-            "enable_bitmapscan",
-            *(["enable_sort"] if not may_sort else []),
-        ]
-        for setting in avoided:
-            session.execute(text(f"SET LOCAL {setting} = off"))
-        prefix = "EXPLAIN (FORMAT JSON)"
+
+def explain_all(
+    session: Session, kind: str, queries: list[tuple[str, Any]], *, may_sort: bool = False
+) -> list[Plan]:
+    """Return the plans of queries, each with its parameters, as the driver gets them."""
+    connection = session.connection()
+    if kind == "sqlite":
+        prefix = "EXPLAIN QUERY PLAN"
         explained = [connection.exec_driver_sql(f"{prefix} {sql}", own) for sql, own in queries]
-        return [_of_postgresql(rows.scalar_one()[0]["Plan"]) for rows in explained]
-
-    return database.transact(read, write=False)
+        return [_of_sqlite([(row.parent, row.detail) for row in rows]) for rows in explained]
+    # Small tables are best read as a whole and sorted. What can be asked is whether it must be.
+    avoided = ["enable_seqscan", "enable_bitmapscan", *(["enable_sort"] if not may_sort else [])]
+    for setting in avoided:
+        session.execute(text(f"SET LOCAL {setting} = off"))
+    prefix = "EXPLAIN (FORMAT JSON)"
+    explained = [connection.exec_driver_sql(f"{prefix} {sql}", own) for sql, own in queries]
+    return [_of_postgresql(rows.scalar_one()[0]["Plan"]) for rows in explained]
 
 
 def _queries(session: Session, work: Callable[[Session], object]) -> list[tuple[str, Any]]:

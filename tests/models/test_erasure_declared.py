@@ -4,6 +4,7 @@ import datetime as dt
 import importlib
 import itertools
 import pkgutil
+from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from uuid import UUID
 
@@ -39,6 +40,7 @@ GONE = [column for column in COLUMNS if column.info == ERASED]
 _numbers = itertools.count(1)
 
 
+@cache
 def declared(column: Column[Any]) -> object:
     """The type that the model gives a column: `Mapped[...]` without `Mapped`."""
     (model,) = (each.class_ for each in Base.registry.mappers if column.table in each.tables)
@@ -58,11 +60,12 @@ def make_value(session: Session, column: Column[Any], user_id: int) -> object:
     made: dict[object, object] = {
         int: number,
         bool: True,
-        str: str(number),
+        str: str(number)[-(getattr(column.type, "length", None) or 9) :],
         bytes: b"%d" % number,
         UUID: new_id(),
         dt.datetime: dt.datetime.now(dt.UTC),
         list: [],
+        dict: {},
     }
     return made[get_origin(kind) or kind]
 

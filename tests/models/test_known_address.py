@@ -12,7 +12,7 @@ from models.identity.known_address import KnownAddress
 from models.identity.user import User
 from models.storage.base import utcnow
 from models.storage.database import Database
-from tests.databases import change_all
+from tests.databases import change_all, delete_ended
 from tests.factories import LIFECYCLE, ROOT, make_user
 from tests.models.actions import erase_user
 from tests.models.together import together
@@ -94,10 +94,10 @@ def test_an_erased_account_has_no_known_addresses(database: Database) -> None:
     database.transact(erase, write=True)
     assert not is_known(database, user, HOME)
     assert len(networks(database)) == 2
-    # What was written at the same moment goes with the next purge.
+    # What was written at the same moment is deleted later.
     erase_user(database, late.id)
     assert not is_known(database, late, HOME)
-    change_all(database, KnownAddress.purge)
+    delete_ended(database)
     assert networks(database) == [HOME]
     assert is_known(database, other, HOME)
 

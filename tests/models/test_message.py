@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from functools import partial
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select, update
@@ -14,6 +15,7 @@ from models.messages import message
 from models.messages.message import Letter, Message, MessageKind, Withheld
 from models.storage.base import utcnow
 from models.storage.database import Database
+from models.storage.identifiers import first_id_from
 from tests.databases import change_all
 from tests.factories import make_user
 from tests.models.actions import change_user, erase_user
@@ -254,13 +256,17 @@ def test_one_transaction_searches_a_bounded_number_of_messages(
     assert count(database, Message) == 0
 
 
+def make_older(session: Session, by: timedelta) -> None:
+    for each in session.scalars(select(Message)):
+        each.id = UUID(int=first_id_from(utcnow() - by).int + each.id.int % 2**80)
+
+
 def test_undeliverable_messages_are_removed(database: Database) -> None:
     for _ in range(5):
         enqueue(database, "welcome", make_user(database))
     old = timedelta(days=3, minutes=59)
     for age, left in ((old, 6), (old + timedelta(minutes=2), 1)):
-        aged = update(Message).values(created_at=utcnow() - age)
-        database.transact(partial(Session.execute, statement=aged), write=True)
+        database.transact(partial(make_older, by=age), write=True)
         enqueue(database, "welcome", make_user(database))
         change_all(database, Message.purge)
         assert count(database, Message) == left
