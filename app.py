@@ -9,6 +9,7 @@ from uuid import UUID
 
 from api.contract.asgi import make_asgi
 from api.contract.compile.admission import compile_credential_limit
+from api.contract.compile.operations import READS, WRITES
 from api.contract.contract import Contract, load_contract
 from api.contract.ports import Ports
 from api.contract.serve.bridge import Bridge, Pool
@@ -192,7 +193,7 @@ def create_app(settings: Settings) -> Application:
 
     async def knows(email_key: str, network: str) -> bool:
         work = partial(KnownAddress.is_known, email_key=email_key, network=network)
-        return await bridge.run("requests", partial(database.read, single=True), work)
+        return await bridge.run(READS, "authentication", partial(database.read, single=True), work)
 
     rate_limiter = RateLimiter(
         settings.redis_url,
@@ -204,11 +205,11 @@ def create_app(settings: Settings) -> Application:
 
     async def load_status(credential: UUID | bytes) -> TokenStatus | None:
         work = partial(statuses.read, credential=credential)
-        return await bridge.run("requests", partial(database.read, single=True), work)
+        return await bridge.run(READS, "authentication", partial(database.read, single=True), work)
 
     async def start_up() -> None:
         # The first readiness request must find that a check has already run.
-        await bridge.run("requests", readiness.check)
+        await bridge.run(READS, "readiness", readiness.check)
         for each in upkeep:
             each.start()
 
@@ -268,9 +269,12 @@ def _old_orders(settings: Settings, database: Database) -> list[Job]:
 
 def _make_pools(settings: Settings, metrics: Metrics) -> dict[str, Pool]:
     """Create the thread pools that the contract names, and report their use as metrics."""
-    hashing, queue = settings.hashing_threads, settings.queue
+    hashing, threads, queue = settings.hashing_threads, settings.threads, settings.queue
+    # A quarter of the threads is left to others if one kind of reads or writes is stuck.
+    share = max(1, threads - max(1, threads // 4))
     pools = {
-        "requests": Pool("requests", settings.threads, queue),
+        READS: Pool(READS, threads, queue, share=share),
+        WRITES: Pool(WRITES, threads, queue, share=share),
         "passwords": Pool("passwords", hashing, queue),
         # Anyone can sign up. A short queue refuses a burst of sign-ups early, and a pool of their
         # own keeps the burst from delaying sign-ins.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any, Protocol, TypeAlias, TypeVar
 
-from api.contract.compile.operations import Operation
+from api.contract.compile.operations import READS, WRITES, Operation
 from api.contract.serve.bridge import Bridge, Pool
 from api.contract.serve.forwarding import ForwardedHeader, Network
 from api.contract.serve.request import Answer, Caller, Request, Source
@@ -250,7 +250,7 @@ def _same_caller(session: Session, caller: Caller, *, hold: bool) -> Caller:
 
 
 def _own_threads() -> Bridge:
-    return Bridge({"requests": Pool("requests", 8, 256)})
+    return Bridge({name: Pool(name, 8, 256, share=6) for name in (READS, WRITES)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +280,7 @@ class Ports:
     waits: Mapping[str, Wait] = field(default_factory=dict)
     """The waits that `x-engine-wait` names."""
     bridge: Bridge = field(default_factory=_own_threads)
-    """The thread pools that `x-engine-pool` names. One must be called `requests`."""
+    """The thread pools that `x-engine-pool` names. Two are called `reads` and `writes`."""
     start_up: Callable[[], Awaitable[None]] | None = None
     shut_down: Callable[[], Awaitable[None]] | None = None
     """Called when the server stops. The default closes the thread pools."""

@@ -120,7 +120,7 @@ class Settings(BaseModel):
     )
     workers: int = Field(1, ge=1, le=64, description="number of server processes")
     threads: int = Field(
-        8, ge=1, le=256, description="requests that a process handles concurrently"
+        8, ge=1, le=256, description="reads that a process handles concurrently, and writes besides"
     )
     queue: int = Field(
         256,

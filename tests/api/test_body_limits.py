@@ -97,7 +97,7 @@ def test_a_large_body_is_parsed_in_a_thread(
         fresh_service.url + USERS, content=body, headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 201
-    assert [name.startswith("requests") for name in names] == [is_in_a_thread]
+    assert [name.startswith("reads") for name in names] == [is_in_a_thread]
 
 
 @pytest.mark.parametrize("size", [1025, 10**6, 10**30])

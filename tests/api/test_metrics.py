@@ -32,9 +32,9 @@ def test_contract_violations_are_counted_by_operation() -> None:
 
 def test_pool_gauges_are_read_at_each_scrape() -> None:
     metrics, use = Metrics(), [1, 7]
-    metrics.watch_pool("requests", lambda: use.pop(0))
-    assert 'concord_pool_use{pool="requests"} 1.0' in metrics.text()
-    assert 'concord_pool_use{pool="requests"} 7.0' in metrics.text()
+    metrics.watch_pool("reads", lambda: use.pop(0))
+    assert 'concord_pool_use{pool="reads"} 1.0' in metrics.text()
+    assert 'concord_pool_use{pool="reads"} 7.0' in metrics.text()
 
 
 def test_m2_two_applications_do_not_share_counts() -> None:

@@ -8,16 +8,20 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from starlette.types import Message, Scope
 
 from api.credentials.bearer import Caller
 from api.server.application import Application
+from models.catalogue.product import Product, ProductChanges
+from models.errors import InvalidName
 from models.identity.user import User
 from models.storage.reader import Reader
 from tests.api.accounts import bearer, token_for
@@ -30,7 +34,7 @@ from tests.service import Service, running
 pytestmark = pytest.mark.mission("M25")
 
 PATIENCE = 30.0
-POOLS = ("requests", "passwords", "registrations")
+POOLS = ("reads", "writes", "passwords", "registrations")
 
 
 @contextmanager
@@ -90,6 +94,37 @@ def test_requests_beyond_threads_and_queue_are_refused(tmp_path: Path, gate: Gat
         assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
         assert client.get("/v1/profile", headers=headers).status_code == 200
         assert is_idle(service)
+
+
+def test_stuck_writes_leave_threads_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, opened = threading.Semaphore(0), threading.Event()
+
+    def create(_session: Session, _body: ProductChanges) -> Product:
+        reached.release()
+        assert opened.wait(PATIENCE)
+        raise InvalidName
+
+    monkeypatch.setattr(Product, "create", create)
+    product = {"sku": "A", "name": "Pen", "price": {"amount": 1, "currency": "EUR"}}
+    # Of two threads, one kind of work can have one.
+    with (
+        one_thread(tmp_path, THREADS="2", QUEUE="0") as (service, client),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        headers = bearer(token_for(service, make_account(service, role="admin")))
+        send = partial(client.post, "/v1/products", json=product, headers=headers)
+        try:
+            stuck = pool.submit(send, timeout=PATIENCE)
+            assert reached.acquire(timeout=PATIENCE)
+            refused = send()
+            assert (refused.status_code, problem(refused)) == (503, "overloaded")
+            for path in ("/v1/products", "/v1/profile"):
+                assert client.get(path, headers=headers).status_code == 200
+        finally:
+            opened.set()
+        assert stuck.result().status_code == 422
 
 
 def test_slow_uploads_occupy_no_thread(tmp_path: Path) -> None:
@@ -156,7 +191,7 @@ async def use_while_sending(app: Application, authorization: str) -> list[bool]:
 
     async def send(message: Message) -> None:
         assert message.get("status", 200) == 200
-        idle.append('concord_pool_use{pool="requests"} 0.0' in app.metrics.text())
+        idle.append('concord_pool_use{pool="reads"} 0.0' in app.metrics.text())
 
     await app(scope, receive, send)
     return idle

@@ -8,7 +8,7 @@ from tests.contract.walk import Finding, operations, schemas
 
 EXTENSIONS = {
     "x-engine-log": {"debug"},
-    "x-engine-pool": {"requests", "passwords", "registrations", "pictures", "inline"},
+    "x-engine-pool": {"reads", "writes", "passwords", "registrations", "pictures", "inline"},
     "x-engine-pool-when-given": {"#/password"},
     "x-engine-wait": {"events"},
     "x-engine-transaction": {"statement", "read", "write", "late-write", "none"},

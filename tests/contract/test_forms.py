@@ -229,8 +229,10 @@ def test_a_large_file_is_not_kept_in_memory(form: Form) -> None:
 
 def test_a_slow_upload_holds_no_thread() -> None:
     contract = load_contract(FOLDER, HANDLERS, scope_fault)
-    pool = Pool("requests", 1, 0)
-    app = make_asgi(contract, replace(make_ports(contract), bridge=Bridge({"requests": pool})))
+    pool = Pool("reads", 1, 0)
+    app = make_asgi(
+        contract, replace(make_ports(contract), bridge=Bridge({"reads": pool, "writes": pool}))
+    )
     scope = {
         "type": "http",
         "method": "PUT",

@@ -104,7 +104,7 @@ DECLARED: dict[str, SchemaNode] = {
     "rate-limit": {"x-rate-limit": [OPEN]},
     "if-match": {"parameters": [parameter("If-Match")]},
     "idempotency-key": {"parameters": [parameter("Idempotency-Key")]},
-    "thread-pool": {"x-engine-pool": "requests"},
+    "thread-pool": {"x-engine-pool": "reads"},
 }
 """What an operation declares for each condition to hold."""
 

@@ -36,7 +36,8 @@ HTML_MEDIA_TYPE = "text/html"
 REDIRECT: Final = 307
 """The response that sends clients to a store for a file. Its `Location` leads to no operation."""
 IDEMPOTENCY_KEY = "idempotency-key"
-_DEFAULT_POOL = "requests"
+READS, WRITES = "reads", "writes"
+"""The pools of operations that name no other one."""
 _OWNERSHIPS = ("owned", "shared", "restricted")
 TRANSACTIONS = ("statement", "read", "write", "late-write", "none")
 
@@ -69,9 +70,10 @@ class Operation:
 
     `security` is None for a public operation, which ignores credentials. If `anonymous` is true,
     credentials are optional, but those sent must be valid. `pool` names the thread pool of the
-    handler (`inline`: the event loop), and `pool_given` the body member without which the default
-    pool is used instead. `transaction` is `read` (a snapshot), `statement` (a read of one
-    statement), `write`, `late-write` (SQLite takes the write lock at the first change) or `none`.
+    handler (`inline`: the event loop), and `pool_given` the body member without which the pool of
+    reads or writes is used instead. `transaction` is `read` (a snapshot), `statement` (a read of
+    one statement), `write`, `late-write` (SQLite takes the write lock at the first change) or
+    `none`.
     """
 
     id: str
@@ -127,7 +129,7 @@ class Operation:
         """Return the thread pool for a request with this body."""
         if self.pool_given is None or (isinstance(body, dict) and self.pool_given in body):
             return self.pool
-        return _DEFAULT_POOL
+        return _default_pool(self.transaction)
 
     def require_scopes(self, held: frozenset[str], body: JSON = None) -> None:
         """Check that a token's scopes include all that the operation and the body require.
@@ -203,6 +205,7 @@ def _compile(
     }
     success = min(status for status in responses if status < HTTPStatus.BAD_REQUEST)
     default_transaction = "read" if method == "get" else "write"
+    transaction = declared.get("x-engine-transaction", default_transaction)
     pool_given = declared.get("x-engine-pool-when-given")
     return Operation(
         id=declared["operationId"],
@@ -225,12 +228,16 @@ def _compile(
         required_sessions=compile_required_sessions(declared.get("x-requires-session", ())),
         responses=responses,
         success=responses[success],
-        pool=declared.get("x-engine-pool", _DEFAULT_POOL),
+        pool=declared.get("x-engine-pool", _default_pool(transaction)),
         pool_given=pool_given and str(pool_given).removeprefix("#/"),
-        transaction=declared.get("x-engine-transaction", default_transaction),
+        transaction=transaction,
         is_quiet=declared.get("x-engine-log") == "debug",
         wait=declared.get("x-engine-wait"),
     )
+
+
+def _default_pool(transaction: str) -> str:
+    return WRITES if "write" in transaction else READS
 
 
 def _require_ownership(bundle: SchemaNode, declared: SchemaNode) -> None:

@@ -9,7 +9,7 @@ from starlette.types import Receive
 from werkzeug.http import parse_options_header
 
 from api.contract import strict_json
-from api.contract.compile.operations import Operation
+from api.contract.compile.operations import READS, Operation
 from api.contract.compile.request_bodies import JSON_MEDIA_TYPE, Body, Form
 from api.contract.engine_errors import (
     BodyTimeout,
@@ -22,7 +22,7 @@ from api.contract.engine_errors import (
     Violation,
 )
 from api.contract.ports import ReadFile, Settings
-from api.contract.serve.bridge import Bridge
+from api.contract.serve.bridge import INLINE, Bridge
 from api.contract.serve.forms import FormReader, uploads
 from api.contract.serve.rate_limits import network_of
 from api.contract.serve.request import Request
@@ -38,6 +38,8 @@ _LARGE_BODY = 8 * 1024
 """Bytes above which parsing a body can take a millisecond and is done in a thread."""
 _PIECE = 64 * 1024
 """Bytes of a form that are read at once, in a thread."""
+_KIND = "bodies"
+"""The kind of work of reading bodies."""
 _UNTYPED = ("", "text/plain")
 """Media types of clients that do not say what they send."""
 
@@ -229,19 +231,19 @@ class BodyReceiver:
 
     async def _receive_json(self, request: Request, body: Body, receive: Receive) -> None:
         text = await receive_text(receive, request.fields, self._allow(request, body.most_bytes))
-        pool = "requests" if len(text) > _LARGE_BODY else "inline"
-        request.body = await self._run(pool, read_json, body, request.fields, text)
+        pool = READS if len(text) > _LARGE_BODY else INLINE
+        request.body = await self._run(pool, _KIND, read_json, body, request.fields, text)
 
     async def _receive_form(self, request: Request, form: Form, receive: Receive) -> None:
         reader = request.form = FormReader(form, request.fields.get("content-type", ""))
 
         async def read(piece: bytes) -> None:
             # A thread is taken only for bytes that have arrived, so slow clients hold none.
-            await self._run("requests", reader.write, piece)
+            await self._run(READS, _KIND, reader.write, piece)
 
         allowance = self._allow(request, form.most_bytes)
         await receive_form(receive, request.fields, allowance, read)
-        request.body = await self._run("requests", reader.finish)
+        request.body = await self._run(READS, _KIND, reader.finish)
 
     def _allow(self, request: Request, most_bytes: int | None) -> Allowance:
         """Return the limits for the body of a request."""
@@ -262,7 +264,7 @@ class BodyReceiver:
             return
         for part, upload in list(uploads(operation.form, request.body)):
             read = self._readers[part.reader or ""]
-            value = await self._run(operation.pool, read, upload.file)
+            value = await self._run(operation.pool, operation.tag, read, upload.file)
             if request.body is upload:
                 request.body = value
             elif part.is_array:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from starlette.types import Message, Receive, Scope, Send
 
 from api.contract.compile import parameters
-from api.contract.compile.operations import Operation
+from api.contract.compile.operations import READS, Operation
 from api.contract.compile.schemas import Validator
 from api.contract.engine_errors import (
     ClientGone,
@@ -123,7 +123,7 @@ class Engine:
             length = min(_PIECE, end - place)
             try:
                 run = self._parts.bridge.run
-                piece = await run("requests", stretch.source.read, place, length)
+                piece = await run(READS, "files", stretch.source.read, place, length)
             except Exception as error:  # noqa: BLE001 - the response has started.
                 # The server closes the connection of an incomplete response, so the client notices.
                 self._problem(request, error)
@@ -183,7 +183,7 @@ class Engine:
             # The caller's access may have ended meanwhile.
             await self._authenticate(request, operation)
         pool = operation.pool_for(request.body)
-        return await self._parts.bridge.run(pool, self._dispatch, request)
+        return await self._parts.bridge.run(pool, operation.tag, self._dispatch, request)
 
     async def _admit(self, request: Request, operation: Operation) -> None:
         """Authenticate the caller, check scopes, and count the request against limits."""
