@@ -170,9 +170,11 @@ def create_app(settings: Settings) -> Application:
     ]
 
     composer = Composer(settings.public_url, settings.mail_from)
-    sender = Sender(database, composer, open_mail(settings), logger, keys.derive("mailboxes"))
+    sender = Sender(
+        database, composer, open_mail(settings), logger, keys.derive("mailboxes"), draining.is_set
+    )
     # Mail has its own thread, so that a slow mail server delays no other job.
-    mail = [Job("mail", 1, sender.send_next, lambda: sender.is_delivering)]
+    mail = [Job("mail", 1, sender.send_batch, lambda: sender.is_delivering)]
     probes = [Job("readiness", 0, readiness.check)]
     upkeep = [
         # Without its database, each of these jobs would fail and say so.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,10 @@ class Inbox:
     senders: list[str] = field(default_factory=list)
     contents: list[str] = field(default_factory=list)
     clients: list[str] = field(default_factory=list)
+    peers: set[object] = field(default_factory=set)
+    """The addresses of the connections that brought messages."""
+    most: int | None = None
+    """The number of messages after which the server does not answer."""
 
     async def handle_MAIL(  # noqa: N802 - as aiosmtpd calls it.
         self,
@@ -72,6 +77,11 @@ class Inbox:
         """Take a message, or say no."""
         if self.contents:
             return self.contents.pop(0)
+        if len(self.messages) == self.most:
+            while len(self.messages) == self.most:  # noqa: ASYNC110 - a test's thread sets the number.
+                await asyncio.sleep(0.02)
+            return "451 Not now"
+        self.peers.add(session.peer)
         content = envelope.content
         assert isinstance(content, bytes)
         self.raw.append(content)

@@ -3,7 +3,7 @@
 import re
 import time
 from email import message_from_bytes
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.policy import default
 from pathlib import Path
 from typing import NamedTuple
@@ -47,14 +47,14 @@ def wait_for(folder: Path, to: str, kind: str, *, count: int = 1) -> EmailMessag
     return found[-1]
 
 
-def text_of(message: EmailMessage, form: str = "plain") -> str:
+def text_of(message: Message, form: str = "plain") -> str:
     """What a message says, in text or in HTML."""
-    part = message.get_body((form,))
+    part = message_from_bytes(message.as_bytes(policy=default), policy=default).get_body((form,))
     assert part is not None
     return str(part.get_content())
 
 
-def link_in(message: EmailMessage) -> MailedLink:
+def link_in(message: Message) -> MailedLink:
     """The link of a message; in HTML it is the same."""
     found = _LINK.search(text_of(message))
     assert found, text_of(message)

@@ -7,11 +7,12 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from email.message import EmailMessage
-from email.policy import default
+from email.message import Message
+from email.policy import SMTPUTF8, compat32, default
+from email.utils import parseaddr
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
@@ -22,11 +23,13 @@ from models.storage.folders import make_private_folder
 _STEP_SECONDS = 10.0
 """Seconds that a server may stay silent."""
 _DIALOGUE_SECONDS = 20.0
-"""Seconds for the whole dialogue after connecting, so that a trickling server cannot delay it."""
+"""Seconds for the dialogue about a message, so that a trickling server cannot delay it."""
+_OK = 250
 _CLOSING = 421
 """SMTP reply of a server that closes the connection, whatever the command was."""
 _PERMANENT = 500
 _TOO_LARGE = 552
+_PLAIN = compat32.clone(linesep="\r\n")
 _ENHANCED = re.compile(rb"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")
 """An enhanced status code (RFC 3463), with which many servers begin the text of a reply."""
 _POLICY = b"5.7."
@@ -51,7 +54,7 @@ class NotNowError(Exception):
 class Transport(Protocol):
     """Delivers messages."""
 
-    def send(self, message: EmailMessage, /) -> None:
+    def send(self, message: Message, /) -> None:
         """Send a message.
 
         Raises:
@@ -66,6 +69,9 @@ class Transport(Protocol):
             OSError, smtplib.SMTPException: messages could not be delivered now.
         """
 
+    def close(self) -> None:
+        """Release what was kept for further messages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -76,7 +82,7 @@ class Folder:
 
     path: Path
 
-    def send(self, message: EmailMessage, /) -> None:
+    def send(self, message: Message, /) -> None:
         """Write a message to its file, atomically."""
         make_private_folder(self.path)
         descriptor, draft = tempfile.mkstemp(dir=self.path, prefix=".")
@@ -90,12 +96,15 @@ class Folder:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=self.path).close()
 
+    def close(self) -> None:
+        """Do nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
     """The transport without a setting: messages stay queued until they are too old."""
 
-    def send(self, _message: EmailMessage, /) -> None:
+    def send(self, _message: Message, /) -> None:
         """Raise, as if the server were unreachable."""
         raise ConnectionRefusedError
 
@@ -103,10 +112,16 @@ class Nowhere:
         """Raise, as if the server were unreachable."""
         raise ConnectionRefusedError
 
+    def close(self) -> None:
+        """Do nothing."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class SmtpServer:
-    """Sends messages through an SMTP server (RFC 5321, RFC 6409), over TLS if it supports it."""
+    """Sends messages through an SMTP server (RFC 5321, RFC 6409), over TLS if it supports it.
+
+    The connection is kept for further messages until it is closed. Not thread-safe.
+    """
 
     host: str
     port: int
@@ -115,8 +130,10 @@ class SmtpServer:
     password: str | None = field(repr=False)
     client_name: str
     """The name of this service for EHLO: a domain or an address literal (RFC 5321, 4.1.1.1)."""
+    _smtp: "_Bounded | None" = field(default=None, init=False, repr=False)
+    _context: ssl.SSLContext | None = field(default=None, init=False, repr=False)
 
-    def send(self, message: EmailMessage, /) -> None:
+    def send(self, message: Message, /) -> None:
         """Send a message.
 
         Raises:
@@ -124,32 +141,54 @@ class SmtpServer:
             NotNowError: the server rejects the message for now.
             OSError, smtplib.SMTPException: the message was probably not delivered.
         """
-        with self._session() as smtp:
-            # Once accepted, the message is sent, even if closing the connection fails.
+        smtp = self._connected()
+        try:
             _hand_over(smtp, message)
+        except (UndeliverableError, NotNowError):
+            raise
+        except Exception:
+            self.close()
+            raise
 
     def check(self) -> None:
         """Connect, and sign in."""
-        with self._session() as smtp:
-            smtp.noop()
+        self._connected()
+        self.close()
 
-    @contextmanager
-    def _session(self) -> Iterator[smtplib.SMTP]:
-        context = ssl.create_default_context()
-        with closing(self._connect(context)) as smtp:
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._smtp is not None:
+            self._smtp.close()
+            self._smtp = None
+
+    def _connected(self) -> "_Bounded":
+        """Return a connection that is ready for a message, with a new time limit."""
+        if self._smtp is not None and not self._smtp.is_ready():
+            self.close()
+        if self._smtp is None:
+            self._smtp = self._connect()
+        return self._smtp
+
+    def _connect(self) -> "_Bounded":
+        # Loading the trusted certificates takes 80 ms.
+        self._context = context = self._context or ssl.create_default_context()
+        at = (self.host, self.port, self.client_name)
+        smtp = (
+            _BoundedTls(*at, timeout=_STEP_SECONDS, context=context)
+            if self.is_tls
+            else _Bounded(*at, timeout=_STEP_SECONDS)
+        )
+        try:
             smtp.ehlo_or_helo_if_needed()
             if not self.is_tls and smtp.has_extn("starttls"):
                 smtp.starttls(context=context)
                 smtp.ehlo()
             if self.user is not None:
                 self._sign_in(smtp)
-            yield smtp
-
-    def _connect(self, context: ssl.SSLContext) -> smtplib.SMTP:
-        name = self.client_name
-        if self.is_tls:
-            return _BoundedTls(self.host, self.port, name, timeout=_STEP_SECONDS, context=context)
-        return _Bounded(self.host, self.port, name, timeout=_STEP_SECONDS)
+        except BaseException:
+            smtp.close()
+            raise
+        return smtp
 
     def _sign_in(self, smtp: smtplib.SMTP) -> None:
         if not isinstance(smtp.sock, ssl.SSLSocket) and not _is_loopback(self.host):
@@ -168,16 +207,23 @@ class _Utf8(str):
 
 
 class _Bounded(smtplib.SMTP):
-    """An SMTP connection that is cut off if the whole dialogue takes too long."""
+    """An SMTP connection that is cut off if the dialogue about one message takes too long."""
 
     _timer: threading.Timer | None = None
 
+    def is_ready(self) -> bool:
+        """Return whether the server accepts another message, whose time limit starts now."""
+        self._start_timer()
+        try:
+            # RSET, because servers count NOOP as junk.
+            return self.rset()[0] == _OK
+        except (OSError, smtplib.SMTPException):
+            return False
+
     def getreply(self) -> tuple[int, bytes]:
-        """Read a reply; the first one, the greeting, starts the timer."""
+        """Read a reply; the first one, the greeting, starts the time limit."""
         if self._timer is None:
-            self._timer = threading.Timer(_DIALOGUE_SECONDS, self._cut_off)
-            self._timer.daemon = True
-            self._timer.start()
+            self._start_timer()
         return super().getreply()
 
     def auth(
@@ -200,6 +246,13 @@ class _Bounded(smtplib.SMTP):
         if self._timer is not None:
             self._timer.cancel()
         super().close()
+
+    def _start_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(_DIALOGUE_SECONDS, self._cut_off)
+        self._timer.daemon = True
+        self._timer.start()
 
     def _cut_off(self) -> None:
         if self.sock is not None:
@@ -234,10 +287,15 @@ def _server(url: SplitResult, client_name: str) -> SmtpServer:
     )
 
 
-def _hand_over(smtp: smtplib.SMTP, message: EmailMessage) -> None:
+def _hand_over(smtp: smtplib.SMTP, message: Message) -> None:
     """Send a message, and distinguish errors of the message from errors of the server."""
+    sender, recipient = parseaddr(message["From"])[1], message["To"]
+    # Only a server that supports SMTPUTF8 (RFC 6531) accepts letters beyond ASCII in an address.
+    is_ascii = recipient.isascii()
+    content = message.as_bytes(policy=_PLAIN if is_ascii else SMTPUTF8)
+    options = () if is_ascii else ("SMTPUTF8", "BODY=8BITMIME")
     try:
-        smtp.send_message(message)
+        smtp.sendmail(sender, recipient, content, options)
     except smtplib.SMTPNotSupportedError:
         # The server does not support the address's characters (RFC 6531).
         raise UndeliverableError("SMTPUTF8 is not supported") from None

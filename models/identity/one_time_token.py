@@ -2,10 +2,11 @@
 
 import hashlib
 import secrets
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from sqlalchemy import Delete, ForeignKey, Index, LargeBinary, String, delete, select
+from sqlalchemy import Delete, ForeignKey, Index, LargeBinary, String, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.identity.user import User
@@ -19,6 +20,15 @@ _MOST = 20
 """Maximum number of links per account and purpose. The limits on messages to a mailbox
 (`models.messages.mailbox`) are lower within a link's lifetime, so requesting more links cannot
 invalidate a valid one."""
+
+
+class NewToken(NamedTuple):
+    """A token to be issued: its account, its purpose, and the address that it is sent to."""
+
+    user: User
+    purpose: Purpose
+    lifetime: timedelta
+    email: str | None = None
 
 
 class OneTimeToken(Base):
@@ -56,21 +66,31 @@ class OneTimeToken(Base):
         An account has up to 20 links per purpose. Beyond that, the links that expire first are
         deleted, so an invitation outlasts any number of password resets.
         """
-        if purpose != "second_factor":
-            cls._make_room(session, user.id, purpose)
-        secret, now = secrets.token_urlsafe(_BYTES), utcnow()
-        token = cls(
-            hash=_hash(purpose, secret),
-            user_id=user.id,
-            purpose=purpose,
-            email=email,
-            token_version=user.token_version,
-            recovery_version=user.recovery_version,
-            created_at=now,
-            expires_at=now + lifetime,
-        )
-        session.add(token)
+        [secret] = cls.issue_all(session, [NewToken(user, purpose, lifetime, email)])
         return secret
+
+    @classmethod
+    def issue_all(cls, session: Session, tokens: Sequence[NewToken]) -> list[str]:
+        """Issue several tokens as in `issue`, and return their secrets."""
+        texts = [secrets.token_urlsafe(_BYTES) for _ in tokens]
+        now = utcnow()
+        session.add_all(
+            cls(
+                hash=_hash(purpose, secret),
+                user_id=user.id,
+                purpose=purpose,
+                email=email,
+                token_version=user.token_version,
+                recovery_version=user.recovery_version,
+                created_at=now,
+                expires_at=now + lifetime,
+            )
+            for secret, (user, purpose, lifetime, email) in zip(texts, tokens, strict=True)
+        )
+        owners = {token.user.id for token in tokens if token.purpose != "second_factor"}
+        if owners:
+            cls._drop_surplus(session, owners)
+        return texts
 
     @classmethod
     def find(cls, session: Session, purpose: Purpose, secret: str) -> "OneTimeToken | None":
@@ -107,11 +127,16 @@ class OneTimeToken(Base):
         return delete(cls).where(cls.expires_at < utcnow())
 
     @classmethod
-    def _make_room(cls, session: Session, user_id: int, purpose: Purpose) -> None:
-        theirs = (cls.user_id == user_id) & (cls.purpose == purpose)
-        kept = select(cls.hash).where(theirs).order_by(cls.expires_at.desc()).limit(_MOST - 1)
-        surplus = delete(cls).where(theirs, cls.hash.not_in(kept))
-        session.execute(surplus, execution_options=_APART)
+    def _drop_surplus(cls, session: Session, owners: Collection[int]) -> None:
+        # The query counts the new tokens too.
+        session.flush()
+        links = cls.user_id.in_(owners) & (cls.purpose != "second_factor")
+        crowded = select(cls.user_id, cls.purpose).where(links).group_by(cls.user_id, cls.purpose)
+        for user_id, purpose in session.execute(crowded.having(func.count() > _MOST)).all():
+            theirs = (cls.user_id == user_id) & (cls.purpose == purpose)
+            kept = select(cls.hash).where(theirs).order_by(cls.expires_at.desc()).limit(_MOST)
+            surplus = delete(cls).where(theirs, cls.hash.not_in(kept))
+            session.execute(surplus, execution_options=_APART)
 
 
 def _hash(purpose: Purpose, secret: str) -> bytes:

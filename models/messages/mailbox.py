@@ -6,11 +6,21 @@ registering a deleted account again or by adding a tag (`name+tag@`).
 """
 
 import hmac
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Delete, Index, LargeBinary, String, delete, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import (
+    Delete,
+    Index,
+    LargeBinary,
+    String,
+    bindparam,
+    delete,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.identity.email_address import EmailAddress
@@ -55,14 +65,31 @@ class MailboxUse(Base):
     __table_args__ = (Index(None, "used_until"),)
 
     @classmethod
-    def spend(cls, session: Session, mailbox: bytes, allowance: MessageAllowance) -> bool:
-        """Use one message of an allowance, and return whether one was left."""
-        use = cls._held(session, mailbox, allowance)
+    def lock_all(
+        cls, session: Session, allowances: Collection[tuple[bytes, str]]
+    ) -> Mapping[tuple[bytes, str], "MailboxUse"]:
+        """Lock the rows of pairs of a mailbox and the name of an allowance, and return them.
+
+        Missing rows are created. Rows are locked in one order, which prevents deadlocks.
+        """
+        if not allowances:
+            return {}
+        names = ("mailbox", "allowance")
+        now = {"used_until": utcnow()}
+        rows = [dict(zip(names, pair, strict=True)) | now for pair in sorted(allowances)]
+        session.execute(_INSERT, rows)
+        key = tuple_(cls.mailbox, cls.allowance)
+        query = select(cls).where(key.in_(allowances)).order_by(cls.mailbox, cls.allowance)
+        current = query.with_for_update().execution_options(populate_existing=True)
+        return {(use.mailbox, use.allowance): use for use in session.scalars(current)}
+
+    def spend(self, allowance: MessageAllowance) -> bool:
+        """Use one message of the allowance, and return whether one was left."""
         now = utcnow()
-        used_until = max(use.used_until, now) + allowance.interval
+        used_until = max(self.used_until, now) + allowance.interval
         if used_until > now + allowance.burst * allowance.interval:
             return False
-        use.used_until = used_until
+        self.used_until = used_until
         return True
 
     @classmethod
@@ -70,21 +97,12 @@ class MailboxUse(Base):
         """Return the statement that deletes all rows whose full allowance is available again."""
         return delete(cls).where(cls.used_until < utcnow())
 
-    @classmethod
-    def _held(cls, session: Session, mailbox: bytes, allowance: MessageAllowance) -> "MailboxUse":
-        """Lock and return the row, so that concurrent messages to the mailbox wait."""
-        query = select(cls).where(cls.mailbox == mailbox, cls.allowance == allowance.name)
-        query = query.with_for_update()
-        use = session.scalar(query)
-        if use is None:
-            use = cls(mailbox=mailbox, allowance=allowance.name, used_until=utcnow())
-            try:
-                with session.begin_nested():
-                    session.add(use)
-            except IntegrityError:
-                # Another process has just inserted the row for its first message.
-                use = session.scalars(query).one()
-        return use
+
+# This is plain SQL because SQLAlchemy has no ON CONFLICT construct common to both databases.
+_INSERT = text(
+    "INSERT INTO mailbox_uses (mailbox, allowance, used_until)"
+    " VALUES (:mailbox, :allowance, :used_until) ON CONFLICT DO NOTHING"
+).bindparams(bindparam("used_until", type_=UTCDateTime))
 
 
 def mailbox_of(email: str, key: bytes) -> bytes:

@@ -1,12 +1,12 @@
 """The transactional outbox of messages.
 
 A message is stored in the transaction that causes it, so it exists if and only if that transaction
-commits. A sender leases the row for a minute and deletes it after sending. If the sender fails
-before that, another one sends the message.
+commits. A sender leases up to 20 rows for a minute and deletes them after sending. If the sender
+fails before that, another one sends these messages, with the same ids.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
@@ -22,18 +22,18 @@ from sqlalchemy import (
     delete,
     exists,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.identity.audit_event import AuditEvent, RequestOrigin
-from models.identity.one_time_token import OneTimeToken, Purpose
+from models.identity.one_time_token import Purpose
 from models.identity.user import User
 from models.messages.mailbox import (
     NOTICE,
     PASSWORD_LINK,
     SOLICITED_BY_ANYONE,
-    MailboxUse,
     MessageAllowance,
     address_of,
     mailbox_of,
@@ -51,17 +51,12 @@ MessageKind = Literal[
     "email_changed",
 ]
 
-_LEASE = timedelta(seconds=60)
-"""Time for which a sender leases a message. Every attempt to send takes less."""
 _FIRST_PAUSE = timedelta(seconds=10)
 _LONGEST_PAUSE = timedelta(hours=1)
 _PATIENCE = timedelta(days=3)
 """Time during which sending a message is retried."""
 _GRACE = timedelta(hours=1)
 """Extra time for the sender to make the last attempt and report the failure."""
-_BATCH = 20
-_BATCHES = 50
-"""Maximum number of batches that one transaction searches for a message to send."""
 _UNKNOWN = RequestOrigin()
 
 
@@ -172,37 +167,14 @@ class Message(Base):
         return bool(reader.scalar(select(exists().where(cls.due_at <= utcnow()))))
 
     @classmethod
-    def take(cls, session: Session, mailbox_key: bytes) -> Letter | Withheld | None:
-        """Lease the message that has been due the longest, and issue the secret of its link.
-
-        The lease lasts a minute. Messages without a recipient, or no longer useful to it, are
-        deleted on the way. If a mailbox has reached its limit, its message is deleted and returned
-        as `Withheld`. `mailbox_key` is the key of the hashes by which mailboxes are counted.
-        """
-        due = select(cls).where(cls.due_at <= utcnow()).order_by(cls.due_at).limit(_BATCH)
-        for _ in range(_BATCHES):
-            batch = session.scalars(due.with_for_update(skip_locked=True)).all()
-            for message in batch:
-                user = message.find_reader(session)
-                wanted = user is not None and message.is_wanted_by(user)
-                if user is not None and wanted and message.is_allowed(session, user, mailbox_key):
-                    message.note_request(session, user)
-                    message.attempts += 1
-                    message.due_at = utcnow() + _LEASE
-                    return message.letter_to(session, user)
-                message.note_request(session, user, succeeded=False)
-                session.delete(message)
-                if wanted:
-                    return Withheld(message.id, message.kind)
-            session.flush()
-            if len(batch) < _BATCH:
-                break
-        return None
+    def remove(cls, session: Session, letters: Sequence[Letter]) -> None:
+        """Delete messages that were sent or are permanently undeliverable."""
+        session.execute(delete(cls).where(cls._same(letters)))
 
     @classmethod
-    def remove(cls, session: Session, letter: Letter) -> None:
-        """Delete a message that was sent or is permanently undeliverable."""
-        session.execute(delete(cls).where(*cls._same(letter)))
+    def release(cls, session: Session, letters: Sequence[Letter]) -> None:
+        """Let messages that were not tried be taken again at once."""
+        session.execute(update(cls).where(cls._same(letters)).values(due_at=utcnow()))
 
     @classmethod
     def postpone(cls, session: Session, letter: Letter) -> bool:
@@ -210,14 +182,14 @@ class Message(Base):
 
         After three days, delete the message and return `False`.
         """
-        created_at = session.scalar(select(cls.created_at).where(*cls._same(letter)))
+        created_at = session.scalar(select(cls.created_at).where(cls._same([letter])))
         if created_at is not None and created_at + _PATIENCE < utcnow():
-            cls.remove(session, letter)
+            cls.remove(session, [letter])
             return False
         pause = min(_FIRST_PAUSE * 2 ** min(letter.attempt - 1, 16), _LONGEST_PAUSE)
         # Random jitter spreads the retries of messages that failed together.
         pause *= random.uniform(0.5, 1)  # noqa: S311 - it need not be hard to guess.
-        query = update(cls).where(*cls._same(letter)).values(due_at=utcnow() + pause)
+        query = update(cls).where(cls._same([letter])).values(due_at=utcnow() + pause)
         session.execute(query)
         return True
 
@@ -231,26 +203,18 @@ class Message(Base):
         """Delete the messages to an address key that have no account yet."""
         session.execute(delete(cls).where(cls.user_id.is_(None), cls.email == email_key))
 
-    def find_reader(self, session: Session) -> User | None:
-        """Return the account that receives the message, or `None` if there is none."""
-        if self.user_id is not None:
-            return session.get(User, self.user_id)
-        return User.by_email(session, self.email or "")
-
-    def is_allowed(self, session: Session, user: User, mailbox_key: bytes) -> bool:
-        """Return whether the mailbox's limit allows the message. A retry does not count again."""
-        if self.attempts:
-            return True
+    def allowances(self, user: User, mailbox_key: bytes) -> list[tuple[bytes, MessageAllowance]]:
+        """Return the mailboxes and allowances of which one must have a message left."""
         to = user.email if self.user_id is None else self.email or user.email
-        if self.kind == "set_password":
-            address = address_of(to, mailbox_key, is_verified=user.email_verified)
-            if MailboxUse.spend(session, address, PASSWORD_LINK):
-                return True
         # A stranger may own the account of an unverified address, and can cause any message to it.
         allowance = _ALLOWANCES[self.kind] if user.email_verified else SOLICITED_BY_ANYONE
-        return MailboxUse.spend(session, mailbox_of(to, mailbox_key), allowance)
+        own = (mailbox_of(to, mailbox_key), allowance)
+        if self.kind != "set_password":
+            return [own]
+        address = address_of(to, mailbox_key, is_verified=user.email_verified)
+        return [(address, PASSWORD_LINK), own]
 
-    def note_request(self, session: Session, user: User | None, *, succeeded: bool = True) -> None:
+    def note_request(self, session: Session, user: User | None, *, succeeded: bool) -> None:
         """Record a message requested by address in the audit log, and bind it to its account."""
         if self.user_id is not None:
             return
@@ -271,22 +235,14 @@ class Message(Base):
             return True
         return user.active and not (self.kind == "verify_email" and user.email_verified)
 
-    def letter_to(self, session: Session, user: User) -> Letter:
-        """Return the letter to an account, with a new secret if it has a link."""
-        link, to = self._link(user), self.email or user.email
-        secret = None
-        if link is not None:
-            # A seemingly failed attempt may have arrived, so its link stays valid too.
-            lifetime = link.lifetime
-            secret = OneTimeToken.issue(session, user, link.purpose, lifetime=lifetime, email=to)
-        return Letter(self.id, self.kind, self.attempts, to, user.name, link, secret)
-
     @classmethod
-    def _same(cls, letter: Letter) -> tuple[ColumnElement[bool], ...]:
+    def _same(cls, letters: Sequence[Letter]) -> ColumnElement[bool]:
         # If the lease expired and another sender took the message, the attempt count differs.
-        return cls.id == letter.id, cls.attempts == letter.attempt
+        attempts = [(letter.id, letter.attempt) for letter in letters]
+        return tuple_(cls.id, cls.attempts).in_(attempts)
 
-    def _link(self, user: User) -> LinkTerms | None:
+    def link_for(self, user: User) -> LinkTerms | None:
+        """Return the terms of the message's link, or `None` if it has none."""
         if self.kind != "welcome":
             return _LINKS.get(self.kind)
         return _FIRST_PASSWORD if user.password_hash is None else _VERIFY

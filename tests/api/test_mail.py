@@ -9,10 +9,11 @@ import ssl
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
-from email.message import EmailMessage
+from email import message as mime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ from api.server.setting_types import mail_host
 from api.server.settings import Settings
 from models.identity.user import User
 from models.messages.message import Letter, LinkTerms, Message
+from models.messages.outbox import BATCH
 from models.storage.base import utcnow
 from models.storage.database import Database
 from models.storage.identifiers import new_id
@@ -66,7 +68,7 @@ def letter(*, to: str = ADDRESS, name: str = "Zo\u00eb Adams", kind: str = "welc
     return Letter(new_id(), kind, 1, to, name, link, "s" * 43)  # type: ignore[arg-type] # The kind is one.
 
 
-def compose(**members: str) -> EmailMessage:
+def compose(**members: str) -> mime.Message:
     return Composer("https://shop.example", FROM).compose(letter(**members))
 
 
@@ -74,9 +76,14 @@ def server_at(port: int, *, user: str | None = None, tls: bool = False) -> SmtpS
     return SmtpServer(HOST, port, tls, user, PASSWORD if user else None, NAME)
 
 
-def sender_of(database: Database, mail_url: str, log: io.StringIO | None = None) -> Sender:
-    composer = Composer("https://shop.example", FROM)
-    return Sender(database, composer, make_transport(mail_url, NAME), a_logger(log), KEY)
+def sender_of(
+    database: Database,
+    mail_url: str,
+    log: io.StringIO | None = None,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> Sender:
+    composer, transport = Composer("https://shop.example", FROM), make_transport(mail_url, NAME)
+    return Sender(database, composer, transport, a_logger(log), KEY, is_stopping)
 
 
 def a_logger(log: io.StringIO | None = None) -> Logger:
@@ -173,13 +180,13 @@ def test_a_message_is_delivered_once_the_server_is_up_again(database: Database) 
     welcome(database, user)
     for attempt in (1, 2):
         with pytest.raises(OSError, match="refused"):
-            sender.send_next()
+            sender.send_batch()
         assert waiting(database) == 1, attempt
-        assert not sender.send_next(), "it is tried again too soon"
+        assert not sender.send_batch(), "it is tried again too soon"
         make_due(database)
     with mail_server(port) as inbox:
-        assert sender.send_next()
-        assert not sender.send_next()
+        assert sender.send_batch()
+        assert not sender.send_batch()
     assert inbox.recipients == [user.email]
     assert waiting(database) == 0
 
@@ -189,7 +196,7 @@ def test_a_retried_message_is_identical(database: Database) -> None:
     composed = []
 
     class Noting(Composer):
-        def compose(self, letter: Letter) -> EmailMessage:
+        def compose(self, letter: Letter) -> mime.Message:
             composed.append(super().compose(letter))
             return composed[-1]
 
@@ -197,10 +204,10 @@ def test_a_retried_message_is_identical(database: Database) -> None:
         inbox.refusals = ["451 Not now"]
         composer = Noting("https://shop.example", FROM)
         sender = Sender(database, composer, server_at(inbox.port), a_logger(), KEY)
-        assert sender.send_next()
+        assert sender.send_batch()
         assert inbox.messages == []
         make_due(database)
-        assert sender.send_next()
+        assert sender.send_batch()
     first, second = composed
     assert first["Message-ID"] == second["Message-ID"] == inbox.messages[0]["Message-ID"]
     assert link_in(first) != link_in(second)
@@ -226,7 +233,7 @@ def test_a_hanging_server_is_abandoned(
     with silent_server(greeting, drip=drip) as port:
         before = time.monotonic()
         with pytest.raises((OSError, smtplib.SMTPException)):
-            sender_of(database, f"smtp://{HOST}:{port}").send_next()
+            sender_of(database, f"smtp://{HOST}:{port}").send_batch()
         assert time.monotonic() - before < 2
     assert waiting(database) == 1
 
@@ -256,7 +263,7 @@ def test_a_permanent_rejection_is_logged_without_the_recipient(database: Databas
     welcome(database, user)
     with mail_server() as inbox:
         inbox.refusals = [f"550 5.1.1 <{user.email}> No such user"]
-        assert sender_of(database, f"smtp://{HOST}:{inbox.port}", log).send_next()
+        assert sender_of(database, f"smtp://{HOST}:{inbox.port}", log).send_batch()
     assert waiting(database) == 0
     assert '"event":"message given up"' in log.getvalue()
     assert '"kind":"welcome"' in log.getvalue()
@@ -283,10 +290,10 @@ def test_a_rejected_message_does_not_delay_others(
     with mail_server() as inbox:
         sender = sender_of(database, f"smtp://{HOST}:{inbox.port}")
         getattr(inbox, step).append(answer)
-        assert [sender.send_next() for _ in range(3)] == [True, True, False]
+        assert [sender.send_batch() for _ in range(2)] == [True, False]
         assert inbox.recipients == [second.email]
         make_due(database)
-        assert sender.send_next()
+        assert sender.send_batch()
     assert inbox.recipients == [second.email, first.email]
 
 
@@ -306,7 +313,7 @@ def test_a_server_that_rejects_everything_causes_a_pause(
     with mail_server() as inbox:
         getattr(inbox, step).append(answer)
         with pytest.raises(smtplib.SMTPException):
-            sender_of(database, f"smtp://{HOST}:{inbox.port}").send_next()
+            sender_of(database, f"smtp://{HOST}:{inbox.port}").send_batch()
     assert waiting(database) == 1
 
 
@@ -316,13 +323,13 @@ def test_a_postponed_message_is_logged_with_its_code(database: Database) -> None
     with mail_server() as inbox:
         inbox.refusals = ["554 5.7.1 Listed at bl.example"]
         sender = sender_of(database, f"smtp://{HOST}:{inbox.port}", log)
-        assert sender.send_next()
+        assert sender.send_batch()
         assert '"event":"message postponed"' in log.getvalue()
         assert '"code":"554 5.7.1"' in log.getvalue()
-        assert not sender.send_next()
+        assert not sender.send_batch()
         delivering = [sender.is_delivering]
         make_due(database)
-        assert sender.send_next()
+        assert sender.send_batch()
     assert [*delivering, sender.is_delivering] == [False, True]
 
 
@@ -342,7 +349,7 @@ def test_a_message_needing_smtputf8_is_given_up_if_unsupported(database: Databas
     log = io.StringIO()
     welcome(database, make_user(database, email="zo\u00eb@concord.example"))
     with mail_server(knows_all_letters=False) as inbox:
-        assert sender_of(database, f"smtp://{HOST}:{inbox.port}", log).send_next()
+        assert sender_of(database, f"smtp://{HOST}:{inbox.port}", log).send_batch()
     assert (waiting(database), inbox.messages) == (0, [])
     assert "message given up" in log.getvalue()
 
@@ -353,9 +360,48 @@ def test_a_message_that_is_too_old_is_given_up(database: Database) -> None:
     age = update(Message).values(created_at=utcnow() - timedelta(days=4))
     database.transact(lambda s: s.execute(age), write=True)
     with pytest.raises(ConnectionRefusedError):
-        sender_of(database, f"smtp://{HOST}:{free_port()}", log).send_next()
+        sender_of(database, f"smtp://{HOST}:{free_port()}", log).send_batch()
     assert waiting(database) == 0
     assert "too old" in log.getvalue()
+
+
+def test_one_connection_serves_many_messages_and_is_replaced(database: Database) -> None:
+    for _ in range(BATCH + 2):
+        welcome(database, make_user(database))
+    with mail_server() as inbox:
+        sender = sender_of(database, f"smtp://{HOST}:{inbox.port}")
+        assert sender.send_batch()
+        assert (len(inbox.messages), len(inbox.peers)) == (BATCH, 1)
+        # The server closes the connection that is kept for the next batch.
+        inbox.contents = ["421 Closing"]
+        with pytest.raises(smtplib.SMTPDataError):
+            sender.send_batch()
+        make_due(database)
+        assert sender.send_batch()
+    assert len({message["Message-ID"] for message in inbox.messages}) == BATCH + 2
+    assert len(inbox.peers) == 2
+
+
+def test_a_connection_that_died_is_replaced() -> None:
+    with mail_server() as inbox:
+        transport = server_at(inbox.port)
+        transport.send(compose())
+    with mail_server(inbox.port) as inbox, closing(transport):
+        transport.send(compose())
+    assert len(inbox.messages) == 1
+
+
+def test_a_sender_that_is_told_to_stop_leaves_the_rest_to_others(database: Database) -> None:
+    for _ in range(3):
+        welcome(database, make_user(database))
+    with mail_server() as inbox:
+        stopping = sender_of(
+            database, f"smtp://{HOST}:{inbox.port}", is_stopping=lambda: bool(inbox.messages)
+        )
+        assert stopping.send_batch()
+        assert (len(inbox.messages), waiting(database)) == (1, 2)
+        assert sender_of(database, f"smtp://{HOST}:{inbox.port}").send_batch()
+    assert len(inbox.messages) == len(set(inbox.recipients)) == 3
 
 
 def test_without_a_server_messages_wait(database: Database) -> None:
@@ -363,7 +409,7 @@ def test_without_a_server_messages_wait(database: Database) -> None:
     welcome(database, make_user(database))
     composer = Composer("https://shop.example", FROM)
     with pytest.raises(ConnectionRefusedError):
-        Sender(database, composer, Nowhere(), a_logger(), KEY).send_next()
+        Sender(database, composer, Nowhere(), a_logger(), KEY).send_batch()
     assert waiting(database) == 1
 
 
@@ -375,7 +421,7 @@ def test_several_senders_send_each_message_once(database: Database) -> None:
 
         def drain() -> None:
             sender = sender_of(database, f"smtp://{HOST}:{inbox.port}")
-            while sender.send_next():
+            while sender.send_batch():
                 pass
 
         threads = [threading.Thread(target=drain) for _ in range(4)]
@@ -416,6 +462,31 @@ def test_a_message_of_a_killed_sender_is_sent_by_another(kind: str, tmp_path: Pa
     assert inbox.recipients == [ADDRESS]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_sender_repeats_only_its_batch_with_the_same_ids(
+    kind: str, tmp_path: Path
+) -> None:
+    with make_database_url(kind, tmp_path) as url, mail_server() as inbox:
+        database = Database(url)
+        for _ in range(BATCH + 1):
+            welcome(database, make_user(database))
+        inbox.most = BATCH - 1
+        settings = {"APP_ENV": "test", "DATABASE_URL": url, "METRICS_PORT": "0"}
+        settings["MAIL_URL"] = f"smtp://{HOST}:{inbox.port}"
+        with suppress(KilledError), running_server(tmp_path, **settings) as server:
+            wait_until(lambda: len(inbox.messages) == inbox.most)
+            os.kill(server.process.pid, signal.SIGKILL)
+            raise KilledError
+        assert waiting(database) == BATCH + 1
+        inbox.most = None
+        make_due(database)
+        with running_server(tmp_path, **settings):
+            wait_until(lambda: waiting(database) == 0)
+        database.dispose()
+    sent = Counter(message["Message-ID"] for message in inbox.messages)
+    assert sorted(sent.values()) == [1, 1, *[2] * (BATCH - 1)]
+
+
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a certificate for the loopback address, and its key."""
@@ -446,7 +517,8 @@ def test_a_password_is_sent_over_tls(
         with pytest.raises(ssl.SSLCertVerificationError):
             transport.send(compose())
         monkeypatch.setenv("SSL_CERT_FILE", str(tls / "cert.pem"))
-        transport.send(compose())
+        with closing(make_transport(url, NAME)) as trusting:
+            trusting.send(compose())
     assert len(inbox.messages) == 1
     assert from_the_start or inbox.secured == [True]
 
@@ -473,8 +545,8 @@ def test_a_password_is_not_sent_without_tls(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_addresses_in_all_alphabets_are_supported(given: str, sent: str, tmp_path: Path) -> None:
     message = compose(to=given)
-    with mail_server() as inbox:
-        server_at(inbox.port).send(message)
+    with mail_server() as inbox, closing(server_at(inbox.port)) as server:
+        server.send(message)
     assert inbox.recipients == [sent]
     make_transport(f"file:{tmp_path}/mail", NAME).send(message)
     (file,) = (tmp_path / "mail").iterdir()

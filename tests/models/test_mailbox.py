@@ -1,5 +1,6 @@
 """A mailbox is sent a bounded number of messages, whatever strangers do (TRUST 4, 43)."""
 
+import itertools
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
@@ -7,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from models.identity.audit_event import AuditEvent
 from models.identity.user import User
@@ -20,6 +22,7 @@ from models.messages.mailbox import (
     mailbox_of,
 )
 from models.messages.message import Letter, Message, MessageKind, Withheld
+from models.messages.outbox import take_letters
 from models.storage.base import utcnow
 from models.storage.database import Database
 from tests.databases import change_all
@@ -51,7 +54,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def spend(database: Database, allowance: MessageAllowance, box: bytes = BOX) -> bool:
-    work = partial(MailboxUse.spend, mailbox=box, allowance=allowance)
+    pair = box, allowance.name
+
+    def work(session: Session) -> bool:
+        return MailboxUse.lock_all(session, [pair])[pair].spend(allowance)
+
     return database.transact(work, write=True)
 
 
@@ -62,8 +69,9 @@ def enqueue(database: Database, kind: MessageKind, user: User, email: str | None
 
 def outbox(database: Database) -> Iterator[Letter | Withheld]:
     """Take all messages that are due."""
-    take = partial(Message.take, mailbox_key=KEY)
-    return iter(partial(database.transact, take, write=True), None)
+    take = partial(take_letters, mailbox_key=KEY)
+    batches = iter(partial(database.transact, take, write=True), [])
+    return itertools.chain.from_iterable(batches)
 
 
 def sent(database: Database) -> list[str]:

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from models.identity.audit_event import AuditEvent, RequestOrigin
 from models.identity.one_time_token import OneTimeToken
 from models.identity.user import User
-from models.messages import message
+from models.messages import outbox
 from models.messages.message import Letter, Message, MessageKind, Withheld
+from models.messages.outbox import take_letters
 from models.storage.base import utcnow
 from models.storage.database import Database
 from models.storage.identifiers import first_id_from
@@ -34,7 +35,8 @@ def enqueue(
 
 
 def take(database: Database) -> Letter | Withheld | None:
-    return database.transact(partial(Message.take, mailbox_key=b"a key"), write=True)
+    work = partial(take_letters, mailbox_key=b"a key", limit=1)
+    return next(iter(database.transact(work, write=True)), None)
 
 
 def taken(database: Database) -> Letter:
@@ -154,11 +156,11 @@ def test_only_messages_of_dead_senders_are_taken_over(database: Database) -> Non
     assert holds(database, second)
 
     # Whoever was only slow does not remove, and does not put off, what is another's now.
-    database.transact(partial(Message.remove, letter=first), write=True)
+    database.transact(partial(Message.remove, letters=[first]), write=True)
     before = due_at(database)
     database.transact(partial(Message.postpone, letter=first), write=True)
     assert due_at(database) == before
-    database.transact(partial(Message.remove, letter=second), write=True)
+    database.transact(partial(Message.remove, letters=[second]), write=True)
     assert count(database, Message) == 0
 
 
@@ -247,7 +249,7 @@ def test_messages_for_unknown_addresses_delay_no_other(database: Database) -> No
 def test_one_transaction_searches_a_bounded_number_of_messages(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message, "_BATCHES", 2)
+    monkeypatch.setattr(outbox, "_BATCHES", 2)
     for _ in range(50):
         enqueue(database, "set_password", None, email="nobody@example.com")
     assert take(database) is None
