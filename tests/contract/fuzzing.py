@@ -98,7 +98,6 @@ def run_schemathesis(
             **os.environ,
             "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
             "SIGN_IN_DESK": desk,
-            "TOKEN_SECONDS": str(task.token_seconds),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

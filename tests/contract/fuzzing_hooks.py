@@ -4,7 +4,6 @@
 
 import itertools
 import os
-import time
 from collections import Counter
 from http import HTTPStatus
 from typing import Any
@@ -72,8 +71,6 @@ def after_call(context: HookContext, case: AnyCase, response: Response) -> None:
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS or _proofs[caller] >= MOST_PROOFS:
         _proofs[caller] = 0
         requests.delete(f"{desk}/{caller}", timeout=10).raise_for_status()
-        # Until its token is that old, schemathesis would continue with the account that was left.
-        time.sleep(float(os.environ["TOKEN_SECONDS"]))
 
 
 # The first name that schemathesis knows for YAML stands for them all.

@@ -23,7 +23,7 @@ from models.storage.database import Database
 from tests.contract.desk_proofs import DeskProofs
 from tests.contract.desk_shop import DeskShop
 from tests.contract.shelf import OTHERS
-from tests.factories import STATUSES, Person, make_access_token
+from tests.factories import STATUSES, Person, make_access_token, make_session
 from tests.live import HOST, LiveServer
 from tests.models.reading import read_payment
 
@@ -70,12 +70,20 @@ class SignInDesk:
         order = self._shop.order(Person(self._account(name).id), status)
         return {"id": str(order.id), **read_payment(self._database, order.id)}
 
+    def session(self, name: str) -> Mapping[str, str]:
+        """Return the id of a new session of an account of `ACCOUNTS`."""
+        return {"id": str(make_session(self._database, self._account(name), self._keys).session.id)}
+
     def proof(self, name: str, operation_id: str) -> Mapping[str, str]:
         """Return what an account of `ACCOUNTS` has to send with an operation to be believed."""
         return self._proofs.proof(self._account(name), operation_id)
 
     def give_up(self, name: str) -> None:
-        """Let there be another account of this name from now on."""
+        """Let there be another account of this name from now on.
+
+        The tokens of the one before end, so that schemathesis signs in again at once.
+        """
+        self._database.transact(self._account(name).end_tokens, write=True)
         self._given_up[name] += 1
 
     def close(self) -> None:
@@ -106,8 +114,8 @@ def open_desk(server: LiveServer) -> Iterator[str]:
     """Serve a desk until the block ends, and yield its URL.
 
     To sign in is a POST to it with `/` and a name, to give an account up is a DELETE. A POST with
-    `/`, a name, `/orders/` and a state makes an order; one with `/proofs/` and an operationId gives
-    members for the operation's body.
+    `/`, a name, `/orders/` and a state makes an order, and one with `/sessions` a session; one with
+    `/proofs/` and an operationId gives members for the operation's body.
     """
     desk = SignInDesk(server)
 
@@ -116,6 +124,8 @@ def open_desk(server: LiveServer) -> Iterator[str]:
             match self.path[1:].split("/"):
                 case [name, "orders", state]:
                     self._answer(desk.order(name, state))
+                case [name, "sessions"]:
+                    self._answer(desk.session(name))
                 case [name, "proofs", operation_id]:
                     self._answer(desk.proof(name, operation_id))
                 case [name]:
