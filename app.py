@@ -66,6 +66,7 @@ from models.orders.order_expiry import expire_orders
 from models.storage.batches import change_batch
 from models.storage.database import Database
 from models.storage.idempotency_record import IdempotencyRecord
+from models.storage.schema_version import newest_version
 from models.storage.set_aside import SetAside
 
 CONTRACT = Path(__file__).parent / "openapi"
@@ -92,7 +93,7 @@ def create_app(settings: Settings) -> Application:
     keys = KeyRing.load(settings.signing_key_file, create=not production)
     if production:
         require_private(settings.signing_key_file)
-    metrics = Metrics()
+    metrics = _make_metrics(contract)
     pools = _make_pools(settings, metrics)
     # Upkeep, mail and the feed use one connection each. Readiness checks have their own.
     threads = sum(pool.threads for pool in pools.values())
@@ -175,7 +176,6 @@ def create_app(settings: Settings) -> Application:
     )
     # Mail has its own thread, so that a slow mail server delays no other job.
     mail = [Job("mail", 1, sender.send_batch, lambda: sender.is_delivering)]
-    probes = [Job("readiness", 0, readiness.check)]
     upkeep = [
         # Without its database, each of these jobs would fail and say so.
         *(
@@ -190,7 +190,7 @@ def create_app(settings: Settings) -> Application:
             ready=partial(bool, readiness),
             metrics=metrics,
         ),
-        Upkeep(probes, logger),
+        Upkeep([Job("readiness", 0, readiness.check), Job("metrics", 0, metrics.refresh)], logger),
     ]
 
     async def knows(email_key: str, network: str) -> bool:
@@ -204,6 +204,8 @@ def create_app(settings: Settings) -> Application:
         compile_credential_limit(contract.document.bundle, "bearer"),
         logger,
     )
+
+    metrics.watch_rate_limits(lambda: rate_limiter.is_reachable)
 
     async def load_status(credential: UUID | bytes) -> TokenStatus | None:
         work = partial(statuses.read, credential=credential)
@@ -269,6 +271,12 @@ def _old_orders(settings: Settings, database: Database) -> list[Job]:
     return [Job("order-data", 600, partial(forget_old_orders, database, keep))]
 
 
+def _make_metrics(contract: Contract) -> Metrics:
+    metrics = Metrics()
+    metrics.set_build(contract.document.version, newest_version())
+    return metrics
+
+
 def _make_pools(settings: Settings, metrics: Metrics) -> dict[str, Pool]:
     """Create the thread pools that the contract names, and report their use as metrics."""
     hashing, threads, queue = settings.hashing_threads, settings.threads, settings.queue
@@ -285,7 +293,7 @@ def _make_pools(settings: Settings, metrics: Metrics) -> dict[str, Pool]:
         "pictures": Pool("pictures", _PICTURES, min(queue, _UPLOADS)),
     }
     for name, pool in pools.items():
-        metrics.watch_pool(name, partial(getattr, pool, "use"))
+        metrics.watch_pool(name, pool.threads, partial(getattr, pool, "use"))
     return pools
 
 

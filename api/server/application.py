@@ -29,6 +29,10 @@ class Application:
     logger: Logger
     close: Callable[[], None]
 
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Report the number of open connections as a metric."""
+        self.metrics.watch_connections(count)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or the lifespan."""
         await self.asgi(scope, receive, send)

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import IO
@@ -21,6 +21,7 @@ from api.server.application import Application
 from api.server.checks import MailService, examine
 from api.server.http1.limits import ConnectionLimits
 from api.server.logs import Logger, StandardLogs, make_logger
+from api.server.metrics import Metrics, shared_metrics
 from api.server.processes import serving
 from api.server.processes.standard_error import patient_standard_error
 from api.server.setting_files import SettingsError, read_secret
@@ -126,10 +127,12 @@ def serve(program: Program) -> None:
             if settings.mail_url is None:
                 app.logger.warning("messages are not sent: set MAIL_URL")
             if settings.workers == 1:
-                _serve_metrics(app)
-                serving.serve(app, options)
+                with _metrics(settings, app.logger, app.metrics):
+                    serving.serve(app, options)
         if settings.workers > 1:
-            serving.serve_workers(partial(_worker, program, settings), options, settings.workers)
+            make = partial(_worker, program, settings)
+            with _metrics(settings, app.logger) as has_ended:
+                serving.serve_workers(make, options, settings.workers, has_ended)
 
 
 @cli.command()
@@ -259,9 +262,7 @@ def _worker(program: Program, settings: Settings) -> Application:
     """Create the application of one of several worker processes."""
     gc.freeze()
     _log_what_libraries_say(make_logger(settings))
-    app = program.create_app(settings)
-    _serve_metrics(app)
-    return app
+    return program.create_app(settings)
 
 
 def _log_what_libraries_say(logger: Logger) -> None:
@@ -269,21 +270,33 @@ def _log_what_libraries_say(logger: Logger) -> None:
     logging.getLogger("api").setLevel(logging.INFO)
 
 
-def _serve_metrics(app: Application) -> None:
-    """Serve this process's metrics on the first free port of the workers' range.
+@contextmanager
+def _metrics(
+    settings: Settings, logger: Logger, own: Metrics | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Serve metrics, a process's `own` ones or those of its workers, if METRICS_PORT asks for it.
+
+    Gives a function to be called with the id of a worker that has ended.
 
     Raises:
-        SettingsError: METRICS_PORT was set, and METRICS_HOST has no free port in the range.
+        SettingsError: METRICS_PORT was set, and this port of METRICS_HOST is not free.
     """
-    settings = app.settings
-    first = settings.metrics_port
-    if not first:
-        return
-    for port in range(first, min(first + settings.workers, 65_536)):
-        with suppress(OSError):
-            app.metrics.start_server(port, settings.metrics_host)
-            return
-    if "metrics_port" in settings.model_fields_set:
-        raise SettingsError((f"METRICS_PORT {first} is in use, or METRICS_HOST is not an address",))
-    # The default must not keep a second process from starting on a developer's machine.
-    app.logger.warning("no free port for /metrics", port=first)
+    port, host = settings.metrics_port, settings.metrics_host
+    with ExitStack() as stack:
+        has_ended: Callable[[int], None] = _note_nothing
+        try:
+            if port and own is not None:
+                stack.enter_context(closing(own.start_server(port, host)))
+            elif port:
+                has_ended = stack.enter_context(shared_metrics(port, host))
+        except OSError as error:
+            if "metrics_port" in settings.model_fields_set:
+                reason = f"METRICS_PORT {port} is in use, or METRICS_HOST is not an address"
+                raise SettingsError((reason,)) from error
+            # The default must not keep a second process from starting on a developer's machine.
+            logger.warning("no free port for /metrics", port=port)
+        yield has_ended
+
+
+def _note_nothing(_pid: int) -> None:
+    """Take the id of an ended worker whose metrics nobody asks for."""

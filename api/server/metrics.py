@@ -1,7 +1,15 @@
-"""Prometheus metrics of an application."""
+"""Prometheus metrics of an application, and of several worker processes together.
 
-from collections.abc import Callable
+Workers write their metrics to files in a common folder, so that the main process can report their
+sums, and the counts of workers that have ended remain.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from tempfile import TemporaryDirectory
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
@@ -10,12 +18,16 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     generate_latest,
     start_http_server,
 )
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 # Upper bounds in seconds: from a response without a database to one that reached every deadline.
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable with which prometheus_client writes metrics to files."""
 _DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -28,6 +40,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
+        # Collectors run in the order of their registration, so this one updates the gauges first.
+        self._registry.register(self)
         self._requests = Counter(
             "concord_requests",
             "Requests answered",
@@ -48,13 +63,23 @@ class Metrics:
             ("operation",),
             registry=self._registry,
         )
-        self._pool_use = Gauge(
-            "concord_pool_use", "Members of a pool in use", ("pool",), registry=self._registry
+        self._pool_use = self._gauge("pool_use", "Requests that have or want a thread", "pool")
+        self._pool_threads = self._gauge("pool_threads", "Threads of a pool", "pool")
+        self._pool_waiting = self._gauge(
+            "pool_waiting", "Requests that wait for a thread of a pool", "pool"
+        )
+        self._connections = self._gauge("open_connections", "Connections of clients")
+        self._counted = self._gauge(
+            "rate_limits_counted", "Processes whose last request to a rate limit was counted"
+        )
+        self._build = self._gauge(
+            "build_info", "Version of the contract and of the schema", "version", "schema"
         )
         self._jobs = Gauge(
             "concord_job_last_success_timestamp_seconds",
             "Time at which a background job last succeeded",
             ("job",),
+            multiprocess_mode="max",
             registry=self._registry,
         )
         self._job_failures = Counter(
@@ -76,6 +101,16 @@ class Metrics:
             registry=self._registry,
         )
         ProcessCollector(registry=self._registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        """Return a gauge of which several workers report the sum."""
+        return Gauge(
+            f"concord_{name}",
+            meaning,
+            labels,
+            multiprocess_mode="livesum",
+            registry=self._registry,
+        )
 
     def count_request(self, operation: str, status: int, seconds: float) -> None:
         """Count a response of `operation` with `status` that took `seconds`."""
@@ -108,9 +143,35 @@ class Metrics:
         """Count an event of a payment provider that the settings name."""
         self._payment_events.labels(provider, outcome).inc()
 
-    def watch_pool(self, pool: str, use: Callable[[], float]) -> None:
-        """Report `use()` as the use of `pool`, evaluated at every scrape."""
-        self._pool_use.labels(pool).set_function(use)
+    def set_build(self, version: str, schema: str) -> None:
+        """Report the version of the contract, and the newest one of the schema."""
+        self._build.labels(version, schema).set(1)
+
+    def watch_pool(self, pool: str, threads: int, use: Callable[[], int]) -> None:
+        """Report `use()`, the number of requests that have or want one of the pool's threads."""
+        self._pool_threads.labels(pool).set(threads)
+        self._watched += [
+            (self._pool_use.labels(pool), use),
+            (self._pool_waiting.labels(pool), lambda: max(0, use() - threads)),
+        ]
+
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Report `count()`, the number of open connections."""
+        self._watched.append((self._connections, count))
+
+    def watch_rate_limits(self, is_counted: Callable[[], bool]) -> None:
+        """Report `is_counted()`, whether rate limits are counted."""
+        self._watched.append((self._counted, is_counted))
+
+    def refresh(self) -> None:
+        """Update what is watched. A worker does so every second, others at every scrape."""
+        for gauge, value in self._watched:
+            gauge.set(value())
+
+    def collect(self) -> Iterable[Metric]:
+        """Update what is watched, as a collector without metrics of its own."""
+        self.refresh()
+        return ()
 
     def text(self) -> str:
         """Return all metrics in Prometheus' text format."""
@@ -122,8 +183,33 @@ class Metrics:
         Raises:
             OSError: the port is in use.
         """
-        server, thread = start_http_server(port, addr=host, registry=self._registry)
-        return MetricsServer(server, thread)
+        return _serve(self._registry, port, host)
+
+
+@contextmanager
+def shared_metrics(port: int, host: str) -> Iterator[Callable[[int], None]]:
+    """Serve the metrics of workers that are started in the block; port 0 selects a free port.
+
+    Gives a function to be called with the id of a worker that has ended.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    with TemporaryDirectory(prefix="concord-metrics-") as folder:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # It has no types.
+        server = _serve(registry, port, host)
+        os.environ[_FOLDER] = folder
+        try:
+            yield partial(mark_process_dead, path=folder)
+        finally:
+            del os.environ[_FOLDER]
+            server.close()
+
+
+def _serve(registry: CollectorRegistry, port: int, host: str) -> "MetricsServer":
+    server, thread = start_http_server(port, addr=host, registry=registry)
+    return MetricsServer(server, thread)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ class Settings(BaseModel):
         default_factory=lambda settings: 9464 if settings["app_env"] == "development" else 0,
         ge=0,
         le=65535,
-        description="port of /metrics; 0 disables it, and each further worker uses the next one",
+        description="port of /metrics for all workers; 0 disables it",
     )
     metrics_host: str = Field(
         "127.0.0.1",

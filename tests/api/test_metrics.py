@@ -1,5 +1,7 @@
 """Each application has its own metrics, served on the loopback address."""
 
+import os
+import signal
 import socket
 import time
 from contextlib import closing
@@ -9,7 +11,10 @@ from urllib.request import urlopen
 import pytest
 
 from api.server.metrics import Metrics
+from models.storage.schema_version import newest_version
 from tests.api.commands import failure, make_run
+from tests.live import HOST, free_port, running_server
+from tests.service import Service
 
 
 def test_requests_are_counted_by_operation_and_status() -> None:
@@ -31,10 +36,13 @@ def test_contract_violations_are_counted_by_operation() -> None:
 
 
 def test_pool_gauges_are_read_at_each_scrape() -> None:
-    metrics, use = Metrics(), [1, 7]
-    metrics.watch_pool("reads", lambda: use.pop(0))
+    metrics, use = Metrics(), [1]
+    metrics.watch_pool("reads", 4, lambda: use[0])
     assert 'concord_pool_use{pool="reads"} 1.0' in metrics.text()
-    assert 'concord_pool_use{pool="reads"} 7.0' in metrics.text()
+    use[0] = 7
+    lines = metrics.text().splitlines()
+    for line in ('use{pool="reads"} 7.0', 'threads{pool="reads"} 4.0', 'waiting{pool="reads"} 3.0'):
+        assert f"concord_pool_{line}" in lines
 
 
 def test_m2_two_applications_do_not_share_counts() -> None:
@@ -86,3 +94,57 @@ def test_a_configured_port_that_is_taken_stops_the_start(
             )
         )
     assert line == f"METRICS_PORT {port} is in use, or METRICS_HOST is not an address"
+
+
+def test_a_service_reports_its_build_its_connections_and_its_counters(service: Service) -> None:
+    with service.client() as client:
+        assert client.get("/v1/products").status_code == 200
+    lines = service.app.metrics.text().splitlines()
+    assert f'concord_build_info{{schema="{newest_version()}",version="0.2.0"}} 1.0' in lines
+    assert "concord_rate_limits_counted 1.0" in lines
+    assert any(line.startswith("concord_open_connections ") for line in lines)
+
+
+def test_workers_report_one_set_of_series_that_survives_a_restart(tmp_path: Path) -> None:
+    port = str(free_port())
+    with running_server(tmp_path, WORKERS="2", METRICS_PORT=port, LOG_LEVEL="error") as server:
+
+        def samples() -> dict[str, float]:
+            with urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
+                lines = answer.read().decode().splitlines()
+            pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+            return {name: float(value) for name, value in pairs}
+
+        def ask(count: int) -> None:
+            for _ in range(count):
+                with urlopen(f"{server.url}/v1/products", timeout=10) as answer:  # noqa: S310 - our own.
+                    assert answer.status == 200
+
+        def wait_for(name: str, value: float) -> None:
+            until = time.monotonic() + 60
+            while samples().get(name) != value:
+                assert time.monotonic() < until, samples()
+                time.sleep(0.05)
+
+        counted = 'concord_requests_total{operation="list_products",status="200"}'
+        threads = 'concord_pool_threads{pool="reads"}'
+        wait_for(threads, 16.0)
+        ask(20)
+        # The response precedes its count by a moment.
+        wait_for(counted, 20.0)
+        assert 'concord_build_info{schema="' in "\n".join(samples())
+        os.kill(children_of(server.process.pid)[0], signal.SIGKILL)
+        wait_for(threads, 8.0)
+        wait_for(threads, 16.0)
+        assert samples()[counted] == 20.0
+        ask(5)
+        wait_for(counted, 25.0)
+
+
+def children_of(pid: int) -> list[int]:
+    """The ids of a process's workers."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+    return [
+        int(child) for child, line in zip(children, found, strict=True) if b"spawn_main" in line
+    ]

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,9 @@ class SmallService:
         self.draining = threading.Event()
         self._fails = Path(fails_if_exists).is_file()
         self._seen: Counter[str] = Counter()
+
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Count nothing."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -152,7 +156,7 @@ def main(setup: Setup) -> None:
     if setup.workers == 1:
         serve(factory(), options)
     else:
-        serve_workers(factory, options, setup.workers)
+        serve_workers(factory, options, setup.workers, lambda _pid: None)
 
 
 if __name__ == "__main__":

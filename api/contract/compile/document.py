@@ -58,6 +58,12 @@ class Document:
             bundle["externalDocs"] = {**docs, "url": urljoin(url, _below(prefix, docs["url"]))}
         return replace(self, bundle=bundle)
 
+    @property
+    def version(self) -> str:
+        """The version of the contract."""
+        version: str = self.bundle["info"]["version"]
+        return version
+
     @cached_property
     def problems(self) -> Mapping[str, ProblemKind]:
         """Every kind of error by name, sorted by status."""

@@ -88,7 +88,8 @@ class RateLimiter:
         self._credentials = _counted(credentials, "credentials")
         # The patience, on top of the socket timeouts, also bounds the wait for a connection.
         self._breaker = Breaker((StorageError,), patience=2 * _REDIS_TIMEOUT, pause=_REDIS_PAUSE)
-        self._is_reachable = True
+        self.is_reachable = True
+        """Whether the last request could be counted."""
         self._logger = logger
 
     async def count(self, request: Request, operation: Operation, *, with_body: bool) -> None:
@@ -230,8 +231,8 @@ class RateLimiter:
 
     def _note_reachable(self, *, reachable: bool) -> None:
         """Log once, rather than on every request, that counting has stopped or resumed."""
-        if reachable is not self._is_reachable:
-            self._is_reachable = reachable
+        if reachable is not self.is_reachable:
+            self.is_reachable = reachable
             self._logger.warning("rate limits", counted=reachable)
 
     async def close(self) -> None:

@@ -52,6 +52,9 @@ class Service(Protocol):
     def draining(self) -> threading.Event:
         """Set by the server when the process is told to stop; the application is then not ready."""
 
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Take a function that counts the open connections."""
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or the lifespan, which the application must support."""
 
@@ -93,11 +96,16 @@ def serve(service: Service, options: ServerOptions) -> None:
     _serve_on(_bind(options), service, options, None)
 
 
-def serve_workers(factory: Callable[[], Service], options: ServerOptions, workers: int) -> None:
+def serve_workers(
+    factory: Callable[[], Service],
+    options: ServerOptions,
+    workers: int,
+    has_ended: Callable[[int], None],
+) -> None:
     """Serve from `workers` new processes on one socket until SIGTERM or SIGINT, then return.
 
     Each process unpickles and calls `factory`, which also sets up logging. A process that ends or
-    hangs is replaced.
+    hangs is replaced, and `has_ended` is called with its id.
 
     Raises:
         OSError: the address is not available.
@@ -106,7 +114,7 @@ def serve_workers(factory: Callable[[], Service], options: ServerOptions, worker
     """
     with _bind(options) as listener:
         work = functools.partial(_serve_made, factory, options, listener)
-        code = Workers(work, START_FAILED, options.stop_seconds).run(workers)
+        code = Workers(work, START_FAILED, options.stop_seconds, has_ended).run(workers)
     if code:
         sys.exit(code)
 
@@ -149,7 +157,9 @@ def _serve_on(
         # Requests that outlive their connection are cancelled.
         graceful_seconds=math.ceil(options.graceful_seconds + _MARGIN_SECONDS / 2),
     )
-    _Server(config, service.draining, options, pulse).run(sockets=[listener])
+    server = _Server(config, service.draining, options, pulse)
+    service.watch_connections(lambda: len(server.server_state.connections))
+    server.run(sockets=[listener])
 
 
 def _allow_descriptors() -> None:

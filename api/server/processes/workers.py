@@ -29,14 +29,23 @@ Work: TypeAlias = Callable[["Pulse"], None]
 class Workers:
     """The worker processes, supervised by the main process.
 
+    `has_ended` is called with the id of each worker that has ended.
+
     `work` is pickled to each worker and sends a heartbeat at least every few seconds, the first one
     when it has started. A worker that ends or becomes silent is replaced. If the first workers exit
     with `start_failed`, all are stopped. After SIGTERM or SIGINT, workers have `stop_seconds` to
     exit.
     """
 
-    def __init__(self, work: Work, start_failed: int, stop_seconds: float) -> None:
+    def __init__(
+        self,
+        work: Work,
+        start_failed: int,
+        stop_seconds: float,
+        has_ended: Callable[[int], None],
+    ) -> None:
         self._work = work
+        self._has_ended = has_ended
         self._start_failed = start_failed
         self._stop_seconds = stop_seconds
         self._told = threading.Event()
@@ -45,7 +54,7 @@ class Workers:
         """Run workers until told to stop or until none can start; return the exit code."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._tell)
-        workers = [_Worker(self._work) for _ in range(count)]
+        workers = [_Worker(self._work, self._has_ended) for _ in range(count)]
         started = failed = False
         looked_at = time.monotonic()
         while not (self._told.is_set() or failed):
@@ -99,8 +108,9 @@ class Pulse:
 class _Worker:
     """A worker process and its successors; `replace_at` is set while there is none."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, has_ended: Callable[[int], None]) -> None:
         self._work = work
+        self._has_ended = has_ended
         self._pause = _FIRST_PAUSE
         self._start()
 
@@ -136,6 +146,8 @@ class _Worker:
             self._pause = _FIRST_PAUSE if self.has_started else self._pause
             code = self.process.exitcode
             _log.error("a worker exited with %s; replaced in %d seconds", code, self._pause)
+            if self.process.pid is not None:
+                self._has_ended(self.process.pid)
             self.replace_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         elif time.monotonic() >= self.replace_at:
