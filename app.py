@@ -35,6 +35,7 @@ from api.providers.payment_providers import PaymentProviders
 from api.server.application import Application
 from api.server.commands import Program, cli
 from api.server.feed_tail import FeedTail
+from api.server.jobs import make_jobs
 from api.server.kept_answers import Idempotency
 from api.server.logs import make_logger
 from api.server.metrics import Metrics
@@ -42,36 +43,26 @@ from api.server.problem_documents import Problems
 from api.server.readiness import Readiness
 from api.server.setting_types import mail_host
 from api.server.settings import Settings
-from api.server.upkeep import Job, Upkeep, report_row
+from api.server.upkeep import Background, Job, Upkeep, report_row, stop_all
 from models.access.secret_box import SecretBox
 from models.access.session import SessionRules
 from models.access.token_status import TokenStatus, TokenStatuses
-from models.accounts.ended_tokens import clear_ended_accounts, delete_ended_tokens
-from models.accounts.unclaimed import erase_unclaimed
-from models.events.feed import purge_events
 from models.files.store import FileStore
 from models.files.stored_picture import Pictures
-from models.identity.audit_event import AuditEvent
 from models.identity.email_address import EmailAddress
 from models.identity.known_address import KnownAddress
-from models.identity.one_time_token import OneTimeToken
 from models.identity.password import Passwords
 from models.identity.permission import scope_fault
 from models.identity.token import note_uses
 from models.lifecycle import Lifecycle
-from models.messages.mailbox import MailboxUse
-from models.messages.message import Message
-from models.orders.order_erasure import forget_old_orders
-from models.orders.order_expiry import expire_orders
-from models.storage.batches import change_batch
 from models.storage.database import Database
-from models.storage.idempotency_record import IdempotencyRecord
 from models.storage.schema_version import newest_version
-from models.storage.set_aside import SetAside
 
 CONTRACT = Path(__file__).parent / "openapi"
 _DOCS = Path(__file__).parent / "docs"
 HANDLERS = "api"
+_PATIENCE = 1.0
+"""Maximum seconds that a server that stops waits for running jobs."""
 _SIGN_UPS = 16
 """Queued sign-ups before further ones get 503: about a second of hashing."""
 
@@ -79,8 +70,10 @@ _PICTURES, _UPLOADS = 2, 16
 """Pictures that are decoded at once, and those that wait for it; further ones get 503."""
 
 
-def create_app(settings: Settings) -> Application:
+def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     """Create an application that shares no state with any other.
+
+    While it serves, it does the background work too, unless `does_upkeep` is false.
 
     Raises:
         ContractError: the contract has a mistake, or its handlers do not match it.
@@ -96,8 +89,8 @@ def create_app(settings: Settings) -> Application:
     metrics = _make_metrics(contract)
     pools = _make_pools(settings, metrics)
     # Upkeep, mail and the feed use one connection each. Readiness checks have their own.
-    threads = sum(pool.threads for pool in pools.values())
-    database = Database(settings.database_url, pool_size=threads + 3)
+    connections = sum(pool.threads for pool in pools.values())
+    database = Database(settings.database_url, pool_size=connections + 3)
     bridge = Bridge(pools)
     tokens = Tokens(keys, settings.public_url)
     problems = Problems(settings.public_url, contract.document.problems)
@@ -142,55 +135,28 @@ def create_app(settings: Settings) -> Application:
 
     uses = RecentUses()
     feed = FeedTail(database, draining)
-    change = partial(change_batch, database)
-    answers_kept = timedelta(seconds=settings.idempotency_seconds)
-    report = partial(report_row, logger, metrics)
-    jobs = [
-        Job("orders", 1, partial(expire_orders, database, lifecycle, SetAside(report("orders")))),
-        Job("idempotency", 60, partial(change, partial(IdempotencyRecord.purge, answers_kept))),
-        Job("tokens", 600, partial(delete_ended_tokens, database)),
-        Job(
-            "ended-accounts",
-            600,
-            partial(clear_ended_accounts, database, SetAside(report("ended-accounts"))),
-        ),
-        Job(
-            "audit",
-            3600,
-            partial(change, partial(AuditEvent.purge, timedelta(seconds=settings.audit_seconds))),
-        ),
-        Job("events", 600, partial(purge_events, database, settings.events_kept)),
-        *_unclaimed(settings, database, lifecycle, SetAside(report("unclaimed"))),
-        *_old_orders(settings, database),
-        Job("addresses", 3600, partial(change, KnownAddress.purge)),
-        Job("links", 60, partial(change, OneTimeToken.purge)),
-        Job("messages", 600, partial(change, Message.purge)),
-        Job("mailboxes", 600, partial(change, MailboxUse.purge)),
-        Job("pictures", 600, partial(pictures.sweep, SetAside(report("pictures")))),
-        Job("uses", 15, partial(note_uses, database, uses.take)),
-    ]
-
     composer = Composer(settings.public_url, settings.mail_from)
     sender = Sender(
         database, composer, open_mail(settings), logger, keys.derive("mailboxes"), draining.is_set
     )
     # Mail has its own thread, so that a slow mail server delays no other job.
-    mail = [Job("mail", 1, sender.send_batch, lambda: sender.is_delivering)]
-    upkeep = [
-        # Without its database, each of these jobs would fail and say so.
-        *(
-            Upkeep(each, logger, ready=partial(bool, readiness), metrics=metrics)
-            for each in (jobs, mail)
-        ),
-        # Readers of the feed wait for this job, so it runs more often than the others.
-        Upkeep(
-            [Job("feed", 0, feed.advance)],
-            logger,
-            pause=FeedTail.PAUSE,
-            ready=partial(bool, readiness),
-            metrics=metrics,
-        ),
-        Upkeep([Job("readiness", 0, readiness.check), Job("metrics", 0, metrics.refresh)], logger),
+    lanes = [
+        make_jobs(settings, database, lifecycle, pictures, partial(report_row, logger, metrics)),
+        [Job("mail", 1, sender.send_batch, lambda: sender.is_delivering, is_shared=True)],
+    ]
+    # Without its database, each of these jobs would fail and say so.
+    upkeep = partial(Upkeep, logger=logger, ready=partial(bool, readiness), metrics=metrics)
+    probe = Upkeep(
+        [Job("readiness", 0, readiness.check), Job("metrics", 0, metrics.refresh)], logger
+    )
+    background = Background(
+        [job for lane in lanes for job in lane], [probe, *(upkeep(lane) for lane in lanes)]
+    )
+    # Readers of the feed wait for this job, so it runs more often than the others.
+    own = [Job("feed", 0, feed.advance), Job("uses", 15, partial(note_uses, database, uses.take))]
+    threads = [
+        upkeep(own, pause=FeedTail.PAUSE),
+        *(background.threads if does_upkeep else [probe]),
     ]
 
     async def knows(email_key: str, network: str) -> bool:
@@ -214,12 +180,11 @@ def create_app(settings: Settings) -> Application:
     async def start_up() -> None:
         # The first readiness request must find that a check has already run.
         await bridge.run(READS, "readiness", readiness.check)
-        for each in upkeep:
+        for each in threads:
             each.start()
 
     async def shut_down() -> None:
-        for each in upkeep:
-            each.stop()
+        stop_all(threads, _PATIENCE)
         await rate_limiter.close()
         close()
 
@@ -249,26 +214,9 @@ def create_app(settings: Settings) -> Application:
         shut_down=shut_down,
     )
     asgi = make_asgi(contract, ports)
-    return Application(settings, asgi, draining, problems, database, metrics, logger, close)
-
-
-def _unclaimed(
-    settings: Settings, database: Database, lifecycle: Lifecycle, aside: SetAside[int]
-) -> list[Job]:
-    """Return the job that erases accounts that nobody ever used, if the settings ask for it."""
-    if settings.unclaimed_seconds is None:
-        return []
-    keep, audited = settings.unclaimed_seconds, settings.audit_seconds
-    times = timedelta(seconds=keep), timedelta(seconds=audited)
-    return [Job("unclaimed", 3600, partial(erase_unclaimed, database, lifecycle, *times, aside))]
-
-
-def _old_orders(settings: Settings, database: Database) -> list[Job]:
-    """Return the job that removes personal data from old orders, if the settings ask for it."""
-    if settings.order_personal_data_seconds is None:
-        return []
-    keep = timedelta(seconds=settings.order_personal_data_seconds)
-    return [Job("order-data", 600, partial(forget_old_orders, database, keep))]
+    return Application(
+        settings, asgi, draining, problems, database, metrics, logger, background, close
+    )
 
 
 def _make_metrics(contract: Contract) -> Metrics:

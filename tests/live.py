@@ -88,6 +88,41 @@ def running_server(tmp_path: Path, **environment: str) -> Iterator[LiveServer]:
 
 
 @contextmanager
+def running_worker(
+    tmp_path: Path, environment: Mapping[str, str], name: str = "worker"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Do background work with `python app.py work` until the block ends.
+
+    It logs to the file `name`.log. At the end the process gets SIGTERM, and must exit with 0 unless
+    the block killed it.
+
+    Raises AssertionError when it does not stop properly.
+    """
+    settings = {
+        **{name: os.environ[name] for name in INHERITED if name in os.environ},
+        "METRICS_PORT": "0",
+        "STORAGE_URL": f"file:{tmp_path / 'files'}",
+        **environment,
+    }
+    log = tmp_path / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and file.
+            [*PROGRAM, "work"],
+            env=settings,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+    finally:
+        code = _stop(process)
+    told = log.read_text("utf-8", "backslashreplace")
+    assert code in {0, -signal.SIGKILL}, f"the worker exited with {code}:\n{told[-4000:]}"
+
+
+@contextmanager
 def running_program(
     program: Sequence[str], tmp_path: Path, environment: Mapping[str, str]
 ) -> Iterator[LiveServer]:

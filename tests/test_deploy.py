@@ -114,11 +114,12 @@ def test_the_tour_works_through_proxies_with_tls(certificate: Path, tmp_path: Pa
                     assert '"name":"Mary Shelley"' in printed[0]
 
 
-def test_the_unit_is_valid_and_hardened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["concord.service", "concord-worker.service"])
+def test_the_units_are_valid_and_hardened(name: str, tmp_path: Path) -> None:
     analyze = find_tool("systemd-analyze")
     # The program that the unit starts is not installed here.
-    unit = tmp_path / "concord.service"
-    text = (DEPLOY / "systemd" / "concord.service").read_text()
+    unit = tmp_path / name
+    text = (DEPLOY / "systemd" / name).read_text()
     unit.write_text(text.replace("/opt/concord/bin/concord", find_tool("true")))
     checked = subprocess.run(  # noqa: S603 - our own command.
         [analyze, "verify", str(unit)], capture_output=True, check=False, text=True
@@ -131,7 +132,7 @@ def test_the_unit_is_valid_and_hardened(tmp_path: Path) -> None:
         text=True,
     )
     last = rated.stdout.splitlines()[-1]
-    assert float(last.split("concord.service: ")[1].split()[0]) <= EXPOSURE
+    assert float(last.split(f"{name}: ")[1].split()[0]) <= EXPOSURE
 
 
 def test_systemd_is_told_when_the_service_is_ready_and_stops(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_systemd_is_told_when_the_service_is_ready_and_stops(tmp_path: Path) -> 
 def test_compose_uses_settings_that_exist() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     settings = {name.upper() for name in Settings.model_fields}
-    for service in ("concord", "migrate"):
+    for service in ("concord", "worker", "migrate"):
         used = {name.removesuffix("_FILE") for name in services[service]["environment"]}
         assert used <= settings | {"SIGNING_KEY"}
         assert services[service]["read_only"]

@@ -10,6 +10,7 @@ from api.server.logs import Logger
 from api.server.metrics import Metrics
 from api.server.problem_documents import Problems
 from api.server.settings import Settings
+from api.server.upkeep import Background
 from models.storage.database import Database
 
 
@@ -27,6 +28,7 @@ class Application:
     database: Database
     metrics: Metrics
     logger: Logger
+    background: Background
     close: Callable[[], None]
 
     def watch_connections(self, count: Callable[[], int]) -> None:

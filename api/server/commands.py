@@ -5,10 +5,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import IO
+from typing import IO, Protocol
 
 import click
 from sqlalchemy.orm import Session
@@ -21,8 +21,8 @@ from api.server.application import Application
 from api.server.checks import MailService, examine
 from api.server.http1.limits import ConnectionLimits
 from api.server.logs import Logger, StandardLogs, make_logger
-from api.server.metrics import Metrics, shared_metrics
-from api.server.processes import serving
+from api.server.processes import serving, working
+from api.server.processes.serving_metrics import serve_metrics
 from api.server.processes.standard_error import patient_standard_error
 from api.server.setting_files import SettingsError, read_secret
 from api.server.settings import Settings
@@ -36,11 +36,18 @@ from models.storage.migrating import migrate as migrate_database
 from models.storage.schema_version import SchemaError, schema_fault
 
 
+class CreateApplication(Protocol):
+    """The application factory."""
+
+    def __call__(self, settings: Settings, *, does_upkeep: bool = True) -> Application:
+        """Create an application, which does the background work if `does_upkeep`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """The parts that the commands need: the application, the contract, and the mail transport."""
 
-    create_app: Callable[[Settings], Application]
+    create_app: CreateApplication
     load_contract: Callable[[], Contract]
     make_transport: Callable[[Settings], MailService]
 
@@ -103,15 +110,20 @@ def cli() -> None:
 
 
 @cli.command()
+@click.option(
+    "--no-upkeep",
+    is_flag=True,
+    help="Leave mail, expiry and other background work to processes of `work`.",
+)
 @click.pass_obj
-def serve(program: Program) -> None:
+def serve(program: Program, *, no_upkeep: bool) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     # Modules that are imported stay in memory, so the garbage collector can skip them.
     gc.freeze()
     with _failures_in_one_line(), patient_standard_error():
         settings = Settings.from_environment(os.environ)
         # Mistakes in the settings or the contract are reported here, before the server listens.
-        with closing(program.create_app(settings)) as app:
+        with closing(program.create_app(settings, does_upkeep=not no_upkeep)) as app:
             _log_what_libraries_say(app.logger)
             _require_migrated(app.database, settings, patient=True)
             options = serving.ServerOptions(
@@ -127,12 +139,31 @@ def serve(program: Program) -> None:
             if settings.mail_url is None:
                 app.logger.warning("messages are not sent: set MAIL_URL")
             if settings.workers == 1:
-                with _metrics(settings, app.logger, app.metrics):
+                with serve_metrics(settings, app.logger, app.metrics):
                     serving.serve(app, options)
         if settings.workers > 1:
-            make = partial(_worker, program, settings)
-            with _metrics(settings, app.logger) as has_ended:
+            make = partial(_worker, program, settings, does_upkeep=not no_upkeep)
+            with serve_metrics(settings, app.logger) as has_ended:
                 serving.serve_workers(make, options, settings.workers, has_ended)
+
+
+@cli.command()
+@click.pass_obj
+def work(program: Program) -> None:
+    """Do mail, expiry and other background work without serving, until SIGTERM or Ctrl-C."""
+    gc.freeze()
+    with _failures_in_one_line(), patient_standard_error():
+        settings = Settings.from_environment(os.environ)
+        with closing(program.create_app(settings)) as app:
+            _log_what_libraries_say(app.logger)
+            _require_migrated(app.database, settings, patient=True)
+            if settings.workers == 1:
+                with serve_metrics(settings, app.logger, app.metrics):
+                    working.work(app)
+        if settings.workers > 1:
+            make = partial(_worker, program, settings)
+            with serve_metrics(settings, app.logger) as has_ended:
+                working.work_in_processes(make, settings.workers, has_ended)
 
 
 @cli.command()
@@ -258,45 +289,13 @@ def openapi(program: Program, form: str) -> None:
     sys.stdout.buffer.write(document.yaml if form == "yaml" else document.json)
 
 
-def _worker(program: Program, settings: Settings) -> Application:
+def _worker(program: Program, settings: Settings, *, does_upkeep: bool = True) -> Application:
     """Create the application of one of several worker processes."""
     gc.freeze()
     _log_what_libraries_say(make_logger(settings))
-    return program.create_app(settings)
+    return program.create_app(settings, does_upkeep=does_upkeep)
 
 
 def _log_what_libraries_say(logger: Logger) -> None:
     logging.basicConfig(handlers=[StandardLogs(logger)], level=logging.WARNING)
     logging.getLogger("api").setLevel(logging.INFO)
-
-
-@contextmanager
-def _metrics(
-    settings: Settings, logger: Logger, own: Metrics | None = None
-) -> Iterator[Callable[[int], None]]:
-    """Serve metrics, a process's `own` ones or those of its workers, if METRICS_PORT asks for it.
-
-    Gives a function to be called with the id of a worker that has ended.
-
-    Raises:
-        SettingsError: METRICS_PORT was set, and this port of METRICS_HOST is not free.
-    """
-    port, host = settings.metrics_port, settings.metrics_host
-    with ExitStack() as stack:
-        has_ended: Callable[[int], None] = _note_nothing
-        try:
-            if port and own is not None:
-                stack.enter_context(closing(own.start_server(port, host)))
-            elif port:
-                has_ended = stack.enter_context(shared_metrics(port, host))
-        except OSError as error:
-            if "metrics_port" in settings.model_fields_set:
-                reason = f"METRICS_PORT {port} is in use, or METRICS_HOST is not an address"
-                raise SettingsError((reason,)) from error
-            # The default must not keep a second process from starting on a developer's machine.
-            logger.warning("no free port for /metrics", port=port)
-        yield has_ended
-
-
-def _note_nothing(_pid: int) -> None:
-    """Take the id of an ended worker whose metrics nobody asks for."""

@@ -11,8 +11,6 @@ from api.server.metrics import Metrics
 _PAUSE = 1.0
 _BREATH = 0.01
 """Seconds between two parts of a long job, so that waiting transactions get the write lock."""
-_PATIENCE = 1.0
-"""Maximum seconds that stopping waits for a running job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +20,14 @@ class Job:
     A job may be interrupted at any time, and other processes run the same jobs. If `work` returns
     True, more is left to do, and the job is repeated after the other jobs have had their turn.
     `has_recovered` tells whether work without an error means that an earlier failure is over.
+    Several processes that do a job at once share the work only if it `is_shared`.
     """
 
     name: str
     seconds: float
     work: Callable[[], object]
     has_recovered: Callable[[], bool] = lambda: True
+    is_shared: bool = False
 
 
 def report_row(logger: Logger, metrics: Metrics, job: str) -> Callable[[object, Exception], None]:
@@ -40,6 +40,38 @@ def report_row(logger: Logger, metrics: Metrics, job: str) -> Callable[[object, 
         metrics.count_row_set_aside(job)
 
     return report
+
+
+class Runner:
+    """Runs jobs, and logs and counts their failures. Used by one thread."""
+
+    def __init__(self, logger: Logger, metrics: Metrics) -> None:
+        self._logger = logger
+        self._metrics = metrics
+        self._failing: set[str] = set()
+
+    def attempt(self, job: Job) -> bool:
+        """Run a job, and return whether more is left to do.
+
+        The first failure and the recovery are logged, not every failure.
+        """
+        try:
+            more = job.work() is True
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next time may be better.
+            # Only class names are logged, because messages of errors may contain personal data.
+            cause = error.__cause__ or error
+            if job.name not in self._failing:
+                name, code = type(cause).__name__, getattr(cause, "smtp_code", None)
+                reply = {} if code is None else {"code": code}
+                self._logger.warning("upkeep failed", job=job.name, cause=name, **reply)
+            self._failing.add(job.name)
+            self._metrics.count_job(job.name, succeeded=False)
+            return False
+        self._metrics.count_job(job.name, succeeded=True)
+        if job.name in self._failing and job.has_recovered():
+            self._logger.info("upkeep recovered", job=job.name)
+            self._failing.discard(job.name)
+        return more
 
 
 class Upkeep:
@@ -63,23 +95,22 @@ class Upkeep:
         Jobs run only while `ready()` returns true.
         """
         self._jobs = jobs
-        self._logger = logger
+        self._runner = Runner(logger, metrics or Metrics())
         self._ready = ready
-        self._metrics = metrics or Metrics()
         self._pause = pause
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
-        self._failing: set[str] = set()
+        name = f"upkeep {jobs[0].name}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread. It can be started only once."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Start no further job, and wait briefly for a running one."""
+    def stop(self, seconds: float = 0.0) -> None:
+        """Start no further job, and wait up to `seconds` for a running one."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(_PATIENCE)
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         due = dict.fromkeys((job.name for job in self._jobs), 0.0)
@@ -92,30 +123,25 @@ class Upkeep:
                 began = time.monotonic()
                 if began < due[job.name] or self._stopping.is_set():
                     continue
-                if self._attempt(job):
+                if self._runner.attempt(job):
                     pause = _BREATH
                 else:
                     due[job.name] = began + job.seconds
 
-    def _attempt(self, job: Job) -> bool:
-        """Run a job, and return whether more is left to do.
 
-        The first failure and the recovery are logged, not every failure.
-        """
-        try:
-            more = job.work() is True
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next time may be better.
-            # Only class names are logged, because messages of errors may contain personal data.
-            cause = error.__cause__ or error
-            if job.name not in self._failing:
-                name, code = type(cause).__name__, getattr(cause, "smtp_code", None)
-                reply = {} if code is None else {"code": code}
-                self._logger.warning("upkeep failed", job=job.name, cause=name, **reply)
-            self._failing.add(job.name)
-            self._metrics.count_job(job.name, succeeded=False)
-            return False
-        self._metrics.count_job(job.name, succeeded=True)
-        if job.name in self._failing and job.has_recovered():
-            self._logger.info("upkeep recovered", job=job.name)
-            self._failing.discard(job.name)
-        return more
+def stop_all(threads: Sequence[Upkeep], seconds: float) -> None:
+    """Start no further jobs, and wait up to `seconds` for those that are running."""
+    until = time.monotonic() + seconds
+    for each in threads:
+        each.stop()
+    for each in threads:
+        each.stop(max(0.0, until - time.monotonic()))
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """The work of an installation that needs no request, so that any process can do it."""
+
+    jobs: Sequence[Job]
+    threads: Sequence[Upkeep]
+    """Threads that do the jobs, and check the database for them."""

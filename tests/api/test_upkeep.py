@@ -195,7 +195,7 @@ def test_unclaimed_accounts_end_if_the_settings_ask_for_it(
 
         def jobs_ran(service: Service) -> bool:
             shown = service.app.metrics.text()
-            return 'concord_job_last_success_timestamp_seconds{job="uses"}' in shown
+            return 'concord_job_last_success_timestamp_seconds{job="pictures"}' in shown
 
         database.transact(age, write=True)
         with running(tmp_path, url, **setting) as service:
@@ -221,7 +221,7 @@ def test_old_orders_lose_their_data_if_the_settings_ask_for_it(
 
         def jobs_ran(service: Service) -> bool:
             shown = service.app.metrics.text()
-            return 'concord_job_last_success_timestamp_seconds{job="uses"}' in shown
+            return 'concord_job_last_success_timestamp_seconds{job="pictures"}' in shown
 
         database.transact(age, write=True)
         with running(tmp_path, url, **setting) as service:
