@@ -28,6 +28,8 @@ from api.documents import GUIDES, Assets
 from api.mail.composing import Composer
 from api.mail.sending import Sender
 from api.mail.transports import Transport, make_transport
+from api.outbound.deliverer import Deliverer
+from api.outbound.public_network import WebhookUrls
 from api.pages.drawing import draw
 from api.pages.guides import read_guides
 from api.pages.rendering import make_renderer
@@ -86,19 +88,20 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     keys = KeyRing.load(settings.signing_key_file, create=not production)
     if production:
         require_private(settings.signing_key_file)
-    metrics = _make_metrics(contract)
+    metrics, draining = _make_metrics(contract), threading.Event()
     pools = _make_pools(settings, metrics)
-    # Upkeep, mail and the feed use one connection each. Readiness checks have their own.
+    # Upkeep, mail and the feed use one connection each, and webhooks two. Readiness checks have
+    # their own.
     connections = sum(pool.threads for pool in pools.values())
-    database = Database(settings.database_url, pool_size=connections + 3)
+    database = Database(settings.database_url, pool_size=connections + 5)
     bridge = Bridge(pools)
     tokens = Tokens(keys, settings.public_url)
     problems = Problems(settings.public_url, contract.document.problems)
-    draining = threading.Event()
     logger = make_logger(settings)
     readiness = Readiness(database, logger)
     statuses = TokenStatuses(strict_administrators=settings.admin_second_factor)
     lifecycle = Lifecycle(*contract.state_machine("OrderStatus"))
+    webhook_box = SecretBox(keys.derive("webhooks"))
     pictures = Pictures(
         database,
         FileStore(settings.storage_url, presigned=settings.storage_reads == "presigned"),
@@ -131,10 +134,11 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         ),
         "store": pictures.store,
         "tokens": tokens,
+        "webhook_box": webhook_box,
+        "webhook_urls": WebhookUrls(public=production),
     }
 
-    uses = RecentUses()
-    feed = FeedTail(database, draining)
+    uses, feed = RecentUses(), FeedTail(database, draining)
     composer = Composer(settings.public_url, settings.mail_from)
     sender = Sender(
         database, composer, open_mail(settings), logger, keys.derive("mailboxes"), draining.is_set
@@ -149,8 +153,12 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     probe = Upkeep(
         [Job("readiness", 0, readiness.check), Job("metrics", 0, metrics.refresh)], logger
     )
+    deliverer = Deliverer(
+        database, webhook_box, logger, metrics, ready=partial(bool, readiness), public=production
+    )
     background = Background(
-        [job for lane in lanes for job in lane], [probe, *(upkeep(lane) for lane in lanes)]
+        [job for lane in lanes for job in lane],
+        [probe, deliverer, *(upkeep(lane) for lane in lanes)],
     )
     # Readers of the feed wait for this job, so it runs more often than the others.
     own = [Job("feed", 0, feed.advance), Job("uses", 15, partial(note_uses, database, uses.take))]

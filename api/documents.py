@@ -29,6 +29,7 @@ GUIDES = (
     "orders",
     "payments",
     "events",
+    "webhooks",
     "idempotency",
     "sdks",
     "versions",

@@ -194,6 +194,18 @@ class InvalidLink(DomainError):
     detail = "This link is invalid, already used or expired; request a new one."
 
 
+class TooManyWebhooks(DomainError):
+    """The service has the maximum number of webhook endpoints."""
+
+    detail = "The limit of webhook endpoints is reached; delete some first."
+
+
+class InvalidWebhookUrl(DomainError):
+    """Events cannot be sent to the URL."""
+
+    detail = "The URL cannot receive events."
+
+
 class NotPermitted(DomainError):
     """The caller is authenticated but lacks permission."""
 

@@ -41,6 +41,8 @@ class Service:
     app: Application
     url: str
     clients: list[httpx.Client] = field(default_factory=list)
+    shared: dict[str, httpx.Response] = field(default_factory=dict)
+    """Responses that created what belongs to all administrators, by its path parameter."""
 
     def client(self, **headers: str) -> httpx.Client:
         """A client that no limit has counted yet."""

@@ -22,6 +22,7 @@ from models.storage.batches import change_batch
 from models.storage.database import Database
 from models.storage.idempotency_record import IdempotencyRecord
 from models.storage.set_aside import SetAside
+from models.webhooks.delivery import Delivery
 
 
 def make_jobs(
@@ -51,6 +52,7 @@ def make_jobs(
         ),
         Job("audit", 3600, partial(change, partial(AuditEvent.purge, audited))),
         Job("events", 600, partial(purge_events, database, settings.events_kept)),
+        Job("deliveries", 600, partial(change, partial(Delivery.purge, settings.events_kept))),
         Job("addresses", 3600, partial(change, KnownAddress.purge)),
         Job("links", 60, partial(change, OneTimeToken.purge)),
         Job("messages", 600, partial(change, Message.purge)),

@@ -100,6 +100,12 @@ class Metrics:
             ("provider", "outcome"),
             registry=self._registry,
         )
+        self._webhooks = Counter(
+            "concord_webhook_attempts",
+            "Attempts to deliver events to webhook endpoints",
+            ("outcome",),
+            registry=self._registry,
+        )
         ProcessCollector(registry=self._registry)
 
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
@@ -172,6 +178,10 @@ class Metrics:
         """Update what is watched, as a collector without metrics of its own."""
         self.refresh()
         return ()
+
+    def count_webhook(self, *, succeeded: bool) -> None:
+        """Count an attempt to deliver an event to a webhook endpoint."""
+        self._webhooks.labels("delivered" if succeeded else "failed").inc()
 
     def text(self) -> str:
         """Return all metrics in Prometheus' text format."""

@@ -57,6 +57,8 @@ _KIND_OF: Mapping[type[Exception], str] = {
     errors.PasswordChangeRequired: "password-change-required",
     errors.InvalidLink: "invalid-link",
     errors.TooManyKeys: "too-many-keys",
+    errors.TooManyWebhooks: "too-many-webhooks",
+    errors.InvalidWebhookUrl: "invalid-body",
     errors.EmailUnverified: "email-unverified",
     errors.OrdersOpen: "orders-open",
     errors.OwnerErased: "owner-erased",

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from api.server.logs import Logger
 from api.server.metrics import Metrics
@@ -40,6 +41,16 @@ def report_row(logger: Logger, metrics: Metrics, job: str) -> Callable[[object, 
         metrics.count_row_set_aside(job)
 
     return report
+
+
+class BackgroundThread(Protocol):
+    """A thread that works until it is stopped."""
+
+    def start(self) -> None:
+        """Start the thread. It can be started only once."""
+
+    def stop(self, seconds: float = 0.0) -> None:
+        """Begin nothing further, and wait up to `seconds` for what is running."""
 
 
 class Runner:
@@ -129,7 +140,7 @@ class Upkeep:
                     due[job.name] = began + job.seconds
 
 
-def stop_all(threads: Sequence[Upkeep], seconds: float) -> None:
+def stop_all(threads: Sequence[BackgroundThread], seconds: float) -> None:
     """Start no further jobs, and wait up to `seconds` for those that are running."""
     until = time.monotonic() + seconds
     for each in threads:
@@ -143,5 +154,5 @@ class Background:
     """The work of an installation that needs no request, so that any process can do it."""
 
     jobs: Sequence[Job]
-    threads: Sequence[Upkeep]
-    """Threads that do the jobs, and check the database for them."""
+    threads: Sequence[BackgroundThread]
+    """Threads that do the jobs, send webhooks, and check the database for them."""

@@ -12,7 +12,8 @@ ADMIN_SCOPE: Final = "admin:access"
 """Scope required, besides the administrator role, to access other accounts' resources."""
 _ADMINISTRATOR = (
     ADMIN_SCOPE,
-    *("users:list", "products:write", "stock:read", "stock:write", "orders:manage", "events:read"),
+    *("users:list", "products:write", "stock:read", "stock:write", "orders:manage"),
+    *("events:read", "webhooks:read", "webhooks:write"),
 )
 SCOPES_OF_ROLE: Final[Mapping[str, tuple[str, ...]]] = {
     "user": _USER,

@@ -49,6 +49,7 @@ MessageKind = Literal[
     "set_password",
     "password_changed",
     "email_changed",
+    "webhook_disabled",
 ]
 
 _FIRST_PAUSE = timedelta(seconds=10)
@@ -81,6 +82,7 @@ _ALLOWANCES: Mapping[MessageKind, MessageAllowance] = {
     "set_password": SOLICITED_BY_ANYONE,
     "password_changed": NOTICE,
     "email_changed": NOTICE,
+    "webhook_disabled": NOTICE,
 }
 """The mailbox allowance of each kind of message. A link to set a password first uses
 `PASSWORD_LINK`."""
@@ -233,6 +235,8 @@ class Message(Base):
             return False
         if self.kind in ("password_changed", "email_changed"):
             return True
+        if self.kind == "webhook_disabled" and user.role != "admin":
+            return False
         return user.active and not (self.kind == "verify_email" and user.email_verified)
 
     @classmethod

@@ -215,6 +215,12 @@ def prepare(service: Service, client: httpx.Client, guest: Guest, link: Link) ->
     if "entry_id" in things.places:
         url = f"/v1/products/{things.places['product_id']}/stock-adjustments"
         admin.post(url, {"quantity": 1, "reason": "A second entry."})
+    if "webhook_id" in things.places:
+        for _ in range(2):
+            guest.ask(OPERATIONS["ping_webhook_endpoint"], things, {})
+    if link.source.tag == "webhooks":
+        for _ in range(2):
+            guest.ask(OPERATIONS["create_webhook_endpoint"], Things({}, {}), {})
     for operation in ("get_order", "get_order", "get_stock_entry", "get_stock_entry"):
         guest.things(OPERATIONS[operation], HTTPStatus.OK)
     return things
@@ -253,7 +259,11 @@ def reached(guest: Guest, walk: list[Link]) -> Iterator[str]:
     statuses = [link.status for link in walk[1:]] + [walk[-1].target.success]
     for link, status in zip(walk, statuses, strict=True):
         assert answer.response.status_code == link.status
-        answer = guest.follow(link, answer, status)
+        try:
+            answer = guest.follow(link, answer, status)
+        except IndexError:
+            # The longer walks include one on which the list has an item.
+            return
         if answer.response.status_code == STATE:
             # The longer walks include one for which the state of the order is right.
             return

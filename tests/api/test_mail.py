@@ -579,7 +579,7 @@ def test_a_name_is_escaped_in_html() -> None:
     "kind",
     [
         *("welcome", "verify_email", "change_email", "set_password"),
-        *("password_changed", "email_changed"),
+        *("password_changed", "email_changed", "webhook_disabled"),
     ],
 )
 def test_text_and_html_of_a_message_say_the_same(kind: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from api.contract.compile.operations import REDIRECT
 from api.contract.compile.problem_kinds import PROBLEMS
+from api.contract.compile.published import WEBHOOKS
 from api.contract.compile.schemas import SchemaNode, resolve
 from tests.contract.walk import Finding, components, operations, reachable, schemas
 
@@ -44,7 +45,7 @@ def operations_are_described(bundle: SchemaNode) -> Iterator[Finding]:
 
 
 def components_are_used(bundle: SchemaNode) -> Iterator[Finding]:
-    used = reachable(bundle, bundle["paths"])
+    used = reachable(bundle, [bundle["paths"], bundle[WEBHOOKS]])
     for kind in KINDS:
         for place, _ in components(bundle, kind):
             if kind != "securitySchemes" and f"#/{place}" not in used:
@@ -53,6 +54,13 @@ def components_are_used(bundle: SchemaNode) -> Iterator[Finding]:
     for place, _ in components(bundle, "securitySchemes"):
         if place.rpartition("/")[2] not in schemes:
             yield Finding(place, "is used by nothing")
+
+
+def webhooks_are_of_known_types(bundle: SchemaNode) -> Iterator[Finding]:
+    """Each type of event is described as a webhook, and so is the test event."""
+    sent = {*bundle["components"]["schemas"]["EventType"]["enum"], "webhook.ping"}
+    for name in sorted(sent ^ bundle[WEBHOOKS].keys()):
+        yield Finding(f"{WEBHOOKS}/{name}", "is not both an event and a webhook")
 
 
 def components_are_of_known_kinds(bundle: SchemaNode) -> Iterator[Finding]:
@@ -172,7 +180,8 @@ def files_are_where_they_belong(folder: Path, bundle: SchemaNode) -> Iterator[Fi
 
     The version is left out of the URL.
     """
-    wanted = {"openapi.yaml", *(f"problems/{slug}.yaml" for slug in bundle[PROBLEMS])}
+    wanted = {"openapi.yaml", "webhooks/event.yaml", "webhooks/ping.yaml"}
+    wanted |= {f"problems/{slug}.yaml" for slug in bundle[PROBLEMS]}
     for operation in operations(bundle):
         stem = operation.path.removeprefix("/v1/").strip("/").replace("/", "_")
         wanted.add(f"paths/{operation.node['tags'][0]}/{stem or 'root'}.yaml")

@@ -26,7 +26,7 @@ READINESS = "get_readiness"
 # These depend on what an operation does; all other statuses follow from what it declares.
 STATUSES_BY_CHOICE = {401, 409, 410, 422}
 # It sends a link, and the account stays as it is until somebody follows the link.
-CHANGES_ELSEWHERE = {"request_email_change"}
+CHANGES_ELSEWHERE = {"request_email_change", "ping_webhook_endpoint", "create_redelivery"}
 KINDS_OF_REPETITIONS = {409: "idempotency-in-flight", 422: "idempotency-key-reused"}
 
 

@@ -80,6 +80,7 @@ RULES: tuple[Rule, ...] = (
     component_rules.everything_is_described,
     component_rules.operations_are_described,
     component_rules.components_are_used,
+    component_rules.webhooks_are_of_known_types,
     component_rules.components_are_of_known_kinds,
     component_rules.properties_are_snake_case,
     component_rules.errors_are_shared_problems,

@@ -1,9 +1,12 @@
-"""What the fuzzer finds: accounts, products that schemathesis.toml names by id, and a picture."""
+"""Things for the fuzzer: accounts, products that schemathesis.toml names, a picture and a URL."""
 
 import io
 
 from models.files.picture import draw
 from tests.pictures import make_picture
+
+NOBODY = "http://127.0.0.1:9/"
+"""A URL at which no events are received."""
 
 OTHERS = 30
 """Accounts that are there first: the small ids that fuzzers like are theirs, and fill two pages."""

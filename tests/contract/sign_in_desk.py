@@ -22,6 +22,7 @@ from models.identity.user import Role, User
 from models.storage.database import Database
 from tests.contract.desk_proofs import DeskProofs
 from tests.contract.desk_shop import DeskShop
+from tests.contract.desk_webhooks import DeskWebhooks
 from tests.contract.shelf import OTHERS
 from tests.factories import STATUSES, Person, make_access_token, make_session
 from tests.live import HOST, LiveServer
@@ -54,6 +55,7 @@ class SignInDesk:
         self._proofs = DeskProofs(self._database, self._keys, password)
         seed_demo_users(self._database, passwords, count=OTHERS)
         self._shop = DeskShop(self._database, server.environment["STORAGE_URL"])
+        self.webhooks = DeskWebhooks(self._database, self._keys)
         for name in ACCOUNTS:
             for status in STATUSES:
                 self.order(name, status)
@@ -115,7 +117,8 @@ def open_desk(server: LiveServer) -> Iterator[str]:
 
     To sign in is a POST to it with `/` and a name, to give an account up is a DELETE. A POST with
     `/`, a name, `/orders/` and a state makes an order, and one with `/sessions` a session; one with
-    `/proofs/` and an operationId gives members for the operation's body.
+    `/proofs/` and an operationId gives members for the operation's body, and one with `/webhooks`
+    makes a webhook endpoint.
     """
     desk = SignInDesk(server)
 
@@ -128,6 +131,8 @@ def open_desk(server: LiveServer) -> Iterator[str]:
                     self._answer(desk.session(name))
                 case [name, "proofs", operation_id]:
                     self._answer(desk.proof(name, operation_id))
+                case [_, "webhooks"]:
+                    self._answer(desk.webhooks.make())
                 case [name]:
                     self._answer({"access_token": desk.sign_in(name)})
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,8 @@ def as_3_0(node: object) -> object:
         match key, value:
             case "openapi", "3.1.0":
                 result[key] = "3.0.3"
+            case "webhooks", _:
+                result["x-webhooks"] = as_3_0(value)
             case "type", [name, "null"]:
                 result |= {key: name, "nullable": True}
             case "examples", [example]:
@@ -157,5 +160,9 @@ def test_the_typescript_types_of_both_documents_are_the_same(
         file.write_bytes(content)
         command = [find_tool("node", "nodejs"), str(generator), str(file), "--output", f"{file}.ts"]
         subprocess.run(command, check=True, cwd=tmp_path)  # noqa: S603 - our own program.
-        made.append((tmp_path / f"{name}.json.ts").read_text())
+        types = (tmp_path / f"{name}.json.ts").read_text()
+        # Only OpenAPI 3.1 has webhooks.
+        made.append(
+            re.sub(r"export (type|interface) webhooks .*?\n(?=export )", "", types, flags=re.DOTALL)
+        )
     assert made[0] == made[1]

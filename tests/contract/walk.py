@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from api.contract.compile.operations import METHODS
+from api.contract.compile.published import WEBHOOKS
 from api.contract.compile.schemas import SchemaNode, resolve
 
 EXAMPLES = ("example", "examples")
@@ -114,7 +115,8 @@ def schemas(bundle: SchemaNode) -> Iterator[tuple[str, SchemaNode]]:
 
 def holders(bundle: SchemaNode) -> Iterator[tuple[str, SchemaNode]]:
     """Yield what has a schema and is none: parameters, headers and media types."""
-    yield from _holders("paths", bundle["paths"])
+    for kind in ("paths", WEBHOOKS):
+        yield from _holders(kind, bundle.get(kind, {}))
     for kind in ("parameters", "headers", "responses", "requestBodies"):
         yield from _holders(f"components/{kind}", bundle["components"].get(kind, {}))
 

@@ -6,12 +6,10 @@ when the server died is resolved as a client would: by sending it again.
 
 import random
 import subprocess
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,9 @@ import httpx
 import pytest
 
 from tests.databases import KINDS, make_database_url
+from tests.faults.killed_server import killed_server
 from tests.faults.live_shop import CURRENCY, Shop, open_shop, order_of, payment_of
-from tests.live import APP, HOST, LiveServer, free_port
+from tests.live import HOST, free_port
 from tests.models.books import check_books
 
 pytestmark = [pytest.mark.mission("M16"), pytest.mark.timeout(600)]
@@ -32,6 +31,7 @@ CUSTOMERS = 6
 LONGEST_LIFE = 0.5
 """Seconds under load after which the server is dead for certain."""
 RESERVATION_SECONDS = 1
+SETTINGS = {"RESERVATION_SECONDS": str(RESERVATION_SECONDS)}
 UNITS = 3
 """Units of each order, which are cancelled, shipped and returned one by one or together."""
 ACTIONS = {"pay", "cancel", "reduce", "ship", "deliver", "refund", "return"}
@@ -146,43 +146,13 @@ class Customer:
         self.done.add(step.action)
 
 
-@contextmanager
-def serving(folder: Path, port: int, database_url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve until the block ends, and then not a moment longer."""
-    environment = {
-        "APP_ENV": "test",
-        "PORT": str(port),
-        "DATABASE_URL": database_url,
-        "SIGNING_KEY_FILE": str(folder / "signing-key.pem"),
-        "RESERVATION_SECONDS": str(RESERVATION_SECONDS),
-    }
-    with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and file.
-            [sys.executable, str(APP), "serve"],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        server = LiveServer(port, folder / "server.log", environment, process)
-        deadline = time.monotonic() + 60
-        while not server.is_healthy() and time.monotonic() < deadline:
-            assert process.poll() is None, server.log_text()[-2000:]
-            time.sleep(0.02)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_server_loses_no_acknowledged_write(kind: str, tmp_path: Path) -> None:
     chance = random.Random(50)  # noqa: S311 - the same moments each time, not a secret.
     port = free_port()
     url = f"http://{HOST}:{port}"
     with make_database_url(kind, tmp_path) as database_url:
-        with serving(tmp_path, port, database_url):
+        with killed_server(tmp_path, port, database_url, **SETTINGS):
             pass
         with open_shop(database_url, tmp_path / "signing-key.pem", url) as shop:
             admin_id, admin = shop.person(admin=True)
@@ -192,10 +162,10 @@ def test_a_killed_server_loses_no_acknowledged_write(kind: str, tmp_path: Path) 
                 for number in range(CUSTOMERS)
             ]
             for _ in range(KILLS):
-                with serving(tmp_path, port, database_url) as server:
+                with killed_server(tmp_path, port, database_url, **SETTINGS) as server:
                     work_until_killed(server, customers, chance.uniform(0.02, LONGEST_LIFE))
                 check_books(shop.database)
-            with serving(tmp_path, port, database_url):
+            with killed_server(tmp_path, port, database_url, **SETTINGS):
                 resolve_what_was_lost(customers)
                 time.sleep(RESERVATION_SECONDS + 3)
             assert_all_is_as_acknowledged(shop, customers)

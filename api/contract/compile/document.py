@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from api.contract.compile.implied import add_implied
 from api.contract.compile.problem_kinds import PROBLEMS, ProblemKind, compile_kinds
-from api.contract.compile.published import publish, upgrade
+from api.contract.compile.published import WEBHOOKS, publish, upgrade
 from api.contract.compile.schemas import SchemaNode
 from api.contract.engine_errors import ContractError, Mistake
 
@@ -115,18 +115,19 @@ def _place_in_words(message: str) -> list[str]:
 
 
 def _bundle(folder: Path) -> tuple[SchemaNode, Mapping[tuple[str, ...], str]]:
-    """Return the contract as one document, and the file of each path, component and problem."""
+    """Return the contract as one document, and the file of each part of it."""
     root = _read(folder, _ROOT)
     files: dict[tuple[str, ...], str] = {}
-    paths: SchemaNode = {}
-    for url, item in root.get("paths", {}).items():
-        if not isinstance(item, dict) or set(item) != {"$ref"}:
-            raise ContractError(
-                _ROOT, _pointer(("paths", url)), "is not a $ref to a file of its own"
-            )
-        file = posixpath.normpath(str(item["$ref"]))
-        paths[url] = _read(folder, file)
-        files["paths", url] = file
+    items: SchemaNode = {"paths": {}}
+    for kind in ("paths", WEBHOOKS):
+        for name, item in root.get(kind, {}).items():
+            if not isinstance(item, dict) or set(item) != {"$ref"}:
+                raise ContractError(
+                    _ROOT, _pointer((kind, name)), "is not a $ref to a file of its own"
+                )
+            file = posixpath.normpath(str(item["$ref"]))
+            items.setdefault(kind, {})[name] = _read(folder, file)
+            files[kind, name] = file
     components: SchemaNode = {}
     for found in sorted(folder.glob("components/*/*.yaml")):
         kind, file = found.parent.name, found.relative_to(folder).as_posix()
@@ -137,7 +138,7 @@ def _bundle(folder: Path) -> tuple[SchemaNode, Mapping[tuple[str, ...], str]]:
         file = found.relative_to(folder).as_posix()
         problems[found.stem] = _read(folder, file)
         files[PROBLEMS, found.stem] = file
-    bundle = {**root, "paths": paths, "components": components, PROBLEMS: problems}
+    bundle = {**root, **items, "components": components, PROBLEMS: problems}
     for place, file in files.items():
         part = bundle
         for key in place:

@@ -21,6 +21,8 @@ from api.contract.compile.schemas import (
 
 ENGINE_PREFIX: Final = "x-engine-"
 """Prefix of keys that only the engine uses. They are left out of the served document."""
+WEBHOOKS: Final = "x-webhooks"
+"""Key of the requests that the service sends, which OpenAPI 3.1 calls `webhooks`."""
 SCOPES: Final = "x-scopes"
 """Key of the scopes that an operation requires, because `security` may not list them."""
 
@@ -49,9 +51,12 @@ def publish(bundle: SchemaNode) -> SchemaNode:
 def upgrade(document: SchemaNode) -> SchemaNode:
     """Return a published OpenAPI 3.0.3 document as OpenAPI 3.1.
 
-    Schemas become JSON Schema 2020-12, and `security` has the scopes, which 3.1 allows.
+    Schemas become JSON Schema 2020-12, and `security` has the scopes, which 3.1 allows, as it does
+    `webhooks`.
     """
     upgraded: SchemaNode = {**_upgrade(document), "openapi": _VERSION}
+    if WEBHOOKS in upgraded:
+        upgraded["webhooks"] = upgraded.pop(WEBHOOKS)
     for item in upgraded["paths"].values():
         for method in METHODS:
             if SCOPES in item.get(method, {}):

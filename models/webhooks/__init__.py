@@ -1,0 +1,1 @@
+"""Webhooks: URLs that receive events, and the deliveries to them."""
