@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import ADMIN
+from tests.clients.generating import without_webhooks
 from tests.clients.running import run
 from tests.live import LiveServer
 from tests.tools import find_tool, without
@@ -109,7 +110,8 @@ def test_typescript_clients_take_the_tour(
     generator = PACKAGES / "openapi-typescript" / "bin" / "cli.js"
     for document, types in ((contract, "schema.ts"), (newer, "newer.ts")):
         run((node, generator, document, "--output", types), cwd=tmp_path)
-    assert (tmp_path / "newer.ts").read_text() == (tmp_path / "schema.ts").read_text()
+    newer_types, types = ((tmp_path / name).read_text() for name in ("newer.ts", "schema.ts"))
+    assert without_webhooks(newer_types) == without_webhooks(types)
     for project, name, script in (
         ("tsconfig.json", "typescript", "tour.js"),
         ("tsconfig.fetch.json", "fetch", "fetch_tour.js"),
