@@ -58,7 +58,8 @@ endif
 
 lock: $(VENV)/dev-ready ## Lock what pyproject.toml asks for, keeping versions that still fit
 	@$(LOCK) --output-file requirements.txt
-	@$(LOCK) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	@$(LOCK) --all-extras --constraint requirements.txt --output-file requirements-all.txt
+	@$(LOCK) --all-extras --group dev --constraint requirements.txt --output-file requirements-dev.txt
 	@$(LOCK) --group bench --constraint requirements.txt --output-file requirements-bench.txt
 
 upgrade: LOCK += --upgrade

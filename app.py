@@ -158,7 +158,8 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     )
     background = Background(
         [job for lane in lanes for job in lane],
-        [probe, deliverer, *(upkeep(lane) for lane in lanes)],
+        [upkeep(lane) for lane in lanes],
+        [probe, deliverer],
     )
     # Readers of the feed wait for this job, so it runs more often than the others.
     own = [Job("feed", 0, feed.advance), Job("uses", 15, partial(note_uses, database, uses.take))]

@@ -50,6 +50,7 @@ def examine(
     yield _contract(load_contract)
     yield from _database(settings)
     yield _redis(settings)
+    yield _broker(settings)
     yield _storage(settings)
     yield _mail(settings, transport)
     yield _key(settings)
@@ -103,6 +104,19 @@ def _redis(settings: Settings) -> Finding:
     finally:
         client.close()
     return Finding("Redis", "ok", "reachable")
+
+
+def _broker(settings: Settings) -> Finding:
+    if settings.broker_url is None:
+        return Finding("broker", "ok", "not set, and background work needs none")
+    from kombu.connection import Connection  # noqa: PLC0415 - Celery may not be installed.
+
+    try:
+        with Connection(settings.broker_url, connect_timeout=_REDIS_SECONDS) as connection:  # type: ignore[no-untyped-call]  # It has no types.
+            connection.ensure_connection(max_retries=1, timeout=_REDIS_SECONDS)
+    except Exception as error:  # noqa: BLE001 - each transport has its own errors.
+        return Finding("broker", "failed", _one_line(error))
+    return Finding("broker", "ok", "reachable")
 
 
 def _storage(settings: Settings) -> Finding:

@@ -157,10 +157,11 @@ def work(program: Program) -> None:
         with closing(program.create_app(settings)) as app:
             _log_what_libraries_say(app.logger)
             _require_migrated(app.database, settings, patient=True)
-            if settings.workers == 1:
+            is_alone = settings.workers == 1 and settings.broker_url is None
+            if is_alone:
                 with serve_metrics(settings, app.logger, app.metrics):
                     working.work(app)
-        if settings.workers > 1:
+        if not is_alone:
             make = partial(_worker, program, settings)
             with serve_metrics(settings, app.logger) as has_ended:
                 working.work_in_processes(make, settings.workers, has_ended)
@@ -267,7 +268,7 @@ def seed_demo(program: Program, count: int) -> None:
 @cli.command()
 @click.pass_obj
 def check(program: Program) -> None:
-    """Test settings, database, Redis, storage, mail, key file and clock; exit with 1 on failure."""
+    """Test each part of an installation; exit with 1 if one failed."""
     with _failures_in_one_line():
         settings = Settings.from_environment(os.environ)
     transport = program.make_transport(settings)

@@ -4,6 +4,7 @@ Each message says what to change and never repeats the value, which may contain 
 """
 
 import re
+from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -112,6 +113,16 @@ def _redis_url(value: str) -> str:
     if not (url.path if url.scheme == "unix" else url.hostname):
         raise ValueError(message)
     return value
+
+
+def _broker_url(value: str) -> str:
+    if find_spec("celery") is None:
+        raise ValueError("needs Celery: install concord[celery]")
+    message = "must be amqp://user:password@host:port/vhost, amqps:// or redis://host:port/number"
+    url = _url(value, ("amqp", "amqps", "redis", "rediss"), message)
+    if not url.hostname:
+        raise ValueError(message)
+    return _redis_url(value) if url.scheme.startswith("redis") else value
 
 
 def _payment_secret(value: object) -> object:
@@ -265,6 +276,7 @@ def own_address(settings: dict[str, Any]) -> str:
 
 ListeningHost = Annotated[str, AfterValidator(_listening_host)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 MailUrl = Annotated[str, AfterValidator(_mail_url)]

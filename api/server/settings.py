@@ -19,6 +19,7 @@ from pydantic import (
 from api.contract.serve.forwarding import ForwardedHeader
 from api.server.setting_files import SettingsError, read_secret
 from api.server.setting_types import (
+    BrokerUrl,
     DatabaseUrl,
     ListeningHost,
     MailFrom,
@@ -71,6 +72,11 @@ class Settings(BaseModel):
     )
     redis_url: RedisUrl | None = Field(
         None, repr=False, description="Redis server where all processes count rate limits"
+    )
+    broker_url: BrokerUrl | None = Field(
+        None,
+        repr=False,
+        description="RabbitMQ (amqp://) or Redis (redis://) that hands out work to `work`",
     )
     signing_key_file: Path = Field(
         Path(), validate_default=True, description="PEM file of the Ed25519 key that signs tokens"

@@ -154,5 +154,12 @@ class Background:
     """The work of an installation that needs no request, so that any process can do it."""
 
     jobs: Sequence[Job]
-    threads: Sequence[BackgroundThread]
-    """Threads that do the jobs, send webhooks, and check the database for them."""
+    lanes: Sequence[Upkeep]
+    """Threads that do the jobs, unless a broker hands them out."""
+    others: Sequence[BackgroundThread]
+    """Threads that check the database and send webhooks, with or without a broker."""
+
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        """All threads."""
+        return [*self.others, *self.lanes]

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from api.credentials.key_rotation import make_key_file
 from models.storage.database import Database
 from tests.api.commands import Run, make_run
+from tests.brokers import require_broker
 from tests.databases import make_database_url
 from tests.live import free_port
 from tests.redis_server import require_redis
@@ -15,7 +16,17 @@ from tests.s3_server import CREDENTIALS, S3_SERVERS, forbid, moto_bucket, nanio_
 
 pytestmark = pytest.mark.mission("M32")
 
-PIECES = ["settings", "contract", "database", "schema", "clock", "Redis", "storage", "mail"]
+PIECES = [
+    "settings",
+    "contract",
+    "database",
+    "schema",
+    "clock",
+    "Redis",
+    "broker",
+    "storage",
+    "mail",
+]
 PIECES += ["key", "proxies"]
 
 
@@ -41,6 +52,7 @@ def test_a_new_installation_passes_with_notes(run: Run) -> None:
 
 
 @pytest.mark.postgresql
+@pytest.mark.rabbitmq
 @pytest.mark.redis
 def test_a_complete_installation_passes(run: Run, tmp_path: Path) -> None:
     make_key_file(tmp_path / "key.pem")
@@ -52,6 +64,7 @@ def test_a_complete_installation_passes(run: Run, tmp_path: Path) -> None:
             DATABASE_URL=url,
             SIGNING_KEY_FILE="key.pem",
             REDIS_URL=require_redis(),
+            BROKER_URL=require_broker("rabbitmq"),
             MAIL_URL="file:mail",
             PUBLIC_URL="https://api.example.com",
             TRUSTED_PROXIES="10.0.0.5",
@@ -69,11 +82,12 @@ def test_each_failure_names_its_cause_and_no_password(run: Run, tmp_path: Path) 
     broken = {
         "DATABASE_URL": f"postgresql://u:hunter2@{nowhere}/concord",
         "REDIS_URL": f"redis://:hunter2@{nowhere}/0",
+        "BROKER_URL": f"amqp://u:hunter2@{nowhere}",
         "MAIL_URL": f"smtp://u:hunter2@{nowhere}",
         "SIGNING_KEY_FILE": "key.pem",
     }
     found = check(run, 1, **broken)
-    for piece in ("database", "Redis", "mail"):
+    for piece in ("database", "Redis", "broker", "mail"):
         assert " failed " in found[piece]
         assert "refused" in found[piece].lower()
     assert "contains no unencrypted PEM private key" in found["key"]

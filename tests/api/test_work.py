@@ -9,10 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from app import create_app
+from models.jobs.job_run import JobRun
 from models.messages.message import Message
+from models.storage.base import utcnow
 from models.storage.database import Database
 from tests.databases import KINDS, make_database_url
 from tests.factories import make_order, make_user
@@ -66,6 +69,13 @@ def welcome(database: Database, number: int) -> None:
     for _ in range(number):
         user = make_user(database)
         database.transact(partial(Message.enqueue, kind="welcome", user_id=user.id))
+
+
+def make_due(database: Database) -> None:
+    """Let the leases of all messages and jobs be over."""
+    for table in (Message, JobRun):
+        query = update(table).values(due_at=utcnow())
+        database.transact(partial(Session.execute, statement=query))
 
 
 def waiting(database: Database) -> int:

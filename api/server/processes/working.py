@@ -1,4 +1,4 @@
-"""Processes that do the background work and do not serve, without a broker."""
+"""Processes that do the background work and do not serve."""
 
 import multiprocessing
 import signal
@@ -20,7 +20,7 @@ _BEAT_SECONDS = 1.0
 
 
 def work(app: Application, pulse: Pulse | None = None) -> None:
-    """Do the background work in this process until SIGTERM or SIGINT, then return."""
+    """Do the background work in threads until SIGTERM or SIGINT, then return."""
 
     def tell(signum: int, frame: FrameType | None) -> None:
         del signum, frame
@@ -45,6 +45,7 @@ def work_in_processes(
 ) -> None:
     """Do the background work in `count` new processes until SIGTERM or SIGINT, then return.
 
+    The work is handed out by the broker, if the settings name one, or else found in the database.
     Each process unpickles and calls `factory`. A process that ends or hangs is replaced, and
     `has_ended` is called with its id.
 
@@ -59,4 +60,11 @@ def work_in_processes(
 
 def _work_made(factory: Callable[[], Application], pulse: Pulse) -> None:
     with patient_standard_error():
-        work(factory(), pulse)
+        app = factory()
+        url = app.settings.broker_url
+        if url is None:
+            work(app, pulse)
+            return
+        from api.server.processes.broker import work_for_broker  # noqa: PLC0415 - Celery may not be installed.
+
+        work_for_broker(app, url, pulse)

@@ -1,0 +1,1 @@
+"""Background jobs, as the database knows them."""

@@ -1,0 +1,117 @@
+"""Celery hands out the background work, and loses nothing with its broker or workers (M24)."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from api.server.setting_files import SettingsError
+from api.server.settings import Settings
+from models.storage.database import Database
+from tests.api.test_work import OVER, make_due, wait_until, waiting, welcome
+from tests.brokers import BROKERS, require_broker
+from tests.databases import make_database_url
+from tests.factories import make_order
+from tests.live import HOST, free_port, running_worker
+from tests.mail_server import mail_server
+from tests.models.books import check_books
+from tests.models.reading import read_order
+from tests.tools import find_tool
+
+pytestmark = pytest.mark.mission("M24")
+
+
+def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """The processes that a supervisor started, without the one that tracks resources."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+@contextmanager
+def redis_server(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A Redis server that forgets everything when it ends."""
+    command = [find_tool("redis-server"), "--port", str(port), "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(  # noqa: S603 - our own command.
+        [*command, "--dir", str(folder)], stdout=subprocess.DEVNULL
+    )
+    try:
+        with redis.Redis(port=port) as client:
+            wait_until(lambda: answers(client))
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_the_work_of_a_killed_process_is_done_by_another(broker: str, tmp_path: Path) -> None:
+    broker_url = require_broker(broker)
+    kind = "sqlite" if broker == "redis" else "postgresql"
+    with make_database_url(kind, tmp_path) as url, mail_server() as inbox:
+        database = Database(url)
+        welcome(database, 3)
+        inbox.most = 1
+        settings = {"APP_ENV": "test", "DATABASE_URL": url, "BROKER_URL": broker_url}
+        settings |= {"MAIL_URL": f"smtp://{HOST}:{inbox.port}", "WORKERS": "2"}
+        with running_worker(tmp_path, settings) as process:
+            wait_until(lambda: len(inbox.messages) == 1)
+            for worker in workers_of(process):
+                os.kill(worker, signal.SIGKILL)
+            inbox.most = None
+            make_due(database)
+            order = make_order(database, reservation=OVER)
+            wait_until(lambda: read_order(database, order).status == "expired")
+            wait_until(lambda: waiting(database) == 0)
+        check_books(database)
+        database.dispose()
+    assert len({message["Message-ID"] for message in inbox.messages}) == 3
+    assert len(inbox.messages) == 4
+
+
+def test_nothing_is_lost_with_the_broker(tmp_path: Path) -> None:
+    port = free_port()
+    with make_database_url("sqlite", tmp_path) as url, mail_server() as inbox:
+        database = Database(url)
+        settings = {"APP_ENV": "test", "DATABASE_URL": url}
+        settings |= {"MAIL_URL": f"smtp://{HOST}:{inbox.port}"}
+        settings |= {"BROKER_URL": f"redis://{HOST}:{port}/0"}
+        with redis_server(port, tmp_path) as broker, running_worker(tmp_path, settings):
+            welcome(database, 1)
+            wait_until(lambda: waiting(database) == 0)
+            broker.kill()
+            broker.wait()
+            welcome(database, 1)
+            with redis_server(port, tmp_path):
+                wait_until(lambda: waiting(database) == 0)
+        database.dispose()
+    assert len(inbox.messages) == 2
+
+
+@pytest.mark.parametrize(
+    "url", ["kafka://host", "amqp://", "redis://host/first", "amqp://host:0", "redis://"]
+)
+def test_an_invalid_broker_is_refused_in_one_line(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^BROKER_URL must be "):
+        Settings.from_environment({"BROKER_URL": url})
+
+
+def test_a_broker_needs_celery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.server.setting_types.find_spec", lambda _name: None)
+    with pytest.raises(SettingsError, match=r"^BROKER_URL needs Celery: install concord\[celery\]"):
+        Settings.from_environment({"BROKER_URL": "amqp://host"})
