@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from models.access.secret_box import SecretBox
 from models.errors import DatabaseUnavailable
 from models.storage.database import Database
 from models.webhooks.attempts import (
+    MAX_LEASED,
     OutgoingRequest,
     RequestBatch,
     create_deliveries,
@@ -94,15 +96,12 @@ class Deliverer:
 
     async def _run(self) -> None:
         tasks: dict[UUID, asyncio.Task[None]] = {}
-        async with httpcore.AsyncConnectionPool(
-            network_backend=self._network, max_connections=None, keepalive_expiry=PAUSE * 10
-        ) as pool:
-            while not self._stopping.is_set():
-                if self._ready():
-                    await self._guard(self._start_tasks(pool, tasks))
-                await asyncio.sleep(PAUSE)
-            if tasks:
-                await asyncio.wait(tasks.values())
+        while not self._stopping.is_set():
+            if self._ready():
+                await self._guard(self._start_tasks(tasks))
+            await asyncio.sleep(PAUSE)
+        if tasks:
+            await asyncio.wait(tasks.values())
 
     async def _guard(self, work: Awaitable[None]) -> None:
         """Do work, and log if it fails. The attempts of a lost lease are repeated by themselves."""
@@ -114,9 +113,7 @@ class Deliverer:
         except Exception as error:  # noqa: BLE001 - whatever it is, the next time may be better.
             self._logger.warning("webhooks failed", cause=type(error).__name__)
 
-    async def _start_tasks(
-        self, pool: httpcore.AsyncConnectionPool, tasks: dict[UUID, asyncio.Task[None]]
-    ) -> None:
+    async def _start_tasks(self, tasks: dict[UUID, asyncio.Task[None]]) -> None:
         """Start a task for each endpoint that has due deliveries and no task.
 
         Deliveries of new events are created first.
@@ -129,21 +126,26 @@ class Deliverer:
             del tasks[webhook_id]
         for webhook_id in due:
             if webhook_id not in tasks and len(tasks) < _MAX_ENDPOINTS:
-                tasks[webhook_id] = asyncio.create_task(
-                    self._guard(self._send_to(pool, webhook_id))
-                )
+                tasks[webhook_id] = asyncio.create_task(self._guard(self._send_to(webhook_id)))
 
-    async def _send_to(self, pool: httpcore.AsyncConnectionPool, webhook_id: UUID) -> None:
-        """Send what is due to one endpoint."""
+    async def _send_to(self, webhook_id: UUID) -> None:
+        """Send what is due to one endpoint, each request of a batch over a connection of its own.
+
+        A pool of many connections would search all of them for each request.
+        """
         lease = partial(lease_requests, box=self._box, webhook_id=webhook_id)
-        while not self._stopping.is_set():
-            batch = await self._threads.run("webhooks", self._database.transact, lease)
-            if batch is None:
-                return
-            outcomes = await asyncio.gather(
-                *(self._attempt(pool, batch, request) for request in batch.requests)
-            )
-            await self._record(webhook_id, dict(zip(batch.requests, outcomes, strict=True)))
+        connect = partial(
+            httpcore.AsyncConnectionPool, network_backend=self._network, max_connections=1
+        )
+        async with AsyncExitStack() as stack:
+            pools = [await stack.enter_async_context(connect()) for _ in range(MAX_LEASED)]
+            while not self._stopping.is_set():
+                batch = await self._threads.run("webhooks", self._database.transact, lease)
+                if batch is None:
+                    return
+                attempts = map(partial(self._attempt, batch), batch.requests, pools)
+                outcomes = await asyncio.gather(*attempts)
+                await self._record(webhook_id, dict(zip(batch.requests, outcomes, strict=True)))
 
     async def _record(
         self, webhook_id: UUID, outcomes: Mapping[OutgoingRequest, AttemptOutcome]
@@ -162,7 +164,7 @@ class Deliverer:
             )
 
     async def _attempt(
-        self, pool: httpcore.AsyncConnectionPool, batch: RequestBatch, request: OutgoingRequest
+        self, batch: RequestBatch, request: OutgoingRequest, pool: httpcore.AsyncConnectionPool
     ) -> AttemptOutcome:
         headers = [
             ("Content-Type", "application/json"),

@@ -22,7 +22,7 @@ from models.webhooks.webhook_endpoint import WebhookEndpoint
 
 _BATCH = 500
 """Events that become deliveries in one transaction."""
-_MAX_LEASED = 20
+MAX_LEASED = 20
 """Deliveries to one endpoint that a process leases at once."""
 _MAX_NOTIFIED = 100
 """Administrators who get a message about an endpoint that was switched off."""
@@ -69,7 +69,7 @@ def lease_requests(session: Session, box: SecretBox, webhook_id: UUID) -> Reques
     endpoint = session.get(WebhookEndpoint, webhook_id)
     if endpoint is None or not endpoint.active:
         return None
-    leased = Delivery.lease(session, webhook_id, _MAX_LEASED)
+    leased = Delivery.lease(session, webhook_id, MAX_LEASED)
     asked = select(Event).where(Event.id.in_([each.event_id for each in leased]))
     events = {event.id: event for event in session.scalars(asked)}
     requests = []
