@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from models.errors import IllegalTransition, OrdersOpen, OwnerErased
 from models.events.event import Event
@@ -204,6 +204,6 @@ def test_nothing_is_left_in_the_sqlite_file(tmp_path: Path) -> None:
         close_open_orders(database, orders)
         database.dispose()
 
-        (file,) = tmp_path.glob("*.db*")
+        (file,) = Path(str(make_url(url).database)).parent.iterdir()
         assert b"Not his either." in file.read_bytes()
         assert SECRET.encode() not in file.read_bytes()
