@@ -11,7 +11,7 @@ TESTS = Path(__file__).parents[1]
 DELIVERED = (
     *("M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8", "M9", "M10", "M11", "M12", "M13", "M14"),
     *("M15", "M16", "M17", "M18", "M19", "M20", "M21", "M22", "M23", "M25", "M26", "M27", "M28"),
-    *("M29", "M30"),
+    *("M29", "M30", "M31"),
 )
 ALL = frozenset(f"M{number}" for number in range(1, 36))
 

@@ -23,6 +23,7 @@ from tests.faults.killed_server import killed_server
 from tests.faults.live_shop import CURRENCY, Shop, open_shop, order_of, payment_of
 from tests.live import HOST, free_port
 from tests.models.books import check_books
+from tests.models.feeds import check_replay, read_feed
 
 pytestmark = [pytest.mark.mission("M16"), pytest.mark.timeout(600)]
 
@@ -169,6 +170,8 @@ def test_a_killed_server_loses_no_acknowledged_write(kind: str, tmp_path: Path) 
                 resolve_what_was_lost(customers)
                 time.sleep(RESERVATION_SECONDS + 3)
             assert_all_is_as_acknowledged(shop, customers)
+            # The feed has each committed change once, and none that was rolled back.
+            check_replay(shop.database, read_feed(shop.database))
     assert "Traceback" not in (tmp_path / "server.log").read_text()
 
 
