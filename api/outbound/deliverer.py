@@ -43,8 +43,8 @@ _ATTEMPT_SECONDS = 15.0
 """Time limit for one attempt: resolving the name, sending, and reading the response."""
 _DATABASE_THREADS = 2
 """Connections to the database that deliveries use."""
-_MAX_ENDPOINTS = 32
-"""Endpoints that are sent to at the same time."""
+_QUEUE = 100
+"""Work that may wait for a connection: more than there are webhook endpoints."""
 _READ_BYTES = 1024
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
@@ -72,7 +72,7 @@ class Deliverer:
         self._ready = ready
         self._metrics = metrics
         self._network = OutboundNetwork(public=public)
-        self._threads = Pool("webhooks", _DATABASE_THREADS, _MAX_ENDPOINTS)
+        self._threads = Pool("webhooks", _DATABASE_THREADS, _QUEUE)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
 
@@ -125,7 +125,7 @@ class Deliverer:
         for webhook_id in [each for each, task in tasks.items() if task.done()]:
             del tasks[webhook_id]
         for webhook_id in due:
-            if webhook_id not in tasks and len(tasks) < _MAX_ENDPOINTS:
+            if webhook_id not in tasks:
                 tasks[webhook_id] = asyncio.create_task(self._guard(self._send_to(webhook_id)))
 
     async def _send_to(self, webhook_id: UUID) -> None:

@@ -71,12 +71,16 @@ class OutboundNetwork(httpcore.AnyIOBackend):
 
         Raises:
             NotPublicError: None of the addresses of the host is public.
-            OSError: The name does not exist.
+            OSError: The name is invalid or does not exist.
             Overloaded: Too many names are being resolved.
             httpcore.ConnectError, httpcore.ConnectTimeout: The connection failed.
         """
         resolve = self._resolvers.run
-        found = await resolve(host, socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await resolve(host, socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        except UnicodeError:
+            # A label of the name is empty or too long.
+            raise OSError("the name of the host is invalid") from None
         addresses = [str(each[4][0]) for each in found]
         allowed = [each for each in addresses if not self._public or is_public(each)]
         if not allowed:

@@ -158,9 +158,10 @@ def test_a_slow_receiver_delays_no_other(service: Service, receiver: Receiver) -
     wait_for(lambda: deliveries(admin, first, status="delivered"))
 
 
-def test_an_unreachable_receiver_is_reported(service: Service) -> None:
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/nobody", "http://a..b/"])
+def test_an_unreachable_receiver_is_reported(service: Service, url: str) -> None:
     admin = service.admin()
-    webhook_id, _ = create(admin, "http://127.0.0.1:9/nobody", types=["order.pay"])
+    webhook_id, _ = create(admin, url, types=["order.pay"])
     assert admin.client.post(f"{PATH}/{webhook_id}/ping").status_code == 202
     text = wait_for(lambda: deliveries(admin, webhook_id)[0]["response_text"])
     assert str(text).startswith("no connection: ")
