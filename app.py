@@ -45,6 +45,7 @@ from api.server.problem_documents import Problems
 from api.server.readiness import Readiness
 from api.server.setting_types import mail_host
 from api.server.settings import Settings
+from api.server.traces.tracing import make_tracing
 from api.server.upkeep import Background, Job, Upkeep, report_row, stop_all
 from models.access.secret_box import SecretBox
 from models.access.session import SessionRules
@@ -80,6 +81,7 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     Raises:
         ContractError: the contract has a mistake, or its handlers do not match it.
         SigningKeyError: the signing key cannot be loaded.
+        SettingsError: the settings need a package that is not installed.
     """
     # Hashing briefly takes 19 MiB. The system gets them back if the process has not grown yet.
     passwords = Passwords()
@@ -92,8 +94,12 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     pools = _make_pools(settings, metrics)
     # Upkeep, mail and the feed use one connection each, and webhooks two. Readiness checks have
     # their own.
-    connections = sum(pool.threads for pool in pools.values())
-    database = Database(settings.database_url, pool_size=connections + 5)
+    database = Database(
+        settings.database_url, pool_size=sum(pool.threads for pool in pools.values()) + 5
+    )
+    tracing = make_tracing(
+        settings.otel_exporter_otlp_endpoint, contract.document.version, database
+    )
     bridge = Bridge(pools)
     tokens = Tokens(keys, settings.public_url)
     problems = Problems(settings.public_url, contract.document.problems)
@@ -145,8 +151,13 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     )
     # Mail has its own thread, so that a slow mail server delays no other job.
     lanes = [
-        make_jobs(settings, database, lifecycle, pictures, partial(report_row, logger, metrics)),
-        [Job("mail", 1, sender.send_batch, lambda: sender.is_delivering, is_shared=True)],
+        list(map(tracing.traced, lane))
+        for lane in (
+            make_jobs(
+                settings, database, lifecycle, pictures, partial(report_row, logger, metrics)
+            ),
+            [Job("mail", 1, sender.send_batch, lambda: sender.is_delivering, is_shared=True)],
+        )
     ]
     # Without its database, each of these jobs would fail and say so.
     upkeep = partial(Upkeep, logger=logger, ready=partial(bool, readiness), metrics=metrics)
@@ -162,9 +173,14 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         [probe, deliverer],
     )
     # Readers of the feed wait for this job, so it runs more often than the others.
-    own = [Job("feed", 0, feed.advance), Job("uses", 15, partial(note_uses, database, uses.take))]
     threads = [
-        upkeep(own, pause=FeedTail.PAUSE),
+        upkeep(
+            [
+                Job("feed", 0, feed.advance),
+                Job("uses", 15, partial(note_uses, database, uses.take)),
+            ],
+            pause=FeedTail.PAUSE,
+        ),
         *(background.threads if does_upkeep else [probe]),
     ]
 
@@ -200,6 +216,7 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     def close() -> None:
         bridge.close()
         database.dispose()
+        tracing.close()
 
     authenticator = Authenticator(tokens, load_status, uses)
     ports = Ports(
@@ -219,6 +236,7 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         waits={"events": feed.wait},
         readers={"picture": pictures.receive},
         bridge=bridge,
+        start_span=tracing.start_span,
         start_up=start_up,
         shut_down=shut_down,
     )

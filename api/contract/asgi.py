@@ -76,6 +76,7 @@ def make_asgi(contract: Contract, ports: Ports) -> ASGIApp:
             logger=ports.logger,
             metrics=ports.metrics,
             settings=settings,
+            start_span=ports.start_span,
             start_up=start_up,
             shut_down=shut_down,
             request_id=contract.validators.component("RequestId"),

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol, TypeAlias, TypeVar
 from api.contract.compile.operations import READS, WRITES, Operation
 from api.contract.serve.bridge import Bridge, Pool
 from api.contract.serve.forwarding import ForwardedHeader, Network
-from api.contract.serve.request import Answer, Caller, Request, Source
+from api.contract.serve.request import Answer, Caller, Request, Source, Span
 
 T = TypeVar("T")
 
@@ -281,6 +281,8 @@ class Ports:
     """The waits that `x-engine-wait` names."""
     bridge: Bridge = field(default_factory=_own_threads)
     """The thread pools that `x-engine-pool` names. Two are called `reads` and `writes`."""
+    start_span: Callable[[Request], Span] | None = None
+    """Called at the start of each request that is traced. Without it, nothing is recorded."""
     start_up: Callable[[], Awaitable[None]] | None = None
     shut_down: Callable[[], Awaitable[None]] | None = None
     """Called when the server stops. The default closes the thread pools."""

@@ -176,6 +176,11 @@ class Settings(BaseModel):
         min_length=1,
         description="address of /metrics, which requires no authentication",
     )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s]+$",
+        description="OpenTelemetry collector that receives traces over HTTP; needs the extra otel",
+    )
     response_check_sample: float = Field(
         default_factory=_by_environment(production=0.01, elsewhere=1.0),
         ge=0,

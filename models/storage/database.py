@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from sqlalchemy import Connection, func, make_url, select, text
+from sqlalchemy import Connection, event, func, make_url, select, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.2
+_RUNNING = "concord_statement"
 
 
 class Database:
@@ -200,6 +202,28 @@ class Database:
             raise DatabaseUnavailable from error
         finally:
             engines.writing.dispose()
+
+    def watch_statements(self, begin: Callable[[str], Callable[[], None]]) -> None:
+        """Call `begin` with the SQL of each statement, and what it returns after the statement.
+
+        Neither is given values, which may be personal data.
+        """
+
+        def before(connection: Connection, _cursor: object, sql: str, *_: object) -> None:
+            connection.info[_RUNNING] = begin(sql)
+
+        def after(connection: Connection, *_: object) -> None:
+            connection.info.pop(_RUNNING)()
+
+        def failed(context: ExceptionContext) -> None:
+            if context.connection and (end := context.connection.info.pop(_RUNNING, None)):
+                end()
+
+        # The other engines are these two with other options.
+        for engine in {self._engines.late, self._engines.writing}:
+            event.listen(engine, "before_cursor_execute", before)
+            event.listen(engine, "after_cursor_execute", after)
+            event.listen(engine, "handle_error", failed)
 
     def dispose(self) -> None:
         """Close all idle connections. Connections in use are closed when they are returned."""

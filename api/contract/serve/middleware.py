@@ -45,9 +45,11 @@ from api.contract.serve.request import (
     HeaderList,
     Next,
     Request,
+    Span,
     Stretch,
     read_fields,
     request_id,
+    trace_id,
 )
 from api.contract.serve.routing import Resource, Router
 from api.contract.serve.verification import Verifier
@@ -74,6 +76,7 @@ class Parts:
     logger: Logger
     metrics: Metrics
     settings: Settings
+    start_span: Callable[[Request], Span] | None
     start_up: Callable[[], Awaitable[None]]
     shut_down: Callable[[], Awaitable[None]]
     request_id: Validator
@@ -146,6 +149,10 @@ class Engine:
     async def _answer(self, request: Request, scope: Scope, receive: Receive) -> Answer:
         parts = self._parts
         request.fields = read_fields(scope["headers"])
+        request.trace_id = trace_id(request.fields.get("traceparent"))
+        if parts.start_span is not None:
+            request.span = parts.start_span(request)
+            request.trace_id = request.span.trace_id
         origin = parts.forwarding.origin(request.client_address, request.fields)
         request.client_address, request.base_url = origin.client_address, origin.base_url
         if (request.method, request.raw_path) == ("OPTIONS", b"*"):
@@ -183,7 +190,8 @@ class Engine:
             # The caller's access may have ended meanwhile.
             await self._authenticate(request, operation)
         pool = operation.pool_for(request.body)
-        return await self._parts.bridge.run(pool, operation.tag, self._dispatch, request)
+        dispatch = self._dispatch if request.span is None else request.span.handle(self._dispatch)
+        return await self._parts.bridge.run(pool, operation.tag, dispatch, request)
 
     async def _admit(self, request: Request, operation: Operation) -> None:
         """Authenticate the caller, check scopes, and count the request against limits."""
@@ -230,7 +238,7 @@ class Engine:
         if self._parts.problems.is_bug(error):
             self._parts.logger.error(
                 "request failed",
-                request_id=request.id,
+                **request.ids,
                 operation=request.operation.id if request.operation else None,
                 exc_info=error,
             )
@@ -240,7 +248,7 @@ class Engine:
             cause = getattr(error.__cause__, "orig", None) or error.__cause__
             self._parts.logger.warning(
                 "dependency failed",
-                request_id=request.id,
+                **request.ids,
                 cause=f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}",
             )
         return self._parts.problems.answer(error, request.id)
@@ -274,7 +282,7 @@ class Engine:
         violation = ContractViolation(f"{operation}: {mismatch}")
         if parts.settings.app_env != "production":
             raise violation
-        parts.logger.error("contract violated", request_id=request.id, fault=str(violation))
+        parts.logger.error("contract violated", **request.ids, fault=str(violation))
 
     def _log(self, request: Request, answer: Answer | None) -> None:
         """Log the request; without a response, the client had disconnected."""
@@ -282,11 +290,13 @@ class Engine:
         operation = request.operation.id if request.operation else "unmatched"
         if answer is not None:
             self._parts.metrics.count_request(operation, answer.status, seconds)
+        if request.span is not None:
+            request.span.end(request, answer.status if answer else None)
         quiet = request.operation is not None and request.operation.is_quiet
         log = self._parts.logger.debug if quiet else self._parts.logger.info
         log(
             "request",
-            request_id=request.id,
+            **request.ids,
             operation=operation,
             method=request.method,
             status=answer.status if answer else None,

@@ -1,5 +1,6 @@
 """Per-request data: the request's id, fields, caller and values, and its response."""
 
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,11 @@ _SINGLE = frozenset(
         "origin",
         "x-request-id",
     )
+)
+
+_TRACEPARENT = re.compile(
+    r"(?P<version>(?!ff)[0-9a-f]{2})-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}"
+    r"-[0-9a-f]{2}(?P<more>-[\x21-\x7e]*)?"
 )
 
 
@@ -72,13 +78,39 @@ class Request:
     position: object = None
     headers: HeaderList = field(default_factory=list)
     """Headers for the response, whether it is a success or a problem."""
+    trace_id: str | None = None
+    """The id of the trace that the request belongs to, if its client or this service has one."""
+    span: "Span | None" = None
+    """The part of the trace that this request is, if it is recorded."""
     returnable: list[str] = field(default_factory=list)
     """Names of the limits that counted the request and may give its try back."""
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The ids that log lines about the request have."""
+        ids = {"request_id": self.id}
+        if self.trace_id is not None:
+            ids["trace_id"] = self.trace_id
+        return ids
 
     @property
     def filters(self) -> dict[str, Value]:
         """The parameters that determine a list: path and query values."""
         return {**self.path_values, **self.query_values}
+
+
+class Span(Protocol):
+    """The part of a trace that a request is."""
+
+    @property
+    def trace_id(self) -> str:
+        """The id of the trace, as 32 hexadecimal digits."""
+
+    def handle(self, work: "Next") -> "Next":
+        """Return `work` as a part of its own; it is called in a thread."""
+
+    def end(self, request: Request, status: int | None) -> None:
+        """End the span; without a status, the client had disconnected."""
 
 
 class Source(Protocol):
@@ -166,6 +198,17 @@ def request_id(scope: Scope, declared: Validator) -> str:
             text = _text(value)
             return text if declared.is_valid(text) else uuid.uuid4().hex
     return uuid.uuid4().hex
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """Return the trace id of a `traceparent` header; None if the header is missing or invalid.
+
+    Versions after 00 may have more fields (W3C Trace Context, section 3.2).
+    """
+    found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    if found is None or (found["version"] == "00" and found["more"] is not None):
+        return None
+    return found["trace"]
 
 
 def _text(raw_value: bytes) -> str:
