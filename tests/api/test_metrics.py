@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from api.server.metrics import Metrics
+from app import load
 from models.storage.schema_version import newest_version
 from tests.api.commands import failure, make_run
 from tests.live import HOST, free_port, running_server
@@ -100,7 +101,10 @@ def test_a_service_reports_its_build_its_connections_and_its_counters(service: S
     with service.client() as client:
         assert client.get("/v1/products").status_code == 200
     lines = service.app.metrics.text().splitlines()
-    assert f'concord_build_info{{schema="{newest_version()}",version="0.2.0"}} 1.0' in lines
+    assert (
+        f'concord_build_info{{schema="{newest_version()}",version="{load().document.version}"}} 1.0'
+        in lines
+    )
     assert "concord_rate_limits_counted 1.0" in lines
     assert any(line.startswith("concord_open_connections ") for line in lines)
 
