@@ -89,9 +89,12 @@ def running_server(tmp_path: Path, **environment: str) -> Iterator[LiveServer]:
 
 @contextmanager
 def running_worker(
-    tmp_path: Path, environment: Mapping[str, str], name: str = "worker"
+    tmp_path: Path,
+    environment: Mapping[str, str],
+    name: str = "worker",
+    program: Sequence[str] = PROGRAM,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Do background work with `python app.py work` until the block ends.
+    """Do background work with `python app.py work`, or another program, until the block ends.
 
     It logs to the file `name`.log. At the end the process gets SIGTERM, and must exit with 0 unless
     the block killed it.
@@ -107,7 +110,7 @@ def running_worker(
     log = tmp_path / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and file.
-            [*PROGRAM, "work"],
+            [*program, "work"],
             env=settings,
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
@@ -124,12 +127,13 @@ def running_worker(
 
 @contextmanager
 def running_program(
-    program: Sequence[str], tmp_path: Path, environment: Mapping[str, str]
+    program: Sequence[str], tmp_path: Path, environment: Mapping[str, str], *options: str
 ) -> Iterator[LiveServer]:
     """Serve from an empty folder with its own embedded database until the block ends.
 
-    `program` runs the command line. `environment` holds the service's settings; nothing but paths
-    and the locale is inherited, so that the settings of the shell that runs the tests have no say.
+    `program` runs the command line, with `options` of `serve`. `environment` holds the service's
+    settings; nothing but paths and the locale is inherited, so that the settings of the shell that
+    runs the tests have no say.
     At the end the process gets SIGTERM and must exit with 0 within STOP_SECONDS.
 
     Raises ServerDidNotStartError, and AssertionError when it does not stop properly.
@@ -146,7 +150,7 @@ def running_program(
     log = tmp_path / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and file.
-            [*program, "serve"],
+            [*program, "serve", *options],
             env=settings,
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,

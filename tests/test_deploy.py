@@ -1,24 +1,33 @@
 """The files of `deploy/`: units, images and proxies, tried with the programs that read them."""
 
 import os
+import pwd
+import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 import yaml
 
+from api.credentials.signing import KeyRing
 from api.server.processes import supervisor
 from api.server.settings import Settings
+from tests.databases import make_database_url
 from tests.faults.proxies import PROXIES, Proxy, running_proxy
-from tests.live import HOST, free_port, running_server
-from tests.test_docs import README, follow_tour, tour
-from tests.tools import find_tool
+from tests.installed import build_wheel, install
+from tests.live import HOST, free_port, running_program, running_server, running_worker
+from tests.mailbox import wait_for
+from tests.test_docs import README, TOUR_URL, as_pattern, follow_tour, tour
+from tests.tools import find_tool, without
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "caddy": "Caddyfile"}
@@ -44,8 +53,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def example(name: str, certificate: Path) -> Proxy:
-    """The example of a proxy, with ports and files of the test in place of those of a machine."""
+def example(name: str, certificate: Path, second: int | str = "$upstream") -> Proxy:
+    """The example of a proxy, with ports and files of the test in place of those of a machine.
+
+    `second` is the port of the second replica, without which there is only one.
+    """
     [known] = [proxy for proxy in PROXIES if proxy.name == name]
     text = (DEPLOY / "proxies" / FILES[name]).read_text().replace("$", "$$")
     places = {
@@ -56,7 +68,7 @@ def example(name: str, certificate: Path) -> Proxy:
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         ),
         "127.0.0.1:8080": "$host:$upstream",
-        "127.0.0.1:8081": "$host:$upstream",
+        "127.0.0.1:8081": f"$host:{second}",
         "listen 443": "listen $host:$port",
         "bind :443": "bind $host:$port",
         "/etc/concord/tls": str(certificate),
@@ -112,6 +124,90 @@ def test_the_tour_works_through_proxies_with_tls(certificate: Path, tmp_path: Pa
                     url = f"https://localhost:{port}"
                     printed = follow_tour(tour(README), url, tmp_path, trusted)
                     assert '"name":"Mary Shelley"' in printed[0]
+
+
+@pytest.fixture
+def machine() -> Iterator[Path]:
+    """A folder that other users can enter, unlike those of pytest."""
+    with TemporaryDirectory(prefix="concord-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def unprivileged() -> tuple[str, ...]:
+    """The beginning of a command that an unprivileged user is to run."""
+    setpriv = find_tool("setpriv")
+    if os.geteuid() != 0:
+        without("only root can run commands as other users")
+    user = pwd.getpwnam("nobody")
+    ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}")
+    return setpriv, *ids, "--clear-groups", "--no-new-privs", "--bounding-set=-all"
+
+
+def copy_python(place: Path) -> str:
+    """Copy the Python that runs the tests, which may be in a private home; return the copy."""
+    base = Path(sys.base_prefix)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    (place / "bin").mkdir(parents=True)
+    shutil.copy(base / "bin" / version, place / "bin")
+    unused = shutil.ignore_patterns("site-packages", "dist-packages", "test", "config-*")
+    shutil.copytree(base / "lib" / version, place / "lib" / version, ignore=unused)
+    for library in (base / "lib").glob(f"lib{version}.so*"):
+        shutil.copy(library, place / "lib")
+    return str(place / "bin" / version)
+
+
+@pytest.mark.postgresql
+def test_an_unprivileged_user_runs_the_package_behind_tls(
+    certificate: Path, machine: Path, tmp_path: Path
+) -> None:
+    find_tool("curl")
+    user = unprivileged()
+    python = copy_python(machine / "python")
+    program = (*user, install(build_wheel(tmp_path), machine / "prefix", python))
+    key = machine / "signing-key.pem"
+    places = [machine / name for name in ("first", "second", "worker")]
+    for place in places:
+        place.mkdir()
+        shutil.chown(place, "nobody")
+    with make_database_url("postgresql", tmp_path, migrated=False) as url:
+        KeyRing.load(key, create=True)
+        shutil.chown(key, "nobody")
+        environment = {
+            "APP_ENV": "production",
+            "DATABASE_URL": url,
+            "SIGNING_KEY_FILE": str(key),
+            "STORAGE_URL": f"file:{places[0] / 'files'}",
+            "MAIL_URL": f"file:{places[2] / 'mail'}",
+            "PUBLIC_URL": TOUR_URL,
+            "METRICS_PORT": "0",
+            "DRAIN_SECONDS": "0",
+            "TRUSTED_PROXIES": HOST,
+            "TRUST_FORWARDED_HOST": "true",
+            "HOME": str(places[0]),
+            "PATH": os.environ["PATH"],
+            "LD_LIBRARY_PATH": str(machine / "python" / "lib"),
+        }
+        migrated = subprocess.run(  # noqa: S603 - our own package.
+            [*program, "migrate"], env=environment, cwd=places[2], check=False, stderr=PIPE
+        )
+        assert migrated.returncode == 0, migrated.stderr.decode()
+        with (
+            running_worker(places[2], environment, program=program),
+            running_program(program, places[0], environment, "--no-upkeep") as first,
+            running_program(program, places[1], environment, "--no-upkeep") as second,
+            running_proxy(example("nginx", certificate, second.port), first.port, tmp_path) as port,
+        ):
+            steps, trusted = tour(README), {"CURL_CA_BUNDLE": str(certificate / "certificate.pem")}
+            [printed] = follow_tour(steps, f"https://localhost:{port}", tmp_path, trusted)
+            # Only the worker sends messages.
+            wait_for(places[2] / "mail", "mary@concord.example", "welcome")
+            for replica in (first, second):
+                assert '"operation":' in replica.log_text()
+    assert as_pattern(steps[0].printed or "").fullmatch(printed)
+    code = str(machine / "prefix" / "lib")
+    command = [*user, find_tool("find"), code, "-not", "-type", "l", "-writable"]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == b""  # noqa: S603
 
 
 @pytest.mark.parametrize("name", ["concord.service", "concord-worker.service"])

@@ -1,9 +1,5 @@
 """The package, installed into an environment that has nothing else of Concord."""
 
-import os
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 from urllib.request import urlopen
 from zipfile import ZipFile
@@ -12,44 +8,23 @@ import pytest
 
 from api.server.settings import Settings
 from app import load
+from tests.installed import ROOT, build_wheel, install, run
 from tests.live import running_program
 
-ROOT = Path(__file__).parents[1]
 PARTS = ("api", "docs", "models", "openapi")
 
 pytestmark = pytest.mark.mission("M32")
 
 
-def run(*command: str, folder: Path = ROOT) -> bytes:
-    """Run a command with nothing of this project on Python's path, and return what it printed."""
-    finished = subprocess.run(  # noqa: S603 - our own interpreter and package.
-        command, cwd=folder, capture_output=True, check=False, env={"PATH": os.environ["PATH"]}
-    )
-    assert finished.returncode == 0, finished.stderr.decode()
-    return finished.stdout
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder))
-    [wheel] = folder.glob("*.whl")
-    return wheel
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def concord(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The command of the package, installed without the project beside it."""
-    place = tmp_path_factory.mktemp("installed") / "environment"
-    uv = (sys.executable, "-m", "uv")
-    run(*uv, "venv", "--quiet", "--python", sys.executable, str(place))
-    python = place / "bin" / "python"
-    install = ("pip", "install", "--quiet", "--offline", "--no-deps", "--python", str(python))
-    run(*uv, *install, str(wheel))
-    # What Concord depends on is what the tests have already installed.
-    [packages] = place.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    return str(place / "bin" / "concord")
+    return install(wheel, tmp_path_factory.mktemp("installed") / "environment")
 
 
 def test_the_wheel_contains_the_code_the_contract_and_the_guides(wheel: Path) -> None:
