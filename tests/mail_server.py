@@ -13,6 +13,7 @@ from email.policy import default
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from typing_extensions import override
 
 from tests.live import HOST, free_port
 
@@ -40,6 +41,8 @@ class Inbox:
     """The addresses of the connections that brought messages."""
     most: int | None = None
     """The number of messages after which the server does not answer."""
+    held: int = 0
+    """The number of messages that it has received and not answered since."""
 
     async def handle_MAIL(  # noqa: N802 - as aiosmtpd calls it.
         self,
@@ -78,6 +81,7 @@ class Inbox:
         if self.contents:
             return self.contents.pop(0)
         if len(self.messages) == self.most:
+            self.held += 1
             while len(self.messages) == self.most:  # noqa: ASYNC110 - a test's thread sets the number.
                 await asyncio.sleep(0.02)
             return "451 Not now"
@@ -99,6 +103,30 @@ def _authenticate(
     return AuthResult(success=right)
 
 
+class _Controller(Controller):
+    """Ends the connections that clients have left open, which aiosmtpd would leave to the end."""
+
+    connections: tuple[SMTP, ...] = ()
+
+    @override
+    def factory(self) -> SMTP:
+        connection: SMTP = super().factory()  # type: ignore[no-untyped-call]  # It has no types.
+        self.connections += (connection,)
+        return connection
+
+    async def _hang_up(self) -> None:
+        for each in self.connections:
+            if each.transport is not None:
+                each.transport.close()
+        # The loop closes their sockets before it comes back here.
+        await asyncio.sleep(0)
+
+    @override
+    def stop(self, no_assert: bool = False) -> None:
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result()
+        super().stop(no_assert)
+
+
 @contextmanager
 def mail_server(
     port: int | None = None,
@@ -110,7 +138,7 @@ def mail_server(
 ) -> Iterator[Inbox]:
     """Serve SMTP until the block ends; with `tls` by STARTTLS, or from the start."""
     inbox = Inbox(port or free_port())
-    controller = Controller(
+    controller = _Controller(
         inbox,
         hostname=HOST,
         port=inbox.port,

@@ -65,6 +65,13 @@ PROVED = {"email", "password", "current_password"}
 """Members that an owner may change, with a proof; other tests are about them."""
 
 
+@pytest.fixture(autouse=True)
+def _no_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send none, because each attempt changes rows."""
+    monkeypatch.setattr("api.outbound.deliverer.create_deliveries", lambda _database: False)
+    monkeypatch.setattr("api.outbound.deliverer.due_endpoints", lambda _reader: [])
+
+
 def _asks_and_owns(service: Service, operation: SampleCall) -> tuple[User, User]:
     """Make an account, and who is asking: its owner, or an administrator if nobody else may."""
     user = make_account(service)

@@ -70,7 +70,7 @@ def test_the_work_of_a_killed_process_is_done_by_another(broker: str, tmp_path: 
         settings = {"APP_ENV": "test", "DATABASE_URL": url, "BROKER_URL": broker_url}
         settings |= {"MAIL_URL": f"smtp://{HOST}:{inbox.port}", "WORKERS": "2"}
         with running_worker(tmp_path, settings) as process:
-            wait_until(lambda: len(inbox.messages) == 1)
+            wait_until(lambda: inbox.held == 1)
             for worker in workers_of(process):
                 os.kill(worker, signal.SIGKILL)
             inbox.most = None
