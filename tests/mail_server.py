@@ -13,7 +13,6 @@ from email.policy import default
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from typing_extensions import override
 
 from tests.live import HOST, free_port
 
@@ -103,30 +102,6 @@ def _authenticate(
     return AuthResult(success=right)
 
 
-class _Controller(Controller):
-    """Ends the connections that clients have left open, which aiosmtpd would leave to the end."""
-
-    connections: tuple[SMTP, ...] = ()
-
-    @override
-    def factory(self) -> SMTP:
-        connection: SMTP = super().factory()  # type: ignore[no-untyped-call]  # It has no types.
-        self.connections += (connection,)
-        return connection
-
-    async def _hang_up(self) -> None:
-        for each in self.connections:
-            if each.transport is not None:
-                each.transport.close()
-        # The loop closes their sockets before it comes back here.
-        await asyncio.sleep(0)
-
-    @override
-    def stop(self, no_assert: bool = False) -> None:
-        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result()
-        super().stop(no_assert)
-
-
 @contextmanager
 def mail_server(
     port: int | None = None,
@@ -138,7 +113,7 @@ def mail_server(
 ) -> Iterator[Inbox]:
     """Serve SMTP until the block ends; with `tls` by STARTTLS, or from the start."""
     inbox = Inbox(port or free_port())
-    controller = _Controller(
+    controller = Controller(
         inbox,
         hostname=HOST,
         port=inbox.port,

@@ -51,6 +51,7 @@ class Sender:
         """
         taken = self._database.read(Message.is_any_due) and self._database.transact(self._take)
         if not taken:
+            self._transport.close()
             return False
         letters = deque[Letter]()
         for each in taken:
