@@ -5,8 +5,10 @@ sums, and the counts of workers that have ended remain.
 """
 
 import os
+import struct
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from tempfile import TemporaryDirectory
@@ -25,9 +27,11 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-# Upper bounds in seconds: from a response without a database to one that reached every deadline.
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable with which prometheus_client writes metrics to files."""
+_READS, _PAUSE = 10, 0.02
+"""Attempts to read the files of workers, and seconds between them."""
+# Upper bounds in seconds: from a response without a database to one that reached every deadline.
 _DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -207,7 +211,7 @@ def shared_metrics(port: int, host: str) -> Iterator[Callable[[int], None]]:
     """
     with TemporaryDirectory(prefix="concord-metrics-") as folder:
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # It has no types.
+        _WorkersCollector(registry, folder)  # type: ignore[no-untyped-call]  # It has no types.
         server = _serve(registry, port, host)
         os.environ[_FOLDER] = folder
         try:
@@ -215,6 +219,18 @@ def shared_metrics(port: int, host: str) -> Iterator[Callable[[int], None]]:
         finally:
             del os.environ[_FOLDER]
             server.close()
+
+
+class _WorkersCollector(MultiProcessCollector):
+    """Reads the files of all workers, again if a worker was creating or extending one."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics."""
+        for _ in range(_READS - 1):
+            with suppress(struct.error, RuntimeError, ValueError):
+                return super().collect()  # type: ignore[no-any-return, no-untyped-call]  # It has no types.
+            time.sleep(_PAUSE)
+        return super().collect()  # type: ignore[no-any-return, no-untyped-call]  # as above.
 
 
 def _serve(registry: CollectorRegistry, port: int, host: str) -> "MetricsServer":

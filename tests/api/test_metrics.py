@@ -3,15 +3,15 @@
 import os
 import signal
 import socket
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 
-from api.server.metrics import Metrics
+from api.server.metrics import Metrics, shared_metrics
 from app import load
 from models.storage.schema_version import newest_version
 from tests.api.commands import failure, make_run
@@ -115,12 +115,8 @@ def test_workers_report_one_set_of_series_that_survives_a_restart(tmp_path: Path
     with running_server(tmp_path, WORKERS="2", METRICS_PORT=port, LOG_LEVEL="error") as server:
 
         def samples() -> dict[str, float]:
-            try:
-                with urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
-                    lines = answer.read().decode().splitlines()
-            except HTTPError:
-                # A worker that starts was creating its file, so the next scrape succeeds.
-                return {}
+            with urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
+                lines = answer.read().decode().splitlines()
             pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
             return {name: float(value) for name, value in pairs}
 
@@ -145,9 +141,22 @@ def test_workers_report_one_set_of_series_that_survives_a_restart(tmp_path: Path
         os.kill(children_of(server.process.pid)[0], signal.SIGKILL)
         wait_for(threads, 8.0)
         wait_for(threads, 16.0)
-        wait_for(counted, 20.0)
+        assert samples()[counted] == 20.0
         ask(5)
         wait_for(counted, 25.0)
+
+
+def test_a_scrape_waits_for_a_worker_that_is_creating_its_file() -> None:
+    port = free_port()
+    with shared_metrics(port, HOST):
+        file = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], "counter_1.db")
+        file.touch()
+        # The header of a file without values.
+        begin = threading.Timer(0.05, file.write_bytes, [b"\x08" + bytes(7)])
+        begin.start()
+        with urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
+            assert answer.status == 200
+        begin.join()
 
 
 def children_of(pid: int) -> list[int]:
