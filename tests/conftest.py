@@ -10,21 +10,24 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from httpx import create_ssl_context
 
-from api.contract.compile.document import load_document
 from tests import seen
 from tests.databases import KINDS, make_database_url
+from tests.our_document import load_once
 from tests.service import Service, running
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_document() -> Iterator[None]:
-    """Read the contract once in a process, which takes most of the time of making an application.
+def read_once() -> Iterator[None]:
+    """Read once in a process what takes most of the time of making an application or a client.
 
-    Nothing changes what was read, and the tests of reading do without this.
+    That is the contract, which nothing changes once it is read, and the certificates that a client
+    trusts. The tests of reading the contract do without this.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("api.contract.contract.load_document", cache(load_document))
+        patch.setattr("api.contract.contract.load_document", load_once)
+        patch.setattr("httpx._transports.default.create_ssl_context", cache(create_ssl_context))
         yield
 
 

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import TypeAlias, TypedDict, Unpack
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.contract.compile.document import load_document
 from api.contract.compile.transitions import compile_state_machine
 from api.credentials.access_tokens import Tokens
 from api.credentials.signing import KeyRing
@@ -26,13 +24,10 @@ from models.orders.order import Order
 from models.orders.order_line import LineQuantity
 from models.orders.order_placing import OrderDetails
 from models.storage.database import Database
+from tests.our_document import our_document
 from tests.service import CHEAP, PASSWORD, Service
 
-LIFECYCLE = Lifecycle(
-    *compile_state_machine(
-        load_document(Path(__file__).parents[1] / "openapi").bundle, "OrderStatus"
-    )
-)
+LIFECYCLE = Lifecycle(*compile_state_machine(our_document().bundle, "OrderStatus"))
 """The state machine that the contract declares."""
 STATUSES = tuple(LIFECYCLE.actions)
 HALF_AN_HOUR = timedelta(minutes=30)

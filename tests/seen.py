@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from api.contract.compile.document import load_document
 from api.server.metrics import Metrics
+from tests.our_document import our_document
 
 FOLDER = "CONCORD_SEEN_FOLDER"
 """The variable that names the folder; it is set by the process that starts the run."""
@@ -49,7 +49,7 @@ def declared_pairs() -> set[tuple[str, str]]:
 
 
 def _declared() -> Iterator[tuple[str, str]]:
-    bundle = load_document(Path(__file__).parents[1] / "openapi").bundle
+    bundle = our_document().bundle
     for item in bundle["paths"].values():
         for declared in item.values():
             if isinstance(declared, dict) and "operationId" in declared:

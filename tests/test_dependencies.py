@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.contract.compile.document import load_document
+from tests.our_document import our_document
 
 ROOT = Path(__file__).parents[1]
 MODULES = {
@@ -18,7 +18,7 @@ MODULES = {
 LARGEST_FOLDER = 16
 """Modules that one folder may have."""
 LONGEST_TEST_NAME = 70
-TAGS = {tag["name"] for tag in load_document(ROOT / "openapi").bundle["tags"]}
+TAGS = {tag["name"] for tag in our_document().bundle["tags"]}
 WEB = {
     *("flask", "werkzeug", "connexion", "starlette", "uvicorn", "uvloop", "httptools", "jinja2"),
     *("httpx", "jwt", "limits", "redis", "itsdangerous", "prometheus_client", "click", "http"),

@@ -1,15 +1,14 @@
 """The paths of the contract with their declared methods, and raw requests."""
 
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from api.contract.compile.document import load_document
 from api.contract.compile.schemas import SchemaNode, resolve
 from tests.faults.wire import Answer, Delivery, exchange
+from tests.our_document import our_document
 from tests.service import Service
 
 METHODS = frozenset({"GET", "PUT", "POST", "DELETE", "PATCH"})
-BUNDLE: SchemaNode = load_document(Path(__file__).parents[2] / "openapi").bundle
+BUNDLE: SchemaNode = our_document().bundle
 
 
 def _filled(path: str, item: SchemaNode) -> str:

@@ -8,12 +8,12 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cache
 
 import httpx
 
-from api.contract.compile.document import load_document
 from api.contract.compile.schemas import SchemaNode, resolve
+from tests.our_document import our_document
 from tests.pictures import make_picture
 from tests.signing import intent, stripe_headers
 
@@ -100,15 +100,16 @@ class SampleCall:
         )
 
 
-def operations() -> list[SampleCall]:
+@cache
+def operations() -> tuple[SampleCall, ...]:
     """Every operation of the contract."""
-    bundle = load_document(Path(__file__).parents[2] / "openapi").bundle
-    return [
+    bundle = our_document().bundle
+    return tuple(
         _operation(bundle, path, method, item)
         for path, item in bundle["paths"].items()
         for method in item
         if method in _METHODS
-    ]
+    )
 
 
 def _operation(bundle: SchemaNode, path: str, method: str, item: SchemaNode) -> SampleCall:

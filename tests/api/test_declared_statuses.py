@@ -7,12 +7,10 @@ meets a rare one only by chance.
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
-from api.contract.compile.document import load_document
 from models.identity.user import User
 from tests.api.accounts import fresh_address, token_for
 from tests.api.sample_calls import SampleCall, operations
@@ -21,6 +19,7 @@ from tests.api.token_forger import Forger, ed25519
 from tests.api.uploads import upload
 from tests.databases import make_database_url
 from tests.factories import make_account
+from tests.our_document import our_document
 from tests.seen import declared_pairs
 from tests.service import Service, running
 
@@ -38,7 +37,7 @@ LIMITS: dict[str, int] = {
         for each in declared["x-rate-limit"]
         if not each["per"].startswith("#") and "when-given" not in each
     )
-    for item in load_document(Path("openapi")).bundle["paths"].values()
+    for item in our_document().bundle["paths"].values()
     for declared in item.values()
     if isinstance(declared, dict) and "x-rate-limit" in declared
 }

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import jinja2
 import pytest
 
-from api.contract.compile.document import load_document
 from api.documents import GUIDES, Assets, get_docs_asset
 from api.pages.guides import Guide, read_guides, render
 from app import CONTRACT
 from models.errors import NotFound
+from tests.our_document import our_document
 
 GUIDE_PAGES = read_guides(CONTRACT.parent / "docs", GUIDES, "")
 TEMPLATES = files("api.pages") / "templates"
@@ -113,7 +113,7 @@ def test_m27_every_link_in_a_guide_stays_within_the_service(guide: Guide) -> Non
 
 
 def test_m27_links_in_the_contract_lead_to_guides() -> None:
-    bundle = load_document(CONTRACT).bundle
+    bundle = our_document().bundle
     texts = "\n".join(part["description"] for part in [bundle["info"], *bundle["tags"]])
     linked = re.findall(r"\(/docs/guides/([^)]+)\)", texts)
     assert len(linked) > len(GUIDES)
@@ -131,7 +131,7 @@ def test_a_guide_is_rendered_with_anchors_tables_and_diagrams() -> None:
 
 
 def test_the_policy_allows_only_this_service() -> None:
-    declared = load_document(CONTRACT).bundle["components"]["headers"]["Content-Security-Policy"]
+    declared = our_document().bundle["components"]["headers"]["Content-Security-Policy"]
     policy = declared["schema"]["default"]
     directives = dict(part.split(" ", 1) for part in policy.split("; "))
     assert directives["default-src"] == "'none'"

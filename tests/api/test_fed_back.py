@@ -3,24 +3,23 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 
-from api.contract.compile.document import load_document
 from api.contract.compile.operations import Operation, compile_operations
 from api.contract.compile.schemas import SchemaNode, Validators, flatten, resolve
 from tests.api.accounts import bearer, fresh_address, token_for
 from tests.api.sample_calls import SampleCall, operations
 from tests.api.things import Things, things_for
 from tests.factories import make_account
+from tests.our_document import our_document
 from tests.service import Service
 
 pytestmark = pytest.mark.mission("M6")
 
-BUNDLE = load_document(Path("openapi")).bundle
+BUNDLE = our_document().bundle
 VALIDATORS = Validators(BUNDLE)
 COMPILED = {each.id: each for each in compile_operations(BUNDLE, VALIDATORS)}
 READS = [each for each in operations() if each.method == "GET" and each.scopes is not None]

@@ -1,15 +1,13 @@
 """Pictures of accounts and products over HTTP: uploaded, shown and removed (M6, M15)."""
 
-from pathlib import Path
-
 import httpx
 import pytest
 from PIL import Image
 
-from api.contract.compile.document import load_document
 from tests.api.accounts import bearer, token_for
 from tests.api.answers import problem
 from tests.factories import make_account, make_product
+from tests.our_document import our_document
 from tests.pictures import make_picture, read_picture
 from tests.service import Service
 
@@ -217,7 +215,7 @@ def test_no_other_path_is_a_file(client: httpx.Client, path: str) -> None:
 
 
 def test_the_pictures_of_the_largest_page_are_within_the_limit() -> None:
-    bundle = load_document(Path("openapi")).bundle
+    bundle = our_document().bundle
     products = bundle["components"]["parameters"]["Limit"]["schema"]["maximum"]
     images = bundle["components"]["schemas"]["ImagePosition"]["maximum"]
     (limit,) = bundle["paths"]["/v1/files/{path}"]["get"]["x-rate-limit"]

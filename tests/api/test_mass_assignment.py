@@ -2,14 +2,12 @@
 
 import uuid
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy import Select, Table, select
 from sqlalchemy.orm import Session
 
-from api.contract.compile.document import load_document
 from models.catalogue.product import Product
 from models.catalogue.stock_entry import StockEntry
 from models.identity.permission import SCOPES_OF_ROLE
@@ -22,6 +20,7 @@ from tests.api.accounts import bearer, fresh_address, token_for
 from tests.api.sample_calls import SampleCall, operations
 from tests.api.things import things_for
 from tests.factories import fresh_email, make_account
+from tests.our_document import our_document
 from tests.service import PASSWORD, Service
 
 pytestmark = [pytest.mark.mission("M11"), pytest.mark.mission("M18")]
@@ -42,7 +41,7 @@ VALUES: dict[str, object] = {
 
 
 def _declared_anywhere() -> Iterator[str]:
-    bundle = load_document(Path(__file__).parents[2] / "openapi").bundle
+    bundle = our_document().bundle
     for schema in bundle["components"]["schemas"].values():
         yield from schema.get("properties", ())
 

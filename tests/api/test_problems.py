@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from api.contract import engine_errors as request_errors
-from api.contract.compile.document import load_document
 from api.contract.ports import Content
 from api.server.http1 import refusals
 from api.server.http1.refusals import Refusal
@@ -20,11 +19,12 @@ from tests.api.accounts import bearer, token_for
 from tests.api.answers import problem
 from tests.databases import make_database_url
 from tests.factories import make_account
+from tests.our_document import our_document
 from tests.service import Service, running
 
 pytestmark = pytest.mark.mission("M8")
 
-DOCUMENT = load_document(Path(__file__).parents[2] / "openapi")
+DOCUMENT = our_document()
 KINDS = DOCUMENT.problems
 SLUGS = list(KINDS)
 JSON_TYPE = {"Content-Type": "application/json"}

@@ -11,9 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from api.contract.compile.document import load_document
 from api.contract.compile.schemas import Validators
-from app import CONTRACT
 from models.errors import InvalidName
 from models.identity.person_name import person_name
 from tests.api.accounts import bearer, fresh_address, read_account
@@ -21,6 +19,7 @@ from tests.api.answers import problem
 from tests.databases import make_database_url
 from tests.factories import fresh_email, make_account
 from tests.mailbox import wait_for
+from tests.our_document import our_document
 from tests.service import PASSWORD, Service, running
 
 pytestmark = pytest.mark.mission("M11")
@@ -175,7 +174,7 @@ def test_the_message_says_what_is_wrong_with_a_name(client: httpx.Client, name: 
 
 
 def test_a_name_that_is_accepted_can_be_returned() -> None:
-    bundle = load_document(CONTRACT).bundle
+    bundle = our_document().bundle
     sent, shown = (Validators(bundle).component(name) for name in ("NewPersonName", "PersonName"))
     for code in range(sys.maxunicode + 1):
         for name in (f"{chr(code)}a", f"a{chr(code)}b"):

@@ -1,12 +1,10 @@
 """Members of bodies that require further scopes, as `x-requires-scopes` declares them (M18)."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import pytest
 
-from api.contract.compile.document import load_document
 from models.identity.permission import SCOPES_OF_ROLE
 from tests.api.accounts import bearer, fresh_address, key_for
 from tests.api.answers import problem
@@ -14,11 +12,12 @@ from tests.api.sample_calls import operations
 from tests.api.things import things_for
 from tests.contract.walk import operations as declared_operations
 from tests.factories import make_account
+from tests.our_document import our_document
 from tests.service import Service
 
 pytestmark = [pytest.mark.mission("M18"), pytest.mark.mission("M28")]
 
-BUNDLE = load_document(Path(__file__).parents[2] / "openapi").bundle
+BUNDLE = our_document().bundle
 CALLS = {each.id: each for each in operations()}
 REQUIRED = [
     (operation.node["operationId"], member.removeprefix("#/"), scope)

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
-from api.contract.compile.document import load_document
 from tests.api.browsing import Visit, chromium, visiting
 from tests.live import LiveServer, running_server
+from tests.our_document import our_document
 from tests.pictures import make_picture
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def operations() -> set[str]:
     """The ids that Swagger UI gives to the operations of the contract."""
     return {
         f"operations-{operation['tags'][0]}-{operation['operationId']}"
-        for item in load_document(ROOT / "openapi").public["paths"].values()
+        for item in our_document().public["paths"].values()
         for operation in item.values()
         if isinstance(operation, dict) and "operationId" in operation
     }
@@ -224,9 +224,7 @@ def test_a_guide_opens_from_swagger_ui(visit: Visit, tmp_path: Path) -> None:
 def test_the_pages_of_problems_open_in_a_browser(visit: Visit, tmp_path: Path) -> None:
     visit.open("/problems")
     links = visit.page.locator("th a")
-    expect(links).to_have_text(
-        [kind.title for kind in load_document(ROOT / "openapi").problems.values()]
-    )
+    expect(links).to_have_text([kind.title for kind in our_document().problems.values()])
     visit.picture("problems", tmp_path)
     links.filter(has_text="Not found").click()
     expect(visit.page.get_by_role("heading", level=1)).to_have_text("Not found")

@@ -13,9 +13,7 @@ from threading import Thread
 
 from sqlalchemy.orm import Session
 
-from api.contract.compile.document import load_document
 from api.credentials.signing import KeyRing
-from app import CONTRACT
 from models.demo.demo_accounts import seed_demo_users
 from models.identity.password import Passwords
 from models.identity.user import Role, User
@@ -27,6 +25,7 @@ from tests.contract.shelf import OTHERS
 from tests.factories import STATUSES, Person, make_access_token, make_session
 from tests.live import HOST, LiveServer
 from tests.models.reading import read_payment
+from tests.our_document import our_document
 
 ACCOUNTS: Mapping[str, Role] = {"user": "user", "peer": "user", "administrator": "admin"}
 """Who can sign in. `user` and `peer` must not see each other's account."""
@@ -49,7 +48,7 @@ class SignInDesk:
         passwords = Passwords()
         # The password of the contract's examples is everybody's. It is hashed once, as with another
         # hash an account that is put right would get another password.
-        schemas = load_document(CONTRACT).bundle["components"]["schemas"]
+        schemas = our_document().bundle["components"]["schemas"]
         password = schemas["Password"]["example"]
         self._password_hash = passwords.hash(password, email="")
         self._proofs = DeskProofs(self._database, self._keys, password)

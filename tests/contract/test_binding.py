@@ -17,7 +17,6 @@ from flask import Flask
 from flask.ctx import RequestContext
 
 from api.contract import binding
-from api.contract.compile.document import load_document
 from api.contract.compile.operations import Operation, compile_operations
 from api.contract.compile.schemas import Validators
 from api.contract.engine_errors import ContractError, ContractViolation
@@ -26,7 +25,8 @@ from api.contract.serve.middleware import Engine
 from api.contract.serve.request import Answer, Request
 from api.server.application import Application
 from api.server.settings import Settings
-from app import CONTRACT, create_app
+from app import create_app
+from tests.our_document import our_document
 
 
 def parameters(function: Callable[..., object]) -> list[str]:
@@ -34,7 +34,7 @@ def parameters(function: Callable[..., object]) -> list[str]:
 
 
 def an_operation(name: str) -> Operation:
-    bundle = load_document(CONTRACT).bundle
+    bundle = our_document().bundle
     operations = compile_operations(bundle, Validators(bundle))
     return next(operation for operation in operations if operation.id == name)
 

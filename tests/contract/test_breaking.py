@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from api.contract.compile.document import load_document
 from api.contract.compile.schemas import SchemaNode
 from tests.contract.breaking import faults, find_breaks, run_redocly
 from tests.contract.walk import broken
+from tests.our_document import our_document
 from tests.tools import without
 
 HERE = Path(__file__).parent
@@ -54,7 +54,7 @@ def planted(released: SchemaNode, tmp_path_factory: pytest.TempPathFactory) -> l
 @pytest.mark.node
 @pytest.mark.mission("M34")
 def test_every_break_since_the_last_release_is_listed(released: SchemaNode, tmp_path: Path) -> None:
-    today = load_document(TOP / "openapi").public
+    today = our_document().public
     listed = yaml.safe_load((HERE / "released/breaks.yaml").read_text()) or {}
     was, now = released["info"]["version"], today["info"]["version"]
     assert list(faults(breaks_of(released, today, tmp_path), listed, was, now)) == []
@@ -62,7 +62,7 @@ def test_every_break_since_the_last_release_is_listed(released: SchemaNode, tmp_
 
 def test_the_package_has_the_version_of_the_contract() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
-    assert project["version"] == load_document(TOP / "openapi").public["info"]["version"]
+    assert project["version"] == our_document().public["info"]["version"]
 
 
 @pytest.mark.node

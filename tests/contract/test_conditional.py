@@ -4,13 +4,12 @@ from typing import Any, cast
 
 import pytest
 
-from api.contract.compile.document import load_document
 from api.contract.compile.operations import compile_operations
 from api.contract.compile.schemas import Validators
 from api.contract.engine_errors import ContractViolation
 from api.contract.serve.calls import Call
 from api.contract.serve.conditional import acceptable_versions, entity_tag, matches, matches_none
-from app import CONTRACT
+from tests.our_document import our_document
 
 
 def test_an_etag_is_the_version_or_a_hash_of_the_body() -> None:
@@ -98,7 +97,7 @@ def test_if_match_of_a_change_compares_strongly(
 
 
 def test_a_change_whose_handler_ignores_if_match_stops_the_start() -> None:
-    bundle = load_document(CONTRACT).bundle
+    bundle = our_document().bundle
     [operation] = (
         each
         for each in compile_operations(bundle, Validators(bundle))

@@ -6,15 +6,15 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from api.contract.compile.document import load_document
 from api.contract.compile.transitions import compile_state_machine
 from api.pages.diagrams import mermaid
 from api.pages.drawing import draw
 from models.lifecycle import Lifecycle
+from tests.our_document import our_document
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
-ORDERS = Lifecycle(*compile_state_machine(load_document(ROOT / "openapi").bundle, "OrderStatus"))
+ORDERS = Lifecycle(*compile_state_machine(our_document().bundle, "OrderStatus"))
 TITLE = "The states of an order"
 # Back to the start, back by one, from a lower row up, straight down, and one that is not reached.
 TANGLED = Lifecycle(

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
-from api.contract.compile.document import load_document
 from api.contract.compile.implied import add_implied
 from api.contract.compile.problem_kinds import CONDITIONS, PROBLEMS
 from api.contract.compile.schemas import SchemaNode
 from api.contract.engine_errors import ContractError
+from tests.our_document import our_document
 
 FOLDER = Path(__file__).parents[2] / "openapi"
 HEADERS = (
@@ -295,4 +295,4 @@ def test_problems_need_a_schema_with_an_example() -> None:
 
 
 def test_the_completed_contract_is_valid_openapi() -> None:
-    assert list(OpenAPIV30SpecValidator(load_document(FOLDER).bundle).iter_errors()) == []
+    assert list(OpenAPIV30SpecValidator(our_document().bundle).iter_errors()) == []

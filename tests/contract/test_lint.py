@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from api.contract.compile.document import load_document
 from api.contract.compile.schemas import SchemaNode, Validator
 from models.money import CURRENCIES, MAX_AMOUNT
 from tests.contract.component_rules import files_are_where_they_belong
 from tests.contract.rules import RULES, Rule
 from tests.contract.walk import broken, operations
+from tests.our_document import our_document
 
 FOLDER = Path(__file__).parents[2] / "openapi"
 BY_NAME = {rule.__name__: rule for rule in RULES}
@@ -23,7 +23,7 @@ BREAKS: dict[str, list[SchemaNode]] = yaml.safe_load(
 
 @pytest.fixture(scope="module")
 def bundle() -> SchemaNode:
-    return load_document(FOLDER).bundle
+    return our_document().bundle
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

@@ -18,9 +18,10 @@ from typing import TypeAlias
 import pytest
 import yaml
 
-from api.contract.compile.document import Document, load_document
+from api.contract.compile.document import Document
 from api.contract.compile.schemas import SchemaNode
 from tests.contract.walk import broken
+from tests.our_document import our_document
 
 HERE = Path(__file__).parent
 TOP = HERE.parents[1]
@@ -66,7 +67,7 @@ def run(*command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def served_contract() -> Document:
-    return load_document(TOP / "openapi").served_at("https://concord.example")
+    return our_document().served_at("https://concord.example")
 
 
 def give_up(reason: str) -> None:

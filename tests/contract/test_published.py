@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
 
-from api.contract.compile.document import Document, load_document
+from api.contract.compile.document import Document
 from api.contract.compile.published import upgrade
 from api.contract.compile.schemas import LONGEST_NAME, SchemaNode
 from tests.clients.generating import without_webhooks
+from tests.our_document import our_document
 from tests.tools import find_tool, without
 
 HERE = Path(__file__).parent
@@ -22,7 +23,7 @@ VALUES = ("default", "enum", "example")
 
 @pytest.fixture(scope="module")
 def document() -> Document:
-    return load_document(HERE.parents[1] / "openapi")
+    return our_document()
 
 
 @pytest.fixture(scope="module")

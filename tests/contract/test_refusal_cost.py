@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from api.contract.compile.document import load_document
 from api.contract.compile.operations import Operation, compile_operations
 from api.contract.compile.parameters import Parameter, decode_headers
 from api.contract.compile.schemas import SchemaNode, Validators, resolve
@@ -20,9 +19,10 @@ from api.contract.serve.bodies import read_json
 from api.contract.serve.request import read_fields
 from tests.contract.hostile import hostile_bodies
 from tests.contract.walk import operations
+from tests.our_document import our_document
 
 ROOT = Path(__file__).parents[2]
-BUNDLE = load_document(ROOT / "openapi").bundle
+BUNDLE = our_document().bundle
 OPERATIONS = compile_operations(BUNDLE, Validators(BUNDLE))
 REFUSING = [operation for operation in OPERATIONS if not operation.query.ignores_others]
 WITH_BODY = [operation for operation in OPERATIONS if operation.body is not None]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from api.contract.compile.document import load_document
 from api.contract.compile.schemas import SchemaNode, Validator
 from api.contract.engine_errors import MAX_VIOLATIONS, ContractViolation
+from tests.our_document import our_document
 
 FOLDER = Path(__file__).parents[2] / "openapi"
 INT32, INT64 = 2**31, 2**63
@@ -168,7 +168,7 @@ def test_violations_have_places_and_reasons_but_no_values(
 
 def test_missing_members_are_listed_by_name() -> None:
     schema = {"type": "object", "required": ["point"], "properties": {"point": POINT}}
-    names = Validator(load_document(FOLDER).bundle, {"$ref": "#/components/schemas/Problem"})
+    names = Validator(our_document().bundle, {"$ref": "#/components/schemas/Problem"})
     absent: list[tuple[SchemaNode, str]] = [({}, "/point"), ({"point": {}}, "/point/x")]
     for sent, pointer in absent:
         violations, missing = Validator(BUNDLE, schema).violations(sent)

@@ -17,13 +17,12 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.contract.compile.document import load_document
-from app import CONTRACT
 from tests.contract.fuzzing import Chance, Outcome, Task, run_schemathesis
 from tests.contract.sign_in_desk import open_desk
 from tests.contract.walk import operations
 from tests.databases import make_database_url
 from tests.live import HOST, free_port, running_server
+from tests.our_document import our_document
 from tests.seen import note_pairs
 from tests.signing import PAYMENT_SECRETS
 
@@ -59,7 +58,7 @@ EVERYTHING = [
     ),
 ]
 
-DECLARED = {operation.place for operation in operations(load_document(CONTRACT).bundle)}
+DECLARED = {operation.place for operation in operations(our_document().bundle)}
 
 MOST = 0.75
 """The part of all links that is most of them."""
@@ -206,7 +205,7 @@ def _declared_links(*tags: str) -> Iterator[str]:
     """Name the links between the operations with these tags as schemathesis does."""
     found = {
         operation.node["operationId"]: operation
-        for operation in operations(load_document(CONTRACT).bundle)
+        for operation in operations(our_document().bundle)
         if operation.node["tags"][0] in tags
     }
     for operation in found.values():

@@ -1,16 +1,15 @@
 """Operations that share a counter must declare the same limit, or the service does not start."""
 
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 
-from api.contract.compile.document import load_document
 from api.contract.compile.operations import compile_operations
 from api.contract.compile.schemas import SchemaNode, Validators
 from api.contract.engine_errors import ContractViolation
+from tests.our_document import our_document
 
-CONTRACT = load_document(Path("openapi")).bundle
+CONTRACT = our_document().bundle
 PATH = "/v1/profile/second-factor"
 
 

@@ -1,14 +1,12 @@
 """The violations found in a value are those that make it invalid."""
 
-from pathlib import Path
-
 import pytest
 
-from api.contract.compile.document import load_document
 from api.contract.compile.schemas import SchemaNode, Validator, flatten
 from tests.contract.hostile import mutations
+from tests.our_document import our_document
 
-BUNDLE = load_document(Path(__file__).parents[2] / "openapi").bundle
+BUNDLE = our_document().bundle
 SCHEMAS: SchemaNode = BUNDLE["components"]["schemas"]
 # Only files have no example, as a rule of the lint says; they are not JSON.
 JSON_SCHEMAS = [name for name in SCHEMAS if "example" in flatten(BUNDLE, SCHEMAS[name])]
