@@ -194,6 +194,7 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         knows,
         compile_credential_limit(contract.document.bundle, "bearer"),
         logger,
+        metrics.count_rejection,
     )
 
     metrics.watch_rate_limits(lambda: rate_limiter.is_reachable)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
@@ -26,6 +27,7 @@ from prometheus_client import (
     start_http_server,
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable with which prometheus_client writes metrics to files."""
@@ -75,6 +77,12 @@ class Metrics:
         self._connections = self._gauge("open_connections", "Connections of clients")
         self._counted = self._gauge(
             "rate_limits_counted", "Processes whose last request to a rate limit was counted"
+        )
+        self._rejections = Counter(
+            "concord_rate_limit_rejections",
+            "Requests that a rate limit rejected",
+            ("limit",),
+            registry=self._registry,
         )
         self._build = self._gauge(
             "build_info", "Version of the contract and of the schema", "version", "schema"
@@ -137,6 +145,10 @@ class Metrics:
     def count_violation(self, operation: str) -> None:
         """Count a response of `operation` that breaks the contract."""
         self._violations.labels(operation).inc()
+
+    def count_rejection(self, limit: str) -> None:
+        """Count a request that exceeds a rate limit of the contract."""
+        self._rejections.labels(limit).inc()
 
     def count_job(self, job: str, *, succeeded: bool) -> None:
         """Count a run of a background job."""
@@ -212,6 +224,7 @@ def shared_metrics(port: int, host: str) -> Iterator[Callable[[int], None]]:
     with TemporaryDirectory(prefix="concord-metrics-") as folder:
         registry = CollectorRegistry()
         _WorkersCollector(registry, folder)  # type: ignore[no-untyped-call]  # It has no types.
+        registry.register(_ProcessesCollector(folder))
         server = _serve(registry, port, host)
         os.environ[_FOLDER] = folder
         try:
@@ -231,6 +244,28 @@ class _WorkersCollector(MultiProcessCollector):
                 return super().collect()  # type: ignore[no-any-return, no-untyped-call]  # It has no types.
             time.sleep(_PAUSE)
         return super().collect()  # type: ignore[no-any-return, no-untyped-call]  # as above.
+
+
+@dataclass(frozen=True)
+class _ProcessesCollector(Collector):
+    """Sums `process_*` over the main process and its workers; the start is the main process's."""
+
+    folder: str
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics. The processor time includes that of workers that have ended."""
+        ended = os.times()
+        others = {"process_cpu_seconds": ended.children_user + ended.children_system}
+        # A worker's other files outlive it, but not the one with the gauges of living workers.
+        for file in Path(self.folder).glob("gauge_livesum_*.db"):
+            worker = ProcessCollector(pid=partial(str, file.stem.split("_")[-1]), registry=None)
+            for metric in worker.collect():
+                others[metric.name] = others.get(metric.name, 0.0) + metric.samples[0].value
+        others["process_start_time_seconds"] = 0.0
+        for metric in ProcessCollector(registry=None).collect():
+            [own] = metric.samples
+            metric.samples = [own._replace(value=own.value + others.get(metric.name, 0.0))]
+            yield metric
 
 
 def _serve(registry: CollectorRegistry, port: int, host: str) -> "MetricsServer":

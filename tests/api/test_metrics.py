@@ -110,6 +110,21 @@ def test_a_service_reports_its_build_its_connections_and_its_counters(service: S
     assert any(line.startswith("concord_open_connections ") for line in lines)
 
 
+def test_rejections_are_counted_by_the_limit_that_rejects(service: Service) -> None:
+    with service.client() as client:
+        answers = [
+            client.get(
+                "/v1/profile",
+                headers={"Authorization": f"Bearer {number}", "X-Forwarded-For": "192.0.2.77"},
+            )
+            for number in range(200)
+        ]
+    rejected = sum(answer.status_code == 429 for answer in answers)
+    assert rejected
+    line = f'concord_rate_limit_rejections_total{{limit="failed-credentials"}} {rejected:.1f}'
+    assert line in service.app.metrics.text().splitlines()
+
+
 def test_workers_report_one_set_of_series_that_survives_a_restart(tmp_path: Path) -> None:
     port = str(free_port())
     with running_server(tmp_path, WORKERS="2", METRICS_PORT=port, LOG_LEVEL="error") as server:
@@ -134,6 +149,13 @@ def test_workers_report_one_set_of_series_that_survives_a_restart(tmp_path: Path
         counted = 'concord_requests_total{operation="list_products",status="200"}'
         threads = 'concord_pool_threads{pool="reads"}'
         wait_for(threads, 16.0)
+        pids = [server.process.pid, *children_of(server.process.pid)]
+        found = samples()
+        assert found["process_resident_memory_bytes"] == pytest.approx(
+            sum(map(resident_bytes, pids)), rel=0.1
+        )
+        assert found["process_start_time_seconds"] < time.time()
+        assert found["process_cpu_seconds_total"] > 0.5
         ask(20)
         # The response precedes its count by a moment.
         wait_for(counted, 20.0)
@@ -141,7 +163,9 @@ def test_workers_report_one_set_of_series_that_survives_a_restart(tmp_path: Path
         os.kill(children_of(server.process.pid)[0], signal.SIGKILL)
         wait_for(threads, 8.0)
         wait_for(threads, 16.0)
-        assert samples()[counted] == 20.0
+        again = samples()
+        assert again[counted] == 20.0
+        assert again["process_cpu_seconds_total"] > found["process_cpu_seconds_total"]
         ask(5)
         wait_for(counted, 25.0)
 
@@ -157,6 +181,11 @@ def test_a_scrape_waits_for_a_worker_that_is_creating_its_file() -> None:
         with urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
             assert answer.status == 200
         begin.join()
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def children_of(pid: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -112,9 +113,13 @@ def test_a_collector_receives_spans_of_requests_and_jobs(kind: str, tmp_path: Pa
         endpoint = f"http://127.0.0.1:{collector.server_port}"
         with running(tmp_path, url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as service:
             client = service.client()
-            answer = client.get("/v1/products?q=ink", headers={"traceparent": TRACEPARENT})
+            answer = client.get("/v1/products?q=zanzibar", headers={"traceparent": TRACEPARENT})
             assert answer.status_code == 200
             assert client.get("/v1/products/7").status_code == 404
+            until = time.monotonic() + 60
+            while 'timestamp_seconds{job="mail"}' not in service.app.metrics.text():
+                assert time.monotonic() < until
+                time.sleep(0.05)
         # The service sends what is left before it ends.
     assert collector.services == {"concord"}
     named = {span.name: span for span in collector.spans if span.trace_id.hex() == TRACE}
@@ -127,8 +132,11 @@ def test_a_collector_receives_spans_of_requests_and_jobs(kind: str, tmp_path: Pa
     assert attributes["http.route"].string_value == "/v1/products"
     others = {span.name for span in collector.spans if span.trace_id.hex() != TRACE}
     assert "GET /v1/products/{product_id}" in others
+    job = next(span for span in collector.spans if span.name == "job mail")
+    assert not job.parent_span_id
+    assert any(span.parent_span_id == job.span_id for span in collector.spans)
     # Nothing that clients send is in a trace.
-    assert b"ink" not in b"".join(span.SerializeToString() for span in collector.spans)
+    assert b"zanzibar" not in b"".join(span.SerializeToString() for span in collector.spans)
 
 
 def test_traces_need_the_packages_of_the_extra(

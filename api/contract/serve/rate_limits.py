@@ -74,11 +74,13 @@ class RateLimiter:
         knows: Knows,
         credentials: RateLimit,
         logger: Logger,
+        note_rejection: Callable[[str], None],
     ) -> None:
         """Count in Redis, or in memory if there is no URL.
 
         `normal_forms` maps body members to the functions that normalise their values before
-        counting. `credentials` is the limit on requests with invalid credentials.
+        counting. `credentials` is the limit on requests with invalid credentials. `note_rejection`
+        is called with the name of the limit that a rejected request exceeds.
         """
         self._normal_forms = normal_forms
         self._knows = knows
@@ -91,6 +93,7 @@ class RateLimiter:
         self.is_reachable = True
         """Whether the last request could be counted."""
         self._logger = logger
+        self._note_rejection = note_rejection
 
     async def count(self, request: Request, operation: Operation, *, with_body: bool) -> None:
         """Count a request against its operation's limits, and set the rate-limit headers.
@@ -110,7 +113,7 @@ class RateLimiter:
                 state = await self._reach(counted, self._state(request, counted))
                 _note(request, "RateLimit-Policy", counted.policy)
                 if state is not None:
-                    _settle(request, counted, state)
+                    self._settle(request, counted, state)
                     if counted.limit.gives_back:
                         request.returnable.append(counted.limit.name)
 
@@ -152,7 +155,18 @@ class RateLimiter:
 
     def _refuse(self, request: Request, state: _State) -> None:
         _note(request, "RateLimit-Policy", self._credentials.policy)
-        _settle(request, self._credentials, state)
+        self._settle(request, self._credentials, state)
+
+    def _settle(self, request: Request, counted: _Counted, state: _State) -> None:
+        """Report what remains, unless strangers share the limit; raise if the limit is exceeded."""
+        limit, reset = counted.limit, max(1, math.ceil(state.seconds))
+        if limit.member is None:
+            # The remaining quota of a limit shared with strangers would reveal their activity.
+            value = f'"{limit.name}";r={max(0, state.remaining)};t={reset}'
+            _note(request, "RateLimit", value)
+        if not state.granted:
+            self._note_rejection(limit.name)
+            raise RateLimitExceeded(reset)
 
     async def _reach(self, counted: _Counted, counting: Awaitable[_State]) -> _State | None:
         """Await the counters; None if they are unreachable and the limit fails open."""
@@ -283,17 +297,6 @@ def network_of(address: str, bits: int = _HOST_BITS) -> str:
     if ":" not in address:
         return address
     return str(ipaddress.ip_network((address, bits), strict=False))
-
-
-def _settle(request: Request, counted: _Counted, state: _State) -> None:
-    """Report what remains, unless strangers share the limit; raise if the limit is exceeded."""
-    reset = max(1, math.ceil(state.seconds))
-    if counted.limit.member is None:
-        # The remaining quota of a limit shared with strangers would reveal their activity.
-        value = f'"{counted.limit.name}";r={max(0, state.remaining)};t={reset}'
-        _note(request, "RateLimit", value)
-    if not state.granted:
-        raise RateLimitExceeded(reset)
 
 
 def _storage(redis_url: str | None) -> Storage:
