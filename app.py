@@ -1,6 +1,7 @@
 """The application factory, `create_app`, and the entry point of the command line."""
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ from api.server.commands import Program, cli
 from api.server.feed_tail import FeedTail
 from api.server.jobs import make_jobs
 from api.server.kept_answers import Idempotency
-from api.server.logs import make_logger
+from api.server.logs import Logger, make_logger
 from api.server.metrics import Metrics
 from api.server.problem_documents import Problems
 from api.server.readiness import Readiness
@@ -145,10 +146,6 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     }
 
     uses, feed = RecentUses(), FeedTail(database, draining)
-    composer = Composer(settings.public_url, settings.mail_from)
-    sender = Sender(
-        database, composer, open_mail(settings), logger, keys.derive("mailboxes"), draining.is_set
-    )
     # Mail has its own thread, so that a slow mail server delays no other job.
     lanes = [
         list(map(tracing.traced, lane))
@@ -156,8 +153,9 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
             make_jobs(
                 settings, database, lifecycle, pictures, partial(report_row, logger, metrics)
             ),
-            [Job("mail", 1, sender.send_batch, lambda: sender.is_delivering, is_shared=True)],
+            _make_mail_jobs(settings, database, logger, keys, draining.is_set),
         )
+        if lane
     ]
     # Without its database, each of these jobs would fail and say so.
     upkeep = partial(Upkeep, logger=logger, ready=partial(bool, readiness), metrics=metrics)
@@ -247,6 +245,23 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     )
 
 
+def _make_mail_jobs(
+    settings: Settings,
+    database: Database,
+    logger: Logger,
+    keys: KeyRing,
+    is_stopping: Callable[[], bool],
+) -> list[Job]:
+    """Return the job that sends messages. Without MAIL_URL, they are left to other processes."""
+    transport = open_mail(settings)
+    if transport is None:
+        return []
+    composer = Composer(settings.public_url, settings.mail_from)
+    mailboxes = keys.derive("mailboxes")
+    sender = Sender(database, composer, transport, logger, mailboxes, is_stopping)
+    return [Job("mail", 1, sender.send_batch, lambda: sender.is_delivering, is_shared=True)]
+
+
 def _make_metrics(contract: Contract) -> Metrics:
     metrics = Metrics()
     metrics.set_build(contract.document.version, newest_version())
@@ -282,9 +297,10 @@ def load(public_url: str | None = None) -> Contract:
     return load_contract(CONTRACT, HANDLERS, scope_fault, public_url)
 
 
-def open_mail(settings: Settings) -> Transport:
-    """Return the transport of messages."""
-    return make_transport(settings.mail_url, mail_host(settings.public_url))
+def open_mail(settings: Settings) -> Transport | None:
+    """Return the transport of messages, or `None` without MAIL_URL."""
+    url = settings.mail_url
+    return None if url is None else make_transport(url, mail_host(settings.public_url))
 
 
 PROGRAM = Program(create_app, load, open_mail)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,12 +26,13 @@ class Received:
 
 @dataclass
 class Receiver:
-    """A server that receives webhooks, and answers with `status` after `seconds`."""
+    """A server that receives webhooks, and answers with `status` and `headers` after `seconds`."""
 
     url: str
     status: int = 204
     text: bytes = b""
     seconds: float = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
     received: list[Received] = field(default_factory=list)
 
     def of(self, path: str) -> list[Received]:
@@ -60,8 +61,8 @@ def receiving() -> Iterator[Receiver]:
             receiver.received.append(Received(self.path, dict(self.headers.items()), body))
             time.sleep(receiver.seconds)
             self.send_response(receiver.status)
-            if receiver.status == 302:
-                self.send_header("Location", f"{receiver.url}/elsewhere")
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
             if receiver.status != 204:
                 self.send_header("Content-Length", str(len(receiver.text)))
             self.end_headers()

@@ -101,22 +101,6 @@ class Folder:
         """Do nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Nowhere:
-    """The transport without a setting: messages stay queued until they are too old."""
-
-    def send(self, _message: Message, /) -> None:
-        """Raise, as if the server were unreachable."""
-        raise ConnectionRefusedError
-
-    def check(self) -> None:
-        """Raise, as if the server were unreachable."""
-        raise ConnectionRefusedError
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 @dataclass(slots=True)
 class SmtpServer:
     """Sends messages through an SMTP server (RFC 5321, RFC 6409), over TLS if it supports it.
@@ -273,10 +257,8 @@ class _BoundedTls(_Bounded, smtplib.SMTP_SSL):
     """The same connection with TLS from the start."""
 
 
-def make_transport(mail_url: str | None, client_name: str) -> Transport:
+def make_transport(mail_url: str, client_name: str) -> Transport:
     """Return the transport for a setting; SMTP servers know this service as `client_name`."""
-    if mail_url is None:
-        return Nowhere()
     url = urlsplit(mail_url)
     if url.scheme == "file":
         return Folder(Path(mail_url.partition(":")[2]))

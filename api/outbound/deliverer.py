@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from uuid import UUID
 
@@ -25,6 +27,7 @@ from api.server.logs import Logger
 from api.server.metrics import Metrics
 from models.access.secret_box import SecretBox
 from models.errors import DatabaseUnavailable
+from models.storage.base import utcnow
 from models.storage.database import Database
 from models.webhooks.attempts import (
     MAX_LEASED,
@@ -46,6 +49,7 @@ _DATABASE_THREADS = 2
 _QUEUE = 100
 """Work that may wait for a connection: more than there are webhook endpoints."""
 _READ_BYTES = 1024
+_SECONDS = re.compile(r"[0-9]{1,8}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
@@ -185,7 +189,7 @@ class Deliverer:
             return AttemptOutcome(
                 None, f"no connection: {_printable(str(error)) or type(error).__name__}"
             )
-        return AttemptOutcome(response.status, text)
+        return AttemptOutcome(response.status, text, _retry_after(response.headers))
 
 
 def sign(keys: Sequence[bytes], event_id: str, timestamp: int, body: bytes) -> dict[str, str]:
@@ -197,6 +201,18 @@ def sign(keys: Sequence[bytes], event_id: str, timestamp: int, body: bytes) -> d
         "Webhook-Timestamp": str(timestamp),
         "Webhook-Signature": " ".join(f"v1,{base64.b64encode(each).decode()}" for each in digests),
     }
+
+
+def _retry_after(headers: Sequence[tuple[bytes, bytes]]) -> datetime | None:
+    """Return the time that `Retry-After` names (RFC 9110, 10.2.3), if it is valid."""
+    found = [value for name, value in headers if name.lower() == b"retry-after"]
+    text = found[0].decode("latin-1") if found else ""
+    if _SECONDS.fullmatch(text):
+        return utcnow() + timedelta(seconds=int(text))
+    try:
+        return parsedate_to_datetime(text).replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 async def _read_start(response: httpcore.Response) -> str:

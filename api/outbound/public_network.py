@@ -6,6 +6,7 @@ so a name that later resolves to another address gains nothing (DNS rebinding).
 
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
@@ -19,6 +20,9 @@ from models.errors import InvalidWebhookUrl
 # RFC 6052. Translators of networks without IPv4 use it.
 _NAT64 = IPv6Network("64:ff9b::/96")
 _TEREDO = IPv6Network("2001::/32")
+_MOST_TRIED = 8
+_CONNECT_SECONDS = 4.0
+"""Time limit for a connection to one address, so that the next one can be tried."""
 _RESOLVERS, _SHARE, _NAMES = 16, 4, 1000
 """Names that are resolved at once, those of one host among them, and those that wait."""
 
@@ -67,13 +71,13 @@ class OutboundNetwork(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
-        """Connect to a host.
+        """Connect to the first address of a host that accepts the connection.
 
         Raises:
             NotPublicError: None of the addresses of the host is public.
             OSError: The name is invalid or does not exist.
             Overloaded: Too many names are being resolved.
-            httpcore.ConnectError, httpcore.ConnectTimeout: The connection failed.
+            httpcore.ConnectError, httpcore.ConnectTimeout: All connections failed.
         """
         resolve = self._resolvers.run
         try:
@@ -85,7 +89,13 @@ class OutboundNetwork(httpcore.AnyIOBackend):
         allowed = [each for each in addresses if not self._public or is_public(each)]
         if not allowed:
             raise NotPublicError("the host has no public address")
-        return await super().connect_tcp(allowed[0], port, timeout, local_address, socket_options)
+        *others, last = allowed[:_MOST_TRIED]
+        limit = _CONNECT_SECONDS if timeout is None else min(timeout, _CONNECT_SECONDS)
+        connect = super().connect_tcp
+        for address in others:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return await connect(address, port, limit, local_address, socket_options)
+        return await connect(last, port, timeout, local_address, socket_options)
 
 
 class WebhookUrls:

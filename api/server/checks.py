@@ -43,7 +43,7 @@ class Finding:
 
 
 def examine(
-    settings: Settings, load_contract: Callable[[], Contract], transport: MailService
+    settings: Settings, load_contract: Callable[[], Contract], transport: MailService | None
 ) -> Iterator[Finding]:
     """Test every part of an installation in turn, with valid settings."""
     yield Finding("settings", "ok", f"valid for {settings.app_env}")
@@ -127,8 +127,8 @@ def _storage(settings: Settings) -> Finding:
     return Finding("storage", "ok", f"{where} stores, returns and deletes files")
 
 
-def _mail(settings: Settings, transport: MailService) -> Finding:
-    if settings.mail_url is None:
+def _mail(settings: Settings, transport: MailService | None) -> Finding:
+    if settings.mail_url is None or transport is None:
         return Finding("mail", "note", "not set: messages are not sent; set MAIL_URL")
     try:
         transport.check()

@@ -49,7 +49,7 @@ class Program:
 
     create_app: CreateApplication
     load_contract: Callable[[], Contract]
-    make_transport: Callable[[Settings], MailService]
+    make_transport: Callable[[Settings], MailService | None]
 
 
 class _Failure(click.ClickException):

@@ -42,10 +42,14 @@ PATIENCE = timedelta(days=3)
 
 
 class AttemptOutcome(NamedTuple):
-    """The result of an attempt: the status of the response, if any, and its start or the reason."""
+    """The result of an attempt: the status of the response, if any, and its start or the reason.
+
+    A receiver that has not accepted the event may ask for no attempt before `not_before`.
+    """
 
     status: int | None
     text: str
+    not_before: datetime | None = None
 
     @property
     def has_succeeded(self) -> bool:
@@ -182,15 +186,18 @@ class Delivery(Base):
     def finish(self, outcome: AttemptOutcome, active_since: datetime) -> None:
         """Record the outcome of the latest attempt, and when the next one is due.
 
+        The receiver can postpone the next attempt, but not by more than the longest pause.
         Nothing was attempted before `active_since`, when the endpoint became active.
         """
-        self.response_status, self.response_text = outcome
+        self.response_status, self.response_text = outcome.status, outcome.text
+        now = utcnow()
         if outcome.has_succeeded:
             self.status, self.due_at = "delivered", None
-        elif outcome.is_final or max(self.started_at, active_since) + PATIENCE < utcnow():
+        elif outcome.is_final or max(self.started_at, active_since) + PATIENCE < now:
             self.status, self.due_at = "failed", None
         else:
             pause = min(_FIRST_PAUSE * 4 ** min(self.attempts - 1, 12), _LONGEST_PAUSE)
             # Random jitter spreads the retries of deliveries that failed together.
             pause *= random.uniform(0.5, 1)  # noqa: S311 - it need not be hard to guess.
-            self.due_at = utcnow() + pause
+            asked = min(outcome.not_before or now, now + _LONGEST_PAUSE)
+            self.due_at = max(now + pause, asked)

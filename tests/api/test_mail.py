@@ -24,7 +24,7 @@ from sqlalchemy import func, select, update
 from api.mail import transports
 from api.mail.composing import Composer
 from api.mail.sending import Sender
-from api.mail.transports import Nowhere, SmtpServer, make_transport
+from api.mail.transports import SmtpServer, make_transport
 from api.server.logs import Logger, make_logger
 from api.server.setting_types import mail_host
 from api.server.settings import Settings
@@ -402,15 +402,6 @@ def test_a_sender_that_is_told_to_stop_leaves_the_rest_to_others(database: Datab
         assert (len(inbox.messages), waiting(database)) == (1, 2)
         assert sender_of(database, f"smtp://{HOST}:{inbox.port}").send_batch()
     assert len(inbox.messages) == len(set(inbox.recipients)) == 3
-
-
-def test_without_a_server_messages_wait(database: Database) -> None:
-    assert isinstance(make_transport(None, NAME), Nowhere)
-    welcome(database, make_user(database))
-    composer = Composer("https://shop.example", FROM)
-    with pytest.raises(ConnectionRefusedError):
-        Sender(database, composer, Nowhere(), a_logger(), KEY).send_batch()
-    assert waiting(database) == 1
 
 
 def test_several_senders_send_each_message_once(database: Database) -> None:

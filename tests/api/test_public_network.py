@@ -71,6 +71,25 @@ def test_private_hosts_are_not_connected_to(host: str) -> None:
         asyncio.run(OutboundNetwork(public=True).connect_tcp(host, port, timeout=5))
 
 
+def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    # Nothing listens on the first address.
+    found = [(socket.AF_INET, 0, 0, "", (each, port)) for each in ("127.0.0.2", "127.0.0.1")]
+    monkeypatch.setattr("api.outbound.public_network.socket.getaddrinfo", lambda *_, **__: found)
+
+    async def connect() -> None:
+        network = OutboundNetwork(public=False)
+        stream = await network.connect_tcp("shop.example", port, timeout=5)
+        await stream.aclose()
+        network.close()
+
+    with listener:
+        asyncio.run(connect())
+        listener.settimeout(5)
+        listener.accept()[0].close()
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """A database that no service uses, so that nothing else delivers from it."""

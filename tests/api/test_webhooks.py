@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
 from collections.abc import Iterator
 
@@ -137,11 +138,35 @@ def test_events_wait_while_an_endpoint_is_inactive(service: Service, receiver: R
 
 def test_redirects_are_not_followed(service: Service, receiver: Receiver) -> None:
     admin = service.admin()
-    receiver.status = 302
+    receiver.status, receiver.headers = 302, {"Location": f"{receiver.url}/elsewhere"}
     webhook_id, _ = create(admin, f"{receiver.url}/moved", types=["order.pay"])
     assert admin.client.post(f"{PATH}/{webhook_id}/ping").status_code == 202
     wait_for(lambda: deliveries(admin, webhook_id)[0]["response_status"] == 302)
     assert not receiver.of("/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7200", 7200),
+        ("Tue, 31 Dec 2126 10:00:00 GMT", 10_800),
+        ("soon", 1),
+        (f"Mon, 30 Nov {9**30} 10:00:00 GMT", 1),
+    ],
+    ids=["seconds", "date", "word", "number"],
+)
+def test_a_busy_receiver_is_left_alone(
+    service: Service, receiver: Receiver, value: str, seconds: int
+) -> None:
+    admin = service.admin()
+    receiver.status, receiver.headers = 429, {"Retry-After": value}
+    webhook_id, _ = create(admin, f"{receiver.url}/busy", types=["order.pay"])
+    assert admin.client.post(f"{PATH}/{webhook_id}/ping").status_code == 202
+    [tried] = wait_for(lambda: [x for x in deliveries(admin, webhook_id) if x["response_status"]])
+    due, attempted = (
+        dt.datetime.fromisoformat(str(tried[name])) for name in ("due_at", "attempted_at")
+    )
+    assert seconds <= (due - attempted).total_seconds() < seconds + 60
 
 
 def test_a_slow_receiver_delays_no_other(service: Service, receiver: Receiver) -> None:

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from api.server.settings import Settings
 from app import create_app
 from models.jobs.job_run import JobRun
 from models.messages.message import Message
@@ -27,6 +29,7 @@ from tests.service import running
 
 pytestmark = pytest.mark.mission("M24")
 
+OTHERS = {True: ("orders", "mail", "webhooks"), False: ()}
 OVER = timedelta(seconds=-1)
 
 
@@ -108,6 +111,16 @@ def test_a_worker_that_is_stopped_sends_nothing_twice(
     assert len(sent) == len(inbox.messages) == 100 - waiting(database)
 
 
+def test_a_process_without_a_mail_server_leaves_messages_to_others(tmp_path: Path) -> None:
+    values = {"APP_ENV": "test", "DATABASE_URL": f"sqlite:///{tmp_path / 'concord.db'}"}
+    values |= {"SIGNING_KEY_FILE": str(tmp_path / "key.pem")}
+    settings = Settings.from_environment(values)
+    for mail_url in (None, "smtp://mail.example"):
+        with closing(create_app(settings.model_copy(update={"mail_url": mail_url}))) as app:
+            jobs = {job.name for job in app.background.jobs}
+            assert ("mail" in jobs) == (mail_url is not None)
+
+
 @pytest.mark.parametrize("does_upkeep", [True, False])
 def test_a_service_leaves_the_work_to_others_if_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, does_upkeep: bool
@@ -115,8 +128,8 @@ def test_a_service_leaves_the_work_to_others_if_told(
     monkeypatch.setattr("tests.service.create_app", partial(create_app, does_upkeep=does_upkeep))
 
     def working() -> set[str]:
-        names = {thread.name for thread in threading.enumerate()}
-        return {name.removeprefix("upkeep ") for name in names if name.startswith("upkeep ")}
+        names = {thread.name.removeprefix("upkeep ") for thread in threading.enumerate()}
+        return names & {"readiness", "feed", "orders", "mail", "webhooks"}
 
     with make_database_url("sqlite", tmp_path) as url, running(tmp_path, url):
-        assert working() == {"readiness", "feed", *(("orders", "mail") if does_upkeep else ())}
+        assert working() == {"readiness", "feed", *OTHERS[does_upkeep]}

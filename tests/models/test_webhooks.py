@@ -138,6 +138,21 @@ def test_pauses_grow_up_to_three_hours(database: Database) -> None:
     assert 5_000 < pauses[-1] <= 10_800
 
 
+@pytest.mark.parametrize(
+    ("asked", "least", "most"), [(600, 590, 600), (90_000, 10_790, 10_800), (-600, 1, 5)]
+)
+def test_a_receiver_can_postpone_the_next_attempt(
+    database: Database, asked: int, least: int, most: int
+) -> None:
+    webhook_id = make_endpoint(database)
+    database.transact(partial(Delivery.create, webhook_id=webhook_id, event_type=PING))
+    not_before = utcnow() + timedelta(seconds=asked)
+    attempt(database, webhook_id, AttemptOutcome(429, "later", not_before))
+    [tried] = deliveries(database, webhook_id)
+    assert tried.due_at is not None
+    assert least < (tried.due_at - utcnow()).total_seconds() <= most
+
+
 def test_an_endpoint_that_fails_for_three_days_is_switched_off(database: Database) -> None:
     admin, user = make_user(database, role="admin"), make_user(database)
     webhook_id = make_endpoint(database)
