@@ -59,7 +59,7 @@ def make_database_url(kind: str, tmp_path: Path, *, migrated: bool = True) -> It
     Without a PostgreSQL server the test is skipped, or fails where CI is set to "true".
     """
     if kind == "sqlite":
-        with tempfile.TemporaryDirectory(dir=_fast_folder(tmp_path)) as folder:
+        with tempfile.TemporaryDirectory(dir=fast_folder(tmp_path)) as folder:
             file = Path(folder) / "concord.db"
             if migrated:
                 shutil.copyfile(_sqlite_template(), file)
@@ -116,7 +116,8 @@ def _migrated() -> Iterator[str]:
         _spare.append(name)
 
 
-def _fast_folder(other: Path) -> Path:
+def fast_folder(other: Path) -> Path:
+    """A folder in memory where there is room, or else the other one."""
     if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM:
         return _MEMORY
     return other

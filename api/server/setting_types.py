@@ -24,6 +24,11 @@ _SHORTEST_SECRET = 24
 _PATH = re.compile(r"(?!.{101})(/[A-Za-z0-9_-]+)*")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_SEVERAL_HOSTS = re.compile(
+    r"(postgres(?:ql)?(?:\+psycopg)?://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)(/[^?#]*)\??(.*)"
+)
+_WRITABLE = frozenset({"read-write", "primary"})
+"""Values of libpq's `target_session_attrs` that select the primary server."""
 _OPAQUE = frozenset({"about", "blob", "data", "file", "javascript", "ws", "wss"})
 """Schemes whose pages and scripts send no origin but `null`."""
 
@@ -72,6 +77,7 @@ def _database_url(value: str) -> str:
         "must be sqlite:///file or postgresql://user:password@host:port/database, "
         "with characters such as @ and / in the password percent-encoded"
     )
+    value = _with_one_host(value, message)
     url = _url(value, schemes, message, blanks=True)
     if url.path in {"", "/"}:
         raise ValueError(message)
@@ -86,8 +92,25 @@ def _database_url(value: str) -> str:
     if "@" in url.path or url.netloc.count("@") > 1:
         raise ValueError(message)
     _check_libpq_options(url.query)
+    options = dict(parse_qsl(url.query))
+    if "," in options.get("host", "") and options.get("target_session_attrs") not in _WRITABLE:
+        raise ValueError("must have ?target_session_attrs=read-write if it names several hosts")
     # libpq and most hosting providers also accept this name.
     return value.replace("postgres://", "postgresql://", 1) if url.scheme == "postgres" else value
+
+
+def _with_one_host(value: str, message: str) -> str:
+    """Move several hosts, as libpq accepts them, into the query, as SQLAlchemy accepts them."""
+    match = _SEVERAL_HOSTS.fullmatch(value)
+    if match is None:
+        return value
+    start, hosts, path, query = match.groups()
+    servers = [_url(f"postgresql://{host}", ("postgresql",), message) for host in hosts.split(",")]
+    if not all(server.hostname for server in servers):
+        raise ValueError(message)
+    names = ",".join(server.hostname or "" for server in servers)
+    ports = ",".join(str(server.port or 5432) for server in servers)
+    return f"{start}{path}?host={names}&port={ports}&{query}"
 
 
 def _check_libpq_options(query: str) -> None:

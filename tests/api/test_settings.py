@@ -184,6 +184,10 @@ def test_lists_are_separated_by_commas() -> None:
         ("HOST", "-\u00fc.example"),
         ("DATABASE_URL", "postgresql://localhost"),
         ("DATABASE_URL", "postgresql://localhost/concord?sslmod=require"),
+        ("DATABASE_URL", "postgresql://u:p@a,b/concord"),
+        ("DATABASE_URL", "postgresql:///concord?host=a,b&target_session_attrs=any"),
+        ("DATABASE_URL", "postgresql://u:p@a,b:port/concord?target_session_attrs=read-write"),
+        ("DATABASE_URL", "postgresql://u:p@a,:1/concord?target_session_attrs=read-write"),
         ("DATABASE_URL", "sqlite:concord.db"),
         ("DATABASE_URL", "sqlite:/concord.db"),
         ("DATABASE_URL", "sqlite:///concord.db?timeout=5"),
@@ -292,6 +296,11 @@ def test_no_secret_is_shown() -> None:
         ("postgresql://u:a%40%2F b@[::1]:5433/concord", None),
         ("postgresql:///concord?host=/run/postgresql", None),
         ("postgresql://u@%2Frun%2Fpostgresql/concord", None),
+        (
+            "postgres://u:p,w@a:5433,[::1],c/concord?target_session_attrs=read-write",
+            "postgresql://u:p,w@/concord?host=a,::1,c&port=5433,5432,5432"
+            "&target_session_attrs=read-write",
+        ),
         ("sqlite:////srv/my shop/con%cord#1.db", None),
     ],
 )
