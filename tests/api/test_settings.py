@@ -297,9 +297,8 @@ def test_no_secret_is_shown() -> None:
         ("postgresql:///concord?host=/run/postgresql", None),
         ("postgresql://u@%2Frun%2Fpostgresql/concord", None),
         (
-            "postgres://u:p,w@a:5433,[::1],c/concord?target_session_attrs=read-write",
-            "postgresql://u:p,w@/concord?host=a,::1,c&port=5433,5432,5432"
-            "&target_session_attrs=read-write",
+            "postgres://u:p,w@a:5433,[::1]/it?target_session_attrs=read-write",
+            "postgresql://u:p,w@/it?host=a,::1&port=5433,5432&target_session_attrs=read-write",
         ),
         ("sqlite:////srv/my shop/con%cord#1.db", None),
     ],
