@@ -48,6 +48,11 @@ def fresh_service(tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores, as many tests wait for somebody now and then."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let the processes of this run keep what they saw in one place."""
     if not hasattr(config, "workerinput"):

@@ -64,11 +64,13 @@ PROVED = {"email", "password", "current_password"}
 """Members that an owner may change, with a proof; other tests are about them."""
 
 
-@pytest.fixture(autouse=True)
-def _no_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _no_webhooks() -> Iterator[None]:
     """Send none, because each attempt changes rows."""
-    monkeypatch.setattr("api.outbound.deliverer.create_deliveries", lambda _database: False)
-    monkeypatch.setattr("api.outbound.deliverer.due_endpoints", lambda _reader: [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("api.outbound.deliverer.create_deliveries", lambda _database: False)
+        patch.setattr("api.outbound.deliverer.due_endpoints", lambda _reader: [])
+        yield
 
 
 def _asks_and_owns(service: Service, operation: SampleCall) -> tuple[User, User]:

@@ -106,7 +106,7 @@ class Pulse:
 
 
 class _Worker:
-    """A worker process and its successors; `replace_at` is set while there is none."""
+    """A worker process and its successors; `replace_at` is set while none runs."""
 
     def __init__(self, work: Work, has_ended: Callable[[int], None]) -> None:
         self._work = work
