@@ -205,11 +205,19 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
 
 
 class _CheckedSpecification(OpenAPISpecification):  # type: ignore[misc]  # connexion ships no types.
-    """A specification that `load_document` has already checked.
+    """The operations of a document that `load_document` has already checked.
 
-    Connexion would check it against the same schema again, which takes a fifth of the start-up
-    time.
+    Connexion would check a whole document against the same schema again, copy it twice and replace
+    its references, which takes a third of the start-up time. It registers operations by their ids.
     """
+
+    def __init__(self, contract: Contract) -> None:
+        bundle = contract.document.bundle
+        paths: dict[str, dict[str, object]] = {}
+        for operation in contract.operations.values():
+            item = paths.setdefault(operation.path, {})
+            item[operation.method.lower()] = {"operationId": operation.id}
+        super().__init__({"servers": bundle.get("servers", []), "paths": paths})
 
     @classmethod
     def _validate_spec(cls, spec: object) -> None:
@@ -249,7 +257,7 @@ def bind(
     """Bind a contract to its handlers and return the ASGI application."""
     inner = ContractASGIApp(contract.package, make_call)
     app = _ContractApp(inner, make_engine)
-    app.bind(_CheckedSpecification(contract.document.bundle), _FoundHandlers(contract.handlers))
+    app.bind(_CheckedSpecification(contract), _FoundHandlers(contract.handlers))
     app.build()
     application: ASGIApp = app
     return application

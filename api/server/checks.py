@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
-import redis
-
 from api.contract.contract import Contract
 from api.contract.engine_errors import ContractError
 from api.credentials import key_file
@@ -94,6 +92,8 @@ def _redis(settings: Settings) -> Finding:
         several = settings.workers > 1
         text = "not set: each process counts rate limits for itself; set REDIS_URL"
         return Finding("Redis", "note", text if several else "not set, and one worker needs none")
+    import redis  # noqa: PLC0415 - of no use without Redis.
+
     client = redis.Redis.from_url(
         settings.redis_url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS
     )

@@ -2,8 +2,10 @@
 
 import importlib.util
 import runpy
+import secrets
 import string
 import unicodedata
+from base64 import b64encode
 from collections.abc import Iterable
 from functools import cache
 from itertools import chain, pairwise
@@ -44,10 +46,9 @@ class Passwords:
     def __init__(
         self, *, service_name: str = "Concord", parameters: argon2.Parameters = OWASP
     ) -> None:
-        self._known = _load_known()
         self._service_name = _fold(service_name)
         self._argon2 = argon2.PasswordHasher.from_parameters(parameters)
-        self._nobodys_hash = self._argon2.hash("")
+        self._nobodys_hash = _unmatched_hash(parameters)
 
     def hash(self, password: str, *, email: str) -> str:
         """Check a new password and return its hash.
@@ -86,11 +87,11 @@ class Passwords:
         if length > MAX_LENGTH:
             raise WeakPassword(f"A password must have at most {MAX_LENGTH} characters.")
         text = _fold(password)
-        core = text.strip(_DECORATION)
+        core, known_texts = text.strip(_DECORATION), _load_known()
         # Attackers try common passwords with a few digits or symbols added. If the additions are
         # longer than the common password itself, the password is strong enough.
-        decorated = 2 * len(core) >= len(text) and _stands_in(self._known.passwords, core)
-        if decorated or _stands_in(self._known.words, text) or _is_pattern(text):
+        decorated = 2 * len(core) >= len(text) and _stands_in(known_texts.passwords, core)
+        if decorated or _stands_in(known_texts.words, text) or _is_pattern(text):
             raise WeakPassword("This password is widely used.")
         address = _fold(email)
         for known in (address, address.rpartition("@")[0], self._service_name):
@@ -113,6 +114,7 @@ class _Known(NamedTuple):
 
 @cache
 def _load_known() -> _Known:
+    """Return the lists, which the first new password loads in about 50 ms."""
     # Importing the lists would import zxcvbn, which keeps two more copies in memory.
     package = importlib.util.find_spec("zxcvbn")
     if package is None or package.origin is None:
@@ -120,6 +122,16 @@ def _load_known() -> _Known:
     file = Path(package.origin).with_name("frequency_lists.py")
     lists: dict[str, list[str]] = runpy.run_path(str(file))["FREQUENCY_LISTS"]
     return _Known(_lines(lists["passwords"]), _lines(chain.from_iterable(lists.values())))
+
+
+def _unmatched_hash(parameters: argon2.Parameters) -> str:
+    """Return a hash that no password is known to match, in the format of PHC strings."""
+    salt, digest = (
+        b64encode(secrets.token_bytes(length)).decode().rstrip("=")
+        for length in (parameters.salt_len, parameters.hash_len)
+    )
+    costs = f"m={parameters.memory_cost},t={parameters.time_cost},p={parameters.parallelism}"
+    return f"$argon2id$v={parameters.version}${costs}${salt}${digest}"
 
 
 def _lines(words: Iterable[str]) -> str:

@@ -47,16 +47,19 @@ def mistakes(bundle: SchemaNode, scope_fault: ScopeFault) -> Iterator[Mistake]:
     paths: dict[str, str] = {}
     for path, method, declared in declared_operations(bundle):
         place = ("paths", path, method)
-        if "operationId" in declared:
-            paths[declared["operationId"]] = path
-        else:
+        operation_id = str(declared.get("operationId", ""))
+        if not operation_id:
             yield Mistake(place, "has no operationId; name the function that handles it")
+        if operation_id in paths:
+            yield Mistake(place, f"the operationId {operation_id} is not unique; choose another")
+        paths[operation_id] = path
         own = bundle["paths"][path][method]
         yield from _tags(bundle, place, own)
         yield from _security(bundle, (*place, "security"), own.get("security", []), scope_fault)
         yield from _member_scopes(place, own, scope_fault)
         yield from _engine_keys(place, declared)
         yield from _parameters(bundle, place, own)
+        yield from _path_parameters(bundle, place, path, declared)
         yield from _body(bundle, place, declared)
     for path, method, declared in declared_operations(bundle):
         yield from _responses(bundle, ("paths", path, method, "responses"), declared, paths)
@@ -128,6 +131,16 @@ def _parameters(bundle: SchemaNode, place: Place, declared: SchemaNode) -> Itera
             yield Mistake(there, "cookie parameters are not supported; use a header")
         elif "schema" not in parameter:
             yield Mistake(there, "has no schema; add one")
+
+
+def _path_parameters(
+    bundle: SchemaNode, place: Place, path: str, declared: SchemaNode
+) -> Iterator[Mistake]:
+    parameters = [_follow(bundle, place, node)[1] for node in declared["parameters"]]
+    names = [parameter["name"] for parameter in parameters if parameter["in"] == "path"]
+    for name in path_names(path):
+        if name not in names:
+            yield Mistake(place, f"has no path parameter {name!r}; declare it")
 
 
 def _body(bundle: SchemaNode, place: Place, declared: SchemaNode) -> Iterator[Mistake]:

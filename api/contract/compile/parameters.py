@@ -125,18 +125,21 @@ def compile_parameter(declared: SchemaNode, validators: Validators) -> Parameter
     explode = bool(declared.get("explode", style == "form"))
     if kind not in _READERS or style not in _SEPARATORS:
         raise ContractViolation(f"the parameter {name} has a type or style that cannot be decoded")
+    default, validator = schema.get("default"), validators.of(schema)
+    if default is not None and not validator.is_valid(default):
+        raise ContractViolation(f"the default {default!r} of the parameter {name} is invalid")
     return Parameter(
         name=name,
         argument=name.lower().replace("-", "_"),
         location=location,
         required=bool(declared.get("required", False)),
-        default=schema.get("default"),
+        default=default,
         is_array=is_array,
         separator=None if explode and style == "form" else _SEPARATORS[style],
         kind=kind,
         is_path=schema.get("format") == "path",
         most_items=int(schema.get("maxItems", -1)) if is_array else 1,
-        validator=validators.of(schema),
+        validator=validator,
         convert=TYPED.get(item.get("format")),
     )
 

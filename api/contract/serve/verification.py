@@ -6,7 +6,7 @@ the response is sent.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from api.contract import strict_json
 from api.contract.compile.operations import Operation, declared_operations
@@ -22,6 +22,13 @@ _CORS = "access-control-"
 Check: TypeAlias = Callable[[Answer], str | None]
 
 
+class _Body(NamedTuple):
+    """A declared body; `codes` are the kinds of problem that it may be."""
+
+    validator: Validator
+    codes: frozenset[str] | None
+
+
 class Verifier:
     """Checks responses against the contract.
 
@@ -32,8 +39,8 @@ class Verifier:
     def __init__(self, bundle: SchemaNode, validators: Validators) -> None:
         self._bundle = bundle
         self._validators = validators
-        self._problem = validators.component("Problem")
-        self._bodies: dict[tuple[str, int, str], Validator] = {}
+        self._problem = _Body(validators.component("Problem"), None)
+        self._bodies: dict[tuple[str, int, str], _Body] = {}
         self._headers: dict[tuple[str, int], Mapping[str, tuple[bool, Validator]]] = {}
         for path, method, declared in declared_operations(bundle):
             try:
@@ -50,7 +57,8 @@ class Verifier:
                 for name, header in response.get("headers", {}).items()
             }
             for media_type, content in response.get("content", {}).items():
-                self._bodies[*key, media_type] = self._validators.of(_body_schema(content))
+                validator = self._validators.of(content["schema"])
+                self._bodies[*key, media_type] = _Body(validator, _codes(content))
 
     def _header(self, declared: SchemaNode) -> tuple[bool, Validator]:
         schema = resolve(self._bundle, declared["schema"])
@@ -60,30 +68,18 @@ class Verifier:
         """Return how the response breaks the contract, or None."""
         media_type = (answer.header("content-type") or "").partition(";")[0]
         if operation is None:
-            return self._body_mismatch(self._problem, media_type, answer) if answer.body else None
+            return _body_mismatch(self._problem, media_type, answer) if answer.body else None
         key = (operation.id, answer.status)
         if key not in self._headers:
             return f"status {answer.status} is not declared"
         if answer.body or media_type:
-            validator = self._bodies.get((*key, media_type))
-            if validator is None:
+            body = self._bodies.get((*key, media_type))
+            if body is None:
                 return f"media type {media_type!r} is not declared for {answer.status}"
-            mismatch = self._body_mismatch(validator, media_type, answer)
+            mismatch = _body_mismatch(body, media_type, answer)
             if mismatch:
                 return mismatch
         return self._header_mismatch(self._headers[key], answer)
-
-    def _body_mismatch(self, validator: Validator, media_type: str, answer: Answer) -> str | None:
-        if media_type not in (JSON_MEDIA_TYPE, PROBLEM_MEDIA_TYPE):
-            return None
-        try:
-            value = strict_json.parse(answer.body, most_values=None)
-        except strict_json.NotStrictJSON as error:
-            return f"the body is not strict JSON: {error}"
-        violations, _ = validator.violations(value)
-        return (
-            f"the body at {violations[0].pointer!r} {violations[0].message}" if violations else None
-        )
 
     def _header_mismatch(
         self, declared: Mapping[str, tuple[bool, Validator]], answer: Answer
@@ -101,13 +97,24 @@ class Verifier:
         return f"header {absent[0]} is missing from {answer.status}" if absent else None
 
 
-def _body_schema(content: SchemaNode) -> SchemaNode:
-    """Return the schema of a media type; for problems, it allows only the kinds in the examples."""
-    schema: SchemaNode = content["schema"]
-    if schema != {"$ref": "#/components/schemas/Problem"} or "examples" not in content:
-        return schema
-    code = {"type": "string", "enum": sorted(content["examples"])}
-    return {"allOf": [schema, {"type": "object", "properties": {"code": code}}]}
+def _body_mismatch(body: _Body, media_type: str, answer: Answer) -> str | None:
+    if media_type not in (JSON_MEDIA_TYPE, PROBLEM_MEDIA_TYPE):
+        return None
+    try:
+        value = strict_json.parse(answer.body, most_values=None)
+    except strict_json.NotStrictJSON as error:
+        return f"the body is not strict JSON: {error}"
+    if violation := body.validator.violation(value):
+        return f"the body at {violation.pointer!r} {violation.message}"
+    if body.codes and isinstance(value, dict) and value.get("code") not in body.codes:
+        return f"the kind of problem is none of {', '.join(sorted(body.codes))}"
+    return None
+
+
+def _codes(content: SchemaNode) -> frozenset[str] | None:
+    """Return the kinds of problem that a media type declares by its examples."""
+    is_problem = content["schema"] == {"$ref": "#/components/schemas/Problem"}
+    return frozenset(content["examples"]) if is_problem and "examples" in content else None
 
 
 def _is_valid_number(validator: Validator, text: str) -> bool:
