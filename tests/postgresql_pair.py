@@ -56,15 +56,22 @@ class Pair:
         """Stop a server at once, as a crash does."""
         _run("pg_ctl", "stop", "-D", self._data(number), "-m", "immediate")
 
+    def is_running(self, number: int) -> bool:
+        """Whether a server has neither been stopped nor crashed."""
+        return (self._data(number) / "postmaster.pid").exists()
+
     def promote(self) -> None:
         """Make the standby take writes."""
         _run("pg_ctl", "promote", "-D", self._data(1))
 
-    def create(self) -> None:
-        """Make both servers, and wait until the standby confirms commits."""
+    def create(self, **settings: str) -> None:
+        """Make the first server, and start it."""
         made = ("-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync")
         _run("initdb", *made, "-D", self._data(0))
-        self.start(0, synchronous_standby_names="*")
+        self.start(0, **settings)
+
+    def follow(self) -> None:
+        """Make the standby, and wait until it confirms commits."""
         source = ("-h", HOST, "-p", str(self.ports[0]), "-U", "postgres")
         _run("pg_basebackup", *source, "-R", "--no-sync", "-c", "fast", "-D", self._data(1))
         self.start(1)
@@ -85,17 +92,23 @@ def running_pair(tmp_path: Path) -> Iterator[Pair]:
     """Run two servers until the block ends, which may stop either."""
     _find("initdb")
     folder = Path(tempfile.mkdtemp(dir=fast_folder(tmp_path)))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
+    own(folder)
     pair = Pair(folder, (free_port(), free_port()))
     try:
-        pair.create()
+        pair.create(synchronous_standby_names="*")
+        pair.follow()
         yield pair
     finally:
         for number in (1, 0):
-            if (folder / str(number) / "postmaster.pid").exists():
+            if pair.is_running(number):
                 pair.stop(number)
         shutil.rmtree(folder)
+
+
+def own(folder: Path) -> None:
+    """Give a folder to the user who runs the servers."""
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
 
 
 def _run(program: str, *arguments: str | Path) -> None:

@@ -48,7 +48,11 @@ class Relay:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._address)
+                try:
+                    server = socket.create_connection(self._address)
+                except ConnectionRefusedError:
+                    client.close()
+                    continue
                 self._sockets += [client, server]
                 for pair in ((client, server), (server, client)):
                     threading.Thread(target=self._pump, args=pair, daemon=True).start()
