@@ -23,6 +23,7 @@ from models.identity.api_key import PREFIX as API_KEY_PREFIX
 from models.identity.api_key import hash_api_key
 from models.identity.audit_event import RequestOrigin
 from models.identity.permission import ADMIN_SCOPE
+from models.storage.reader import ConnectionReader
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -210,7 +211,7 @@ def recheck(statuses: TokenStatuses, session: Session, caller: Caller, *, hold: 
     Raises:
         InvalidToken: the caller's token has been revoked in the meantime.
     """
-    status = statuses.read(session.connection(), caller.token_id, hold=hold)
+    status = statuses.read(ConnectionReader(session.connection()), caller.token_id, hold=hold)
     if status is None:
         raise InvalidToken
     return caller_of(status, caller.scopes.intersection(status.scopes))

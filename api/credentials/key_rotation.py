@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from api.credentials.key_file import VERIFYING_SECONDS, explained, parse, read
-from models.storage.folders import make_private_folder
+from models.folders import make_private_folder
 
 
 def make_key_file(path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from models.storage.folders import make_private_folder
+from models.folders import make_private_folder
 
 _STEP_SECONDS = 10.0
 """Seconds that a server may stay silent."""

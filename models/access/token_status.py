@@ -25,6 +25,7 @@ from models.access.authenticator_app import SecondFactor
 from models.identity.permission import SCOPES_OF_ROLE
 from models.identity.token import Token
 from models.identity.user import Role, User
+from models.storage.constants import constant
 from models.storage.reader import Reader
 
 
@@ -117,4 +118,4 @@ def _statement(
         .join(User, User.id == Token.user_id)
         .where(Token.holds(), (Token.id if by_id else Token.key_hash) == bindparam("credential"))
     )
-    return query.with_for_update(read=True, of=User) if hold else query
+    return constant(query.with_for_update(read=True, of=User) if hold else query)

@@ -11,6 +11,7 @@ from models.catalogue.product_stock import stock_event
 from models.catalogue.stock_entry import StockEntry, StockKind
 from models.events.event import NewEvent
 from models.storage.base import utcnow
+from models.storage.constants import constant, read_rows, write_rows
 
 
 class OrderedUnits(NamedTuple):
@@ -35,7 +36,7 @@ def reserve_units(
 def release_units(connection: Connection, units: Sequence[OrderedUnits]) -> list[NewEvent]:
     """Lock products and release units of them for the service; return the events to record."""
     products = {"product_ids": list({each.product_id for each in units})}
-    versions = {row.id: row.version for row in connection.execute(_LOCK, products)}
+    versions = {row.id: row.version for row in read_rows(connection, _LOCK, products)}
     return _change_reserved(connection, "release", units, versions, sign=-1, by=None)
 
 
@@ -49,10 +50,13 @@ def _change_reserved(
     by: int | None,
 ) -> list[NewEvent]:
     """Change the reserved units of locked products. Each change makes a version of its product."""
-    sums = {each: {"moved": each, "reserved_units": 0, "changes": 0} for each in sorted(versions)}
+    now = utcnow()
+    sums: dict[int, dict[str, Any]] = {
+        each: {"moved": each, "reserved_units": 0, "changes": 0, "updated_at": now}
+        for each in sorted(versions)
+    }
     entries: list[dict[str, Any]] = []
     events = []
-    now = utcnow()
     for order_id, product_id, quantity in units:
         sums[product_id]["reserved_units"] += sign * quantity
         sums[product_id]["changes"] += 1
@@ -67,25 +71,26 @@ def _change_reserved(
         }
         entries.append(entry)
         events.append(stock_event(versions[product_id] + sums[product_id]["changes"], entry))
-    connection.execute(_COUNT, list(sums.values()))
-    connection.execute(_ENTER, entries)
+    write_rows(connection, _COUNT, list(sums.values()))
+    write_rows(connection, _ENTER, entries)
     return events
 
 
-_LOCK = (
+_LOCK = constant(
     select(Product.id, Product.version)
     .where(Product.id.in_(bindparam("product_ids", expanding=True)))
     # As in `Product.locked`, locking in order of id prevents deadlocks.
     .order_by(Product.id)
     .with_for_update(key_share=True)
 )
-_COUNT = (
+_COUNT = constant(
     update(Product)
     .where(Product.id == bindparam("moved"))
     .values(
         reserved=Product.reserved + bindparam("reserved_units"),
         version=Product.version + bindparam("changes"),
+        updated_at=bindparam("updated_at"),
     )
 )
 # The ids of the new entries are not needed, so the INSERT does not return them.
-_ENTER = insert(StockEntry).inline()
+_ENTER = constant(insert(StockEntry).inline())

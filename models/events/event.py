@@ -13,6 +13,7 @@ from sqlalchemy import JSON, BigInteger, Connection, Identity, Index, String, Uu
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.storage.base import Base, BigId, UTCDateTime
+from models.storage.constants import constant, write_rows
 from models.storage.identifiers import instant_of, new_id
 
 Facts: TypeAlias = Mapping[str, object]
@@ -84,7 +85,7 @@ class Event(Base):
     @classmethod
     def record_all(cls, connection: Connection, events: Iterable[NewEvent]) -> None:
         """Record several events with one statement, as in `record`."""
-        connection.execute(_INSERT, [_values(event) for event in events])
+        write_rows(connection, _INSERT, [_values(event) for event in events])
 
     @property
     def data(self) -> EventData:
@@ -98,4 +99,4 @@ def _values(event: NewEvent) -> dict[str, object]:
 
 
 # The sequence numbers are not needed, so the INSERT does not return them.
-_INSERT = insert(Event).inline()
+_INSERT = constant(insert(Event).inline())

@@ -9,6 +9,7 @@ from models.actor import Actor
 from models.errors import NotFound
 from models.files.picture import Picture
 from models.identity.user import Role, User
+from models.storage.constants import constant
 from models.storage.reader import Reader
 
 
@@ -29,7 +30,7 @@ class UserView(NamedTuple):
 
 
 _SHOWN = (getattr(User, name) for name in UserView._fields)
-_USER = select(*_SHOWN).where(User.exists(), User.id == bindparam("user_id"))
+_USER = constant(select(*_SHOWN).where(User.exists(), User.id == bindparam("user_id")))
 
 
 def view_user(reader: Reader, actor: Actor, user_id: int) -> UserView:

@@ -16,6 +16,7 @@ from models.orders.order_line import LineQuantity, chosen_units
 from models.orders.order_payments import OrderPayments
 from models.orders.order_placing import OrderDetails, draft_order, order_values, store_lines
 from models.orders.order_view import OrderView
+from models.storage.constants import constant, write_rows
 from models.storage.database import together
 from models.storage.reader import Reader
 
@@ -65,7 +66,7 @@ class Order(OrderPayments):
             reservation=reservation,
         )
         with together(connection):
-            connection.execute(_INSERT, order_values(order))
+            write_rows(connection, _INSERT, [order_values(order)])
             store_lines(connection, order, offers, by=by)
         return order
 
@@ -195,4 +196,4 @@ class Order(OrderPayments):
         self.record(session, "expire", None)
 
 
-_INSERT = insert(Order)
+_INSERT = constant(insert(Order))

@@ -29,6 +29,7 @@ from models.orders.order_feed import feed_event
 from models.orders.order_line import LineQuantity, OrderLine, require_products
 from models.orders.order_view import LineView, OrderView, view_line
 from models.storage.base import utcnow
+from models.storage.constants import constant, read_rows, write_rows
 from models.storage.identifiers import instant_of, new_id
 
 
@@ -43,7 +44,7 @@ class OrderDetails(TypedDict, total=False):
 Offers: TypeAlias = Mapping[int, Row[*tuple[Any, ...]]]
 """The product fields needed to place an order, by product id."""
 
-_LOCK_OFFERS = (
+_LOCK_OFFERS = constant(
     select(
         Product.id,
         Product.sku,
@@ -59,8 +60,8 @@ _LOCK_OFFERS = (
     .order_by(Product.id)
     .with_for_update(key_share=True)
 )
-_INSERT_LINES = insert(OrderLine)
-_INSERT_EVENT = insert(OrderEvent)
+_INSERT_LINES = constant(insert(OrderLine))
+_INSERT_EVENT = constant(insert(OrderEvent))
 
 
 def draft_order(
@@ -82,7 +83,7 @@ def draft_order(
     if user_id != by.user_id:
         _require_account(connection, user_id, by)
     asked = {"product_ids": [line["product_id"] for line in lines]}
-    products: Offers = {row.id: row for row in connection.execute(_LOCK_OFFERS, asked)}
+    products: Offers = {row.id: row for row in read_rows(connection, _LOCK_OFFERS, asked)}
     require_products(lines, {number for number, each in products.items() if each.can_be_ordered})
     _require_one_currency(lines, products)
     order_id = new_id()
@@ -161,7 +162,7 @@ def store_lines(connection: Connection, order: OrderView, offers: Offers, *, by:
         }
         for number, line in enumerate(order.lines)
     ]
-    connection.execute(_INSERT_LINES, lines)
+    write_rows(connection, _INSERT_LINES, lines)
     event = {
         "order_id": order.id,
         "number": order.version,
@@ -171,7 +172,7 @@ def store_lines(connection: Connection, order: OrderView, offers: Offers, *, by:
         "created_at": order.updated_at,
         "lines": [],
     }
-    connection.execute(_INSERT_EVENT, event)
+    write_rows(connection, _INSERT_EVENT, [event])
     units = [OrderedUnits(order.id, line.product_id, line.quantity) for line in order.lines]
     versions = {line.product_id: offers[line.product_id].version for line in order.lines}
     reserved = reserve_units(connection, units, versions, by=by.user_id)

@@ -18,6 +18,7 @@ from models.orders.order import Order
 from models.orders.order_balance import OrderBalance
 from models.orders.order_line import OrderLine
 from models.orders.order_view import LineView, OrderView, view_line
+from models.storage.constants import constant
 from models.storage.reader import Reader
 
 OrderRow: TypeAlias = Row[*tuple[Any, ...]]
@@ -33,15 +34,15 @@ COLUMNS = [
 _BALANCE = -len(OrderBalance._fields)
 _LINE_COLUMNS = [getattr(OrderLine, name) for name in signature(view_line).parameters]
 
-_ORDER = select(*COLUMNS).where(Order.id == bindparam("order_id"))
-_OWN_ORDER = _ORDER.where(Order.user_id == bindparam("owner"))
-_LINES = (
+_ORDER = constant(select(*COLUMNS).where(Order.id == bindparam("order_id")))
+_OWN_ORDER = constant(_ORDER.where(Order.user_id == bindparam("owner")))
+_LINES = constant(
     select(OrderLine.order_id, *_LINE_COLUMNS)
     .where(OrderLine.order_id.in_(bindparam("order_ids", expanding=True)))
     .order_by(OrderLine.order_id, OrderLine.number)
 )
 _MOST_LINES, _FEW_ORDERS = 1000, 10
-_SOME_LINES = _LINES.limit(_MOST_LINES + 1)
+_SOME_LINES = constant(_LINES.limit(_MOST_LINES + 1))
 
 
 def view_order(reader: Reader, actor: Actor, order_id: UUID) -> OrderView:

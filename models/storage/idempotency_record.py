@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.storage.base import ERASED, Base, UTCDateTime, kept, utcnow
+from models.storage.constants import constant, read_rows, write_rows
 
 
 class KeptAnswer(NamedTuple):
@@ -61,14 +62,14 @@ class IdempotencyRecord(Base):
     def find(cls, session: Session, user_id: int, key: str) -> KeptAnswer | None:
         """Return the stored response to a user's request with this key, or `None`."""
         values = {"user_id": user_id, "key": key}
-        row = session.connection().execute(_FIND, values).one_or_none()
+        row = read_rows(session.connection(), _FIND, values).one_or_none()
         return None if row is None else KeptAnswer(*row)
 
     @classmethod
     def store(cls, session: Session, user_id: int, key: str, answer: KeptAnswer) -> None:
         """Store a response. It is kept only if the transaction commits."""
         values = answer._asdict() | {"user_id": user_id, "key": key, "created_at": utcnow()}
-        session.connection().execute(_STORE, values)
+        write_rows(session.connection(), _STORE, [values])
 
     @classmethod
     def forget(cls, session: Session, user_id: int) -> None:
@@ -86,9 +87,10 @@ class IdempotencyRecord(Base):
         return delete(cls).where(cls.created_at < utcnow() - keep)
 
 
-_FIND = select(
-    *(getattr(IdempotencyRecord, name) for name in KeptAnswer._fields),
-).where(
-    IdempotencyRecord.user_id == bindparam("user_id"), IdempotencyRecord.key == bindparam("key")
+_FIND = constant(
+    select(*(getattr(IdempotencyRecord, name) for name in KeptAnswer._fields)).where(
+        IdempotencyRecord.user_id == bindparam("user_id"),
+        IdempotencyRecord.key == bindparam("key"),
+    )
 )
-_STORE = insert(IdempotencyRecord)
+_STORE = constant(insert(IdempotencyRecord))

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.elements import SQLCoreOperations
 
+from models.storage.constants import constant
 from models.storage.filtering import ListFilter, unindexed
 from models.storage.reader import Reader
 
@@ -105,7 +106,7 @@ class Listing(Generic[*Ts]):
             return self._merged(reader, begun=begun)
         if begun not in self._built:
             query = self._query.where(*self._narrowed.within)
-            self._built[begun] = self._along(query, begun=begun).limit(_ROWS)
+            self._built[begun] = constant(self._along(query, begun=begun).limit(_ROWS))
         return self._built[begun]
 
     def _values(self, after: Sequence[object] | None, limit: int) -> dict[str, object]:

@@ -8,6 +8,8 @@ from sqlalchemy import Connection, Result, ScalarResult
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
+from models.storage.constants import read_rows
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -37,7 +39,7 @@ class ConnectionReader:
     Reading rows does not cost a session, which is created only for the first object.
     """
 
-    def __init__(self, connection: Connection, *, single: bool) -> None:
+    def __init__(self, connection: Connection, *, single: bool = False) -> None:
         self._connection = connection
         self._session: Session | None = None
         self._single = single
@@ -60,7 +62,7 @@ class ConnectionReader:
     ) -> Result[*Ts]:
         """Return the rows of a query for columns."""
         self._count()
-        return self._connection.execute(query, parameters)
+        return read_rows(self._connection, query, parameters)
 
     def scalar(self, query: TypedReturnsRows[T], parameters: Parameters = None, /) -> T | None:
         """Return the first object or value of a query; `None` if there is none."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
+from models.folders import make_private_folder
 from models.storage.backend import JSON_CODEC, Engines, Fault, Limits
-from models.storage.folders import make_private_folder
 
 _BEGIN = "concord_begin"
 """The execution option with the statement that begins a transaction; `None` begins none."""
