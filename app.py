@@ -32,7 +32,7 @@ from api.mail.transports import Transport, make_transport
 from api.outbound.deliverer import Deliverer
 from api.outbound.public_network import WebhookUrls
 from api.pages.drawing import draw
-from api.pages.guides import read_guides
+from api.pages.guides import Guides
 from api.pages.rendering import make_renderer
 from api.providers.payment_providers import PaymentProviders
 from api.server.application import Application
@@ -118,7 +118,7 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         "database": database,
         "document": contract.document,
         "draining": draining,
-        "guides": read_guides(_DOCS, GUIDES, public.path),
+        "guides": Guides(_DOCS, GUIDES, public.path),
         # Apps allow no colon in the name of a service.
         "issuer": f"{public.netloc}{public.path}".replace(":", " "),
         "keys": keys,

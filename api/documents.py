@@ -9,7 +9,7 @@ from api.contract.compile.document import Document
 from api.contract.ports import Content
 from api.credentials.key_file import Jwk
 from api.credentials.signing import KeyRing
-from api.pages.guides import Guide
+from api.pages.guides import Guide, Guides
 from models.errors import NotFound
 
 _MEDIA_TYPES = {
@@ -86,10 +86,10 @@ def get_docs_asset(assets: Assets, name: str) -> Content:
     return assets.get(name)
 
 
-def get_guide(guides: Mapping[str, Guide], guide: str) -> Guide:
+def get_guide(guides: Guides, guide: str) -> Guide:
     """Return a guide, which is rendered as a web page."""
     try:
-        return guides[guide]
+        return guides.by_name[guide]
     except KeyError:
         raise NotFound from None
 

@@ -2,11 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple
-
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 _DRAWING: Final = '<p><img src="{}/docs/order-states.svg" alt="The states of an order"></p>\n'
 
@@ -19,11 +17,23 @@ class Guide(NamedTuple):
     titles: Mapping[str, str]
 
 
-def read_guides(folder: Path, names: Iterable[str], prefix: str) -> Mapping[str, Guide]:
-    """Render the guides with these names. The first line of a guide is its title."""
-    texts = {name: (folder / f"{name}.md").read_text("utf-8") for name in names}
-    titles = {name: text.partition("\n")[0].removeprefix("# ") for name, text in texts.items()}
-    return {name: Guide(titles[name], render(text, prefix), titles) for name, text in texts.items()}
+class Guides:
+    """The guides with the given names in a folder. The first line of a guide is its title."""
+
+    def __init__(self, folder: Path, names: Iterable[str], prefix: str) -> None:
+        self._texts = {name: (folder / f"{name}.md").read_text("utf-8") for name in names}
+        self._prefix = prefix
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Guide]:
+        """All guides, which are rendered when the first one is read."""
+        titles = {
+            name: text.partition("\n")[0].removeprefix("# ") for name, text in self._texts.items()
+        }
+        return {
+            name: Guide(titles[name], render(text, self._prefix), titles)
+            for name, text in self._texts.items()
+        }
 
 
 def render(text: str, prefix: str) -> str:
@@ -33,6 +43,9 @@ def render(text: str, prefix: str) -> str:
     path `prefix` of the public URL, replaces the Mermaid diagram of the order states, which would
     need a script.
     """
+    from markdown_it import MarkdownIt  # noqa: PLC0415 - few processes show a guide.
+    from markdown_it.token import Token  # noqa: PLC0415 - as above.
+
     markdown = MarkdownIt("commonmark").enable("table")
     tokens = markdown.parse(text)
     for position, token in enumerate(tokens):

@@ -9,12 +9,12 @@ import jinja2
 import pytest
 
 from api.documents import GUIDES, Assets, get_docs_asset
-from api.pages.guides import Guide, read_guides, render
+from api.pages.guides import Guide, Guides, render
 from app import CONTRACT
 from models.errors import NotFound
 from tests.our_document import our_document
 
-GUIDE_PAGES = read_guides(CONTRACT.parent / "docs", GUIDES, "")
+GUIDE_PAGES = Guides(CONTRACT.parent / "docs", GUIDES, "").by_name
 TEMPLATES = files("api.pages") / "templates"
 PROBLEM = SimpleNamespace(
     slug="not-found",

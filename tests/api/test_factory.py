@@ -67,6 +67,7 @@ print(*sys.modules)
 UNUSED = {
     "alembic",
     "mako",
+    "markdown_it",
     "models.demo.demo_accounts",
     "openapi_spec_validator",
     "opentelemetry",

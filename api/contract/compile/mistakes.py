@@ -61,8 +61,9 @@ def mistakes(bundle: SchemaNode, scope_fault: ScopeFault) -> Iterator[Mistake]:
         yield from _parameters(bundle, place, own)
         yield from _path_parameters(bundle, place, path, declared)
         yield from _body(bundle, place, declared)
+    seen: set[Place] = set()
     for path, method, declared in declared_operations(bundle):
-        yield from _responses(bundle, ("paths", path, method, "responses"), declared, paths)
+        yield from _responses(bundle, ("paths", path, method, "responses"), declared, paths, seen)
 
 
 def _tags(bundle: SchemaNode, place: Place, declared: SchemaNode) -> Iterator[Mistake]:
@@ -152,7 +153,11 @@ def _body(bundle: SchemaNode, place: Place, declared: SchemaNode) -> Iterator[Mi
 
 
 def _responses(
-    bundle: SchemaNode, place: Place, declared: SchemaNode, paths: Mapping[str, str]
+    bundle: SchemaNode,
+    place: Place,
+    declared: SchemaNode,
+    paths: Mapping[str, str],
+    seen: set[Place],
 ) -> Iterator[Mistake]:
     for status, node in declared["responses"].items():
         if not status.isdecimal():
@@ -165,7 +170,7 @@ def _responses(
                 yield Mistake((*there, "content", media_type), "has no schema; add one")
                 continue
             schema = (*there, "content", media_type, "schema")
-            yield from _alternatives(bundle, schema, content["schema"], set())
+            yield from _alternatives(bundle, schema, content["schema"], seen)
         if "Location" in response.get("headers", {}) and status != str(REDIRECT):
             yield from _location(bundle, there, response, paths)
     if not any(status[0] in "123" for status in declared["responses"]):
