@@ -3,15 +3,25 @@
 import os
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import redis
+from typing_extensions import override
 
+from api.server.processes.broker import JobTask, send_pulse
+from api.server.processes.workers import Pulse
 from api.server.setting_files import SettingsError
 from api.server.settings import Settings
+from api.server.upkeep import Background, Job
+from app import create_app
 from models.storage.database import Database
 from tests.api.test_work import OVER, make_due, wait_until, waiting, welcome
 from tests.brokers import BROKERS, require_broker
@@ -101,6 +111,52 @@ def test_nothing_is_lost_with_the_broker(tmp_path: Path) -> None:
                 wait_until(lambda: waiting(database) == 0)
         database.dispose()
     assert len(inbox.messages) == 2
+
+
+class Heartbeats(Pulse):
+    """Counts heartbeats until it ends the thread that sends them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.is_enough = False
+
+    @override
+    def beat(self) -> None:
+        self.count += 1
+        if self.is_enough:
+            raise SystemExit
+
+
+def test_a_task_over_its_time_limit_stops_the_heartbeat(tmp_path: Path) -> None:
+    may_end, pulse = threading.Event(), Heartbeats()
+    stuck = Job("stuck", 1, lambda: may_end.wait(60))
+    values = {"DATABASE_URL": f"sqlite:///{tmp_path / 'concord.db'}", "APP_ENV": "test"}
+    values |= {"SIGNING_KEY_FILE": str(tmp_path / "key.pem")}
+    with closing(create_app(Settings.from_environment(values))) as app:
+        worker = replace(app, background=Background([stuck], [], []))
+        task = JobTask(worker, lambda _name: None, limit=0.1)
+
+        def beat() -> None:
+            with suppress(SystemExit):
+                send_pulse(task, pulse, 0.01)
+
+        run = partial(task.run, "stuck", uuid4(), is_helper=True)
+        threads = [threading.Thread(target=each, daemon=True) for each in (run, beat)]
+        for thread in threads:
+            thread.start()
+        try:
+            wait_until(lambda: task.is_overdue)
+            before = pulse.count
+            time.sleep(0.1)
+            # One heartbeat may have been on its way.
+            assert pulse.count <= before + 1
+            may_end.set()
+            wait_until(lambda: pulse.count > before + 1)
+        finally:
+            may_end.set()
+            pulse.is_enough = True
+            for thread in threads:
+                thread.join(60)
 
 
 @pytest.mark.parametrize(

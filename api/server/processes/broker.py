@@ -42,19 +42,26 @@ _PATIENCE = 5.0
 class JobTask:
     """What a message asks for: one run of a job, for a few seconds."""
 
-    def __init__(self, app: Application, ask_for_help: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        app: Application,
+        ask_for_help: Callable[[str], None],
+        limit: float = _LIMIT_SECONDS,
+    ) -> None:
+        """Run jobs of an application. After `limit` seconds, a run takes too long."""
         self._database = app.database
         self._is_stopping = app.draining.is_set
         self._jobs = {job.name: job for job in app.background.jobs}
         self._runner = Runner(app.logger, app.metrics)
         self._ask_for_help = ask_for_help
+        self._limit = limit
         self._began: float | None = None
 
     @property
     def is_overdue(self) -> bool:
         """Whether a run takes longer than any should."""
         began = self._began
-        return began is not None and time.monotonic() - began > _LIMIT_SECONDS
+        return began is not None and time.monotonic() - began > self._limit
 
     def run(self, name: str, run_id: UUID, *, is_helper: bool) -> None:
         """Run a job if it is due, or help another run of it. An unknown job is ignored.
@@ -94,6 +101,16 @@ class JobTask:
         return False
 
 
+def send_pulse(task: JobTask, pulse: Pulse, pause: float = _BEAT_SECONDS) -> None:
+    """Send heartbeats, except while a run takes too long; end with the main process."""
+    parent = multiprocessing.parent_process()
+    while parent is None or parent.is_alive():
+        if not task.is_overdue:
+            pulse.beat()
+        time.sleep(pause)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def work_for_broker(app: Application, url: str, pulse: Pulse) -> None:
     """Do the background work that the broker at `url` hands out, until SIGTERM or SIGINT."""
     worker = _make_celery(app, url)
@@ -120,21 +137,13 @@ def work_for_broker(app: Application, url: str, pulse: Pulse) -> None:
         app.draining.set()
         supervisor.report(supervisor.STOPPING)
 
-    def beat() -> None:
-        parent = multiprocessing.parent_process()
-        while parent is None or parent.is_alive():
-            if not task.is_overdue:
-                pulse.beat()
-            time.sleep(_BEAT_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-
     def leave_logging(**_signal: object) -> None:
         """Keep Celery from configuring it."""
 
     signals.setup_logging.connect(leave_logging, weak=False)
     signals.worker_ready.connect(start, weak=False)
     signals.worker_shutting_down.connect(stop, weak=False)
-    threading.Thread(target=beat, name="pulse", daemon=True).start()
+    threading.Thread(target=send_pulse, args=(task, pulse), name="pulse", daemon=True).start()
     for each in app.background.others:
         each.start()
     # More processes come from the supervisor, which also replaces them.
