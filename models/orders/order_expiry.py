@@ -93,11 +93,12 @@ def _expire_together(session: Session, lifecycle: Lifecycle, orders: list[OrderV
         for order in orders
         for line in order.lines
     ]
-    released = release_units(connection, units)
     expired = [_after_expiry(order, lifecycle) for order in orders]
     connection.execute(_EXPIRE, {"ids": [order.id for order in orders], "now": now})
     connection.execute(_INSERT_EVENT, [_event_values(order, now) for order in expired])
     told = [feed_event(order, "expire", order.version) for order in expired]
+    # Buyers of the products wait from here on.
+    released = release_units(connection, units)
     Event.record_all(connection, [*released, *told])
     return others
 
