@@ -32,15 +32,8 @@ def migrate(database: Database, *, to: str | None = None, patience: float = 60.0
     versions, target = known_versions(), to or newest_version()
     if target not in versions:
         raise SchemaError(f"there is no version {target!r}: the newest one is {versions[-1]}")
-    version = database.schema_version()
-    if version == target:
+    if _has_reached(database.schema_version(), target):
         return
-    if version is not None and version not in versions:
-        if fault := schema_fault(version):
-            raise SchemaError(fault)
-        return
-    if version is None:
-        _require_empty(database)
     from alembic import command  # noqa: PLC0415 - it takes 7 MB, and most starts migrate nothing.
     from alembic.config import Config  # noqa: PLC0415 - as above.
 
@@ -49,8 +42,22 @@ def migrate(database: Database, *, to: str | None = None, patience: float = 60.0
     with database.maintenance(patience=patience) as connection, _ALEMBIC:
         config.attributes["connection"] = connection
         # Another process may have migrated the database meanwhile.
+        version = database.schema_version()
+        if _has_reached(version, target):
+            return
+        if version is None:
+            _require_empty(database)
         newer = version is None or versions.index(target) > versions.index(version)
         (command.upgrade if newer else command.downgrade)(config, target)
+
+
+def _has_reached(version: str | None, target: str) -> bool:
+    """Return whether nothing is left to migrate, as after a release that this one can work with."""
+    if version is None or version in known_versions():
+        return version == target
+    if fault := schema_fault(version):
+        raise SchemaError(fault)
+    return True
 
 
 def _require_empty(database: Database) -> None:

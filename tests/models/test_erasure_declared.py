@@ -1,9 +1,7 @@
 """Every table that refers to accounts must declare what an erasure does with its rows."""
 
 import datetime as dt
-import importlib
 import itertools
-import pkgutil
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -12,7 +10,6 @@ import pytest
 from sqlalchemy import Column, Table, insert, select
 from sqlalchemy.orm import Session
 
-import models
 from models.accounts.account import erase_account
 from models.identity.audit_event import RequestOrigin
 from models.identity.user import User
@@ -22,10 +19,6 @@ from models.storage.identifiers import new_id
 from tests.factories import LIFECYCLE, ROOT, make_user
 
 pytestmark = pytest.mark.mission("M11")
-
-for module in pkgutil.walk_packages(models.__path__, "models."):
-    if "migrations" not in module.name:
-        importlib.import_module(module.name)
 
 COLUMNS = sorted(
     (

@@ -179,6 +179,18 @@ def test_threads_that_start_together_migrate_once(empty_url: str) -> None:
         database.dispose()
 
 
+def test_another_process_may_migrate_between_the_first_look_and_the_lock(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(empty)
+    versions = iter([None, empty.schema_version()])
+    monkeypatch.setattr(empty, "schema_version", lambda: next(versions))
+
+    migrate(empty)
+
+    assert next(versions, "asked for") == "asked for"
+
+
 def test_waiting_for_another_migration_times_out(empty: Database, empty_url: str) -> None:
     other = Database(empty_url)
     with other.maintenance(patience=5):
