@@ -92,6 +92,11 @@ def connect(url: URL, limits: Limits) -> Engines:
     # A process that was stopped or disconnected must not keep its locks forever.
     silence = 0 if limits.statement_timeout is None else _LONGEST_SILENCE
     options.append(f"-c idle_in_transaction_session_timeout={silence}")
+    # No limit applies between the statements of a pipeline, so the server must notice by itself
+    # within 25 seconds that a machine has vanished.
+    options.append(
+        "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+    )
     # A socket may stand in place of the host: postgresql://concord@%2Frun%2Fpostgresql/concord.
     host = None if url.host is None else unquote(url.host)
     engine = create_engine(

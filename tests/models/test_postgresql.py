@@ -116,6 +116,7 @@ def test_every_transaction_is_configured(url: str) -> None:
     assert setting(database, "lock_timeout", write=True) == "1500ms"
     assert setting(database, "statement_timeout", write=True) == "2500ms"
     assert setting(database, "idle_in_transaction_session_timeout", write=True) == "30s"
+    assert setting(database, "tcp_keepalives_idle", write=True) == "10"
     assert setting(database, "timezone", write=True) == "UTC"
     assert setting(database, "plan_cache_mode", write=True) == "force_custom_plan"
     assert setting(database, "work_mem", write=True) == "8MB"
