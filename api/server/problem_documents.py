@@ -168,7 +168,7 @@ def _extensions(error: Exception) -> dict[str, object]:
             return {"errors": found}
         case engine_errors.InvalidBody():
             missing = {"missing_fields": error.missing_fields} if error.missing_fields else {}
-            return {"errors": [asdict(each) for each in error.violations], **missing}
+            return {"errors": [_shown(each) for each in error.violations], **missing}
         case engine_errors.MethodNotAllowed():
             return {"allow": error.allow.split(", ")}
         case errors.DomainError():
@@ -176,16 +176,25 @@ def _extensions(error: Exception) -> dict[str, object]:
     return {}
 
 
+def _shown(violation: Violation) -> dict[str, str]:
+    # `asdict`, which copies every value, takes 5 µs.
+    return {
+        "pointer": violation.pointer,
+        "code": violation.code,
+        "message": violation.message,
+    }
+
+
 def _violated_rules(error: errors.DomainError) -> dict[str, object]:
     """Return the violations of business rules in members of the body."""
     if isinstance(error, errors.ProofNeeded):
         missing = Violation(f"/{error.member}", "required", "is required")
-        return {"errors": [asdict(missing)], "missing_fields": [error.member]}
+        return {"errors": [_shown(missing)], "missing_fields": [error.member]}
     violations = error.violations
     if member := _MEMBER_OF.get(type(error)):
         violations = {f"/{member}": error.detail}
     found = [Violation(pointer, "rule", reason) for pointer, reason in violations.items()]
-    return {"errors": [asdict(each) for each in found[:MAX_VIOLATIONS]]} if found else {}
+    return {"errors": [_shown(each) for each in found[:MAX_VIOLATIONS]]} if found else {}
 
 
 def _headers(error: Exception) -> HeaderList:
