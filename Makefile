@@ -21,7 +21,7 @@ EXAMPLES ?= 500
 SEED ?= random
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs fuzz bench lock upgrade clean
+.PHONY: help run test lint format docs fuzz faults bench lock upgrade clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -43,6 +43,9 @@ format: $(VENV)/dev-ready ## Format the code and mend what can be mended safely
 
 fuzz: $(VENV)/dev-ready ## Run schemathesis for longer, with a new seed each time
 	@FUZZ_EXAMPLES=$(EXAMPLES) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -m fuzz --timeout=0 $(ARGS)
+
+faults: $(VENV)/dev-ready ## Let replicas, database, network, disk and clock fail under load, for hours
+	@$(BIN)/python tests/faults/bench.py $(ARGS)
 
 docs: $(VENV)/dev-ready ## Generate the tables and diagrams of the documentation
 	@$(BIN)/python tests/generate_docs.py

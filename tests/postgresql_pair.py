@@ -60,6 +60,12 @@ class Pair:
         """Whether a server has neither been stopped nor crashed."""
         return (self._data(number) / "postmaster.pid").exists()
 
+    def close(self) -> None:
+        """Stop what runs."""
+        for number in (1, 0):
+            if self.is_running(number):
+                self.stop(number)
+
     def promote(self) -> None:
         """Make the standby take writes."""
         _run("pg_ctl", "promote", "-D", self._data(1))
@@ -99,9 +105,7 @@ def running_pair(tmp_path: Path) -> Iterator[Pair]:
         pair.follow()
         yield pair
     finally:
-        for number in (1, 0):
-            if pair.is_running(number):
-                pair.stop(number)
+        pair.close()
         shutil.rmtree(folder)
 
 

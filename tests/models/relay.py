@@ -63,7 +63,10 @@ class Relay:
                 self._flows.wait()
                 if source not in self._forgotten:
                     sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
+        # Also after a reset, as when a process was killed.
+        with suppress(OSError):
+            if source not in self._forgotten:
+                sink.shutdown(socket.SHUT_WR)
 
 
 @contextmanager
