@@ -22,6 +22,7 @@ from sqlalchemy.sql.dml import Update
 
 from models.catalogue.product import Product
 from models.catalogue.stock_entry import StockEntry
+from models.events.event import Event
 from models.identity.token import Token
 from models.identity.user import User
 from models.orders.order import Order
@@ -35,7 +36,7 @@ from tests.bench.seeding import BUYERS, GUEST, READERS, Shop
 
 _NEW = frozenset({"id", "created_at", "updated_at", "expires_at"})
 _TABLES: Sequence[Any] = (Order, OrderLine, OrderEvent, StockEntry)
-_OF_A_ROW = _NEW | {"order_id"}
+_OF_A_ROW = _NEW | {"order_id", "sequence", "position"}
 _SAMPLE = (0, 100, len(READERS) - 1)
 _KNOWN_SECONDS = 0.6
 """A little more than the half second for which Concord keeps what it knows of a session."""
@@ -201,11 +202,26 @@ def _rows(session: Session, order_id: str | None, key: str) -> Mapping[str, obje
             for each in found.mappings()
         )
     ledger = select(OrderLine.product_id).where(OrderLine.order_id == uuid.UUID(order_id))
+    rows["event"] = _told(session, f"orders/{order_id}", order_id)
     for product in session.scalars(select(Product).where(Product.id.in_(ledger))):
         entries = select(StockEntry.reserved).where(StockEntry.product_id == product.id)
-        rows[f"product {product.id}"] = product.reserved == sum(session.scalars(entries))
+        rows[f"product {product.id}"] = {
+            "reserved": product.reserved == sum(session.scalars(entries)),
+            # Nobody else has ordered it since.
+            "event": _told(session, f"products/{product.id}", order_id, product.version),
+        }
     rows["buyer"] = session.get_one(Order, uuid.UUID(order_id)).user_id in BUYERS
     return rows
+
+
+def _told(session: Session, subject: str, order_id: str, version: int = 1) -> object:
+    """The event of the feed that led to a version, less what is particular to it."""
+    events = select(Event.type, Event.facts)
+    events = events.where(Event.subject == subject, Event.version == version)
+    return [
+        (kind, json.dumps(facts, sort_keys=True).replace(order_id, "the order"))
+        for kind, facts in session.execute(events)
+    ]
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - any JSON.

@@ -16,7 +16,7 @@ from sqlalchemy.orm import sessionmaker
 
 from tests.bench.peers import shop
 from tests.bench.peers.settings import read_token
-from tests.bench.peers.tables import Money, Order, OrderLine, User
+from tests.bench.peers.tables import Order, OrderLine, User
 
 reading, writing = shop.make_engines()
 ReadingSession = sessionmaker(reading, expire_on_commit=False)
@@ -63,6 +63,7 @@ def get_user(user_id: int, token_info: dict[str, Any]) -> Answer:
         "active": user.active,
         "email_verified": user.email_verified,
         "password_change_required": user.password_change_required,
+        "avatar": user.avatar,
         "created_at": user.created_at.isoformat(),
         "updated_at": user.updated_at.isoformat(),
     }
@@ -110,9 +111,11 @@ def order_as_dict(order: Order) -> Answer:
         "status": order.status,
         "allowed_actions": order.allowed_actions,
         "lines": [line_as_dict(line) for line in order.lines],
-        "total": money_as_dict(order.total),
-        "paid": money_as_dict(order.paid),
-        "refunded": money_as_dict(order.refunded),
+        "total": order.total,
+        "paid": order.paid,
+        "refunded": order.refunded,
+        "unapplied": order.unapplied,
+        "due": order.due,
         "note": order.note,
         "shipping_address": order.shipping_address,
         "metadata": order.labels,
@@ -127,16 +130,12 @@ def line_as_dict(line: OrderLine) -> Answer:
         "product_id": line.product_id,
         "sku": line.sku,
         "name": line.name,
-        "unit_price": money_as_dict(line.unit_price),
+        "unit_price": line.unit_price,
         "quantity": line.quantity,
-        "total": money_as_dict(line.total),
+        "total": line.total,
         "shipped": line.shipped,
         "returned": line.returned,
     }
-
-
-def money_as_dict(money: Money) -> Answer:
-    return {"amount": money.amount, "currency": money.currency}
 
 
 app = connexion.FlaskApp(__name__, specification_dir=str(Path(__file__).parent))

@@ -1,29 +1,11 @@
 """Concord's tables as Django declares them: not managed, because Concord's migrations made them."""
 
 # ruff: noqa: DJ008 - Nobody prints them.
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from django.db import models
 
-ACTIONS: Final = {
-    "pending": ["update", "pay", "cancel"],
-    "paid": ["update", "ship", "cancel", "refund"],
-    "partially_shipped": ["ship", "refund"],
-    "shipped": ["deliver", "refund"],
-    "delivered": ["refund"],
-    "cancelled": ["refund"],
-    "expired": ["refund"],
-    "refunded": [],
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Money:
-    """An amount in minor units."""
-
-    amount: int
-    currency: str
+from tests.bench.peers.derived import Amounts, Money, money
 
 
 class Json(models.JSONField):
@@ -42,6 +24,7 @@ class User(models.Model):
     active = models.BooleanField()
     email_verified = models.BooleanField()
     password_change_required = models.BooleanField()
+    avatar = models.CharField(max_length=100, null=True)  # noqa: DJ001 - Concord's column is so.
     token_version = models.IntegerField()
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -86,7 +69,7 @@ class Product(models.Model):
         managed = False
 
 
-class Order(models.Model):
+class Order(Amounts, models.Model):
     id = models.UUIDField(primary_key=True)
     user = models.ForeignKey(User, models.DO_NOTHING)
     status = models.CharField(max_length=24)
@@ -94,6 +77,9 @@ class Order(models.Model):
     total_amount = models.BigIntegerField()
     paid_amount = models.BigIntegerField(default=0)
     refunded_amount = models.BigIntegerField(default=0)
+    bounced_amount = models.BigIntegerField(default=0)
+    unapplied_amount = models.BigIntegerField(default=0)
+    unapplied_refunded_amount = models.BigIntegerField(default=0)
     note = models.CharField(max_length=1000, null=True)  # noqa: DJ001 - Concord's column is so.
     shipping_address = Json(null=True)
     labels = Json(db_column="metadata")
@@ -109,19 +95,7 @@ class Order(models.Model):
 
     @property
     def allowed_actions(self) -> list[str]:
-        return ACTIONS[self.status]
-
-    @property
-    def total(self) -> Money:
-        return Money(self.total_amount, self.currency)
-
-    @property
-    def paid(self) -> Money:
-        return Money(self.paid_amount, self.currency)
-
-    @property
-    def refunded(self) -> Money:
-        return Money(self.refunded_amount, self.currency)
+        return self.allowed(self.lines.all())
 
 
 class OrderLine(models.Model):
@@ -145,11 +119,11 @@ class OrderLine(models.Model):
 
     @property
     def unit_price(self) -> Money:
-        return Money(self.unit_amount, self.currency)
+        return money(self.unit_amount, self.currency)
 
     @property
     def total(self) -> Money:
-        return Money(self.unit_amount * self.quantity, self.currency)
+        return money(self.unit_amount * self.quantity, self.currency)
 
 
 class OrderEvent(models.Model):
@@ -181,6 +155,21 @@ class StockEntry(models.Model):
     class Meta:
         app_label = "shop"
         db_table = "stock_entries"
+        managed = False
+
+
+class Event(models.Model):
+    sequence = models.BigAutoField(primary_key=True)
+    id = models.UUIDField()
+    type = models.CharField(max_length=40)
+    subject = models.CharField(max_length=48)
+    version = models.IntegerField()
+    facts = Json()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        app_label = "shop"
+        db_table = "events"
         managed = False
 
 

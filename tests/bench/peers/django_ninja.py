@@ -106,6 +106,19 @@ class Health(Schema):
     status: Literal["ok"]
 
 
+class PictureFile(Schema):
+    path: str
+    url: str
+    width: int
+    height: int
+
+
+class Avatar(Schema):
+    original: PictureFile
+    medium: PictureFile
+    small: PictureFile
+
+
 class UserOut(Schema):
     id: int
     name: str
@@ -114,6 +127,7 @@ class UserOut(Schema):
     active: bool
     email_verified: bool
     password_change_required: bool
+    avatar: Avatar | None
     created_at: datetime
     updated_at: datetime
 
@@ -143,6 +157,8 @@ class OrderOut(Schema):
     total: MoneyOut
     paid: MoneyOut
     refunded: MoneyOut
+    unapplied: MoneyOut
+    due: MoneyOut
     note: str | None
     shipping_address: dict[str, str] | None
     metadata: dict[str, str] = Field(alias="labels")

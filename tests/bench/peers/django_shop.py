@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from django.db.models import F
 from uuid_utils.compat import uuid7
 
+from tests.bench.peers.derived import events_of
 from tests.bench.peers.django_models import (
+    Event,
     Order,
     OrderEvent,
     OrderLine,
@@ -26,7 +28,7 @@ class Refused(Exception):
 
 
 def place_order(account: User, body: OrderCreate) -> Order:
-    """Reserve stock and write the order, its event and the ledger's rows.
+    """Reserve stock and write the order, its event, and the rows of the ledger and the feed.
 
     Raises:
         Refused: the lines make no order, or there is not enough of something.
@@ -86,6 +88,8 @@ def place_order(account: User, body: OrderCreate) -> Order:
         order=order, number=1, action="create", status="pending", actor=account, created_at=now
     ).save(force_insert=True)
     StockEntry.objects.bulk_create(entries)
+    versions = {product.pk: product.version for product in products.values()}
+    Event.objects.bulk_create(Event(**row) for row in events_of(order, lines, versions, now))
     # As `prefetch_related` leaves it: the answer would ask for them once more.
     order._prefetched_objects_cache = {"lines": lines}  # noqa: SLF001 - There is no public way.
     return order

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests.bench.peers import shop
-from tests.bench.peers.tables import Money, Order, User
+from tests.bench.peers.tables import Order, User
 
 reading, writing = shop.make_engines()
 ReadingSession = sessionmaker(reading, expire_on_commit=False)
@@ -57,6 +57,7 @@ def get_user(user_id: int) -> ResponseReturnValue:
         "active": user.active,
         "email_verified": user.email_verified,
         "password_change_required": user.password_change_required,
+        "avatar": user.avatar,
         "created_at": user.created_at.isoformat(),
         "updated_at": user.updated_at.isoformat(),
     }
@@ -110,17 +111,19 @@ def order_as_dict(order: Order) -> Mapping[str, object]:
                 "product_id": line.product_id,
                 "sku": line.sku,
                 "name": line.name,
-                "unit_price": money_as_dict(line.unit_price),
+                "unit_price": line.unit_price,
                 "quantity": line.quantity,
-                "total": money_as_dict(line.total),
+                "total": line.total,
                 "shipped": line.shipped,
                 "returned": line.returned,
             }
             for line in order.lines
         ],
-        "total": money_as_dict(order.total),
-        "paid": money_as_dict(order.paid),
-        "refunded": money_as_dict(order.refunded),
+        "total": order.total,
+        "paid": order.paid,
+        "refunded": order.refunded,
+        "unapplied": order.unapplied,
+        "due": order.due,
         "note": order.note,
         "shipping_address": order.shipping_address,
         "metadata": order.labels,
@@ -128,7 +131,3 @@ def order_as_dict(order: Order) -> Mapping[str, object]:
         "created_at": order.created_at.isoformat(),
         "updated_at": order.updated_at.isoformat(),
     }
-
-
-def money_as_dict(money: Money) -> Mapping[str, object]:
-    return {"amount": money.amount, "currency": money.currency}

@@ -18,7 +18,9 @@ from tests.bench.peers.tables import Order, User
 P = ParamSpec("P")
 R = TypeVar("R")
 
-ACTIONS: Final = ("update", "pay", "cancel", "ship", "deliver", "refund")
+ACTIONS: Final = (
+    *("update", "pay", "cancel", "reduce", "ship", "deliver", "refund", "return", "bounce"),
+)
 TEXT: Final = (Length(1, 100), Regexp(r"^[^\x00-\x1f\x7f-\x9f]+\Z"))
 NOTE: Final = (Length(max=1000), Regexp(r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*\Z"))
 LABEL: Final = (Length(max=500), Regexp(r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*\Z"))
@@ -78,6 +80,19 @@ class HealthSchema(ma.Schema):
     status = ma.fields.String(required=True, validate=OneOf(["ok"]))
 
 
+class PictureFileSchema(ma.Schema):
+    path = ma.fields.String()
+    url = ma.fields.String()
+    width = ma.fields.Integer()
+    height = ma.fields.Integer()
+
+
+class AvatarSchema(ma.Schema):
+    original = ma.fields.Nested(PictureFileSchema)
+    medium = ma.fields.Nested(PictureFileSchema)
+    small = ma.fields.Nested(PictureFileSchema)
+
+
 class UserSchema(ma.Schema):
     id = ma.fields.Integer()
     name = ma.fields.String()
@@ -86,6 +101,7 @@ class UserSchema(ma.Schema):
     active = ma.fields.Boolean()
     email_verified = ma.fields.Boolean()
     password_change_required = ma.fields.Boolean()
+    avatar = ma.fields.Nested(AvatarSchema, allow_none=True)
     created_at = ma.fields.DateTime()
     updated_at = ma.fields.DateTime()
 
@@ -115,6 +131,8 @@ class OrderSchema(ma.Schema):
     total = ma.fields.Nested(MoneySchema)
     paid = ma.fields.Nested(MoneySchema)
     refunded = ma.fields.Nested(MoneySchema)
+    unapplied = ma.fields.Nested(MoneySchema)
+    due = ma.fields.Nested(MoneySchema)
     note = ma.fields.String(allow_none=True)
     shipping_address = ma.fields.Nested(AddressSchema, allow_none=True)
     metadata = ma.fields.Dict(

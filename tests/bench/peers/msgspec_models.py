@@ -22,7 +22,9 @@ Status = Literal[
     "expired",
     "refunded",
 ]
-Action = Literal["update", "pay", "cancel", "ship", "deliver", "refund"]
+Action = Literal[
+    "update", "pay", "cancel", "reduce", "ship", "deliver", "refund", "return", "bounce"
+]
 
 
 class Address(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -51,6 +53,19 @@ class Health(Struct):
     status: Literal["ok"]
 
 
+class PictureFile(Struct):
+    path: str
+    url: str
+    width: int
+    height: int
+
+
+class Avatar(Struct):
+    original: PictureFile
+    medium: PictureFile
+    small: PictureFile
+
+
 class UserOut(Struct):
     id: int
     name: str
@@ -59,6 +74,7 @@ class UserOut(Struct):
     active: bool
     email_verified: bool
     password_change_required: bool
+    avatar: Avatar | None
     created_at: datetime
     updated_at: datetime
 
@@ -88,6 +104,8 @@ class OrderOut(Struct):
     total: MoneyOut
     paid: MoneyOut
     refunded: MoneyOut
+    unapplied: MoneyOut
+    due: MoneyOut
     note: str | None
     shipping_address: Address | None
     labels: dict[str, str] = field(name="metadata")

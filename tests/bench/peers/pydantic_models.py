@@ -17,7 +17,9 @@ Status = Literal[
     "expired",
     "refunded",
 ]
-Action = Literal["update", "pay", "cancel", "ship", "deliver", "refund"]
+Action = Literal[
+    "update", "pay", "cancel", "reduce", "ship", "deliver", "refund", "return", "bounce"
+]
 Text = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 Note = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]
 Label = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
@@ -63,6 +65,19 @@ class Health(Out):
     status: Literal["ok"]
 
 
+class PictureFile(Out):
+    path: str
+    url: str
+    width: int
+    height: int
+
+
+class Avatar(Out):
+    original: PictureFile
+    medium: PictureFile
+    small: PictureFile
+
+
 class UserOut(Out):
     id: int
     name: str
@@ -71,6 +86,7 @@ class UserOut(Out):
     active: bool
     email_verified: bool
     password_change_required: bool
+    avatar: Avatar | None
     created_at: datetime
     updated_at: datetime
 
@@ -100,6 +116,8 @@ class OrderOut(Out):
     total: MoneyOut
     paid: MoneyOut
     refunded: MoneyOut
+    unapplied: MoneyOut
+    due: MoneyOut
     note: str | None
     shipping_address: Address | None
     metadata: Annotated[dict[str, str], Field(validation_alias="labels")]

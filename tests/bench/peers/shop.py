@@ -12,8 +12,10 @@ from sqlalchemy import Engine, create_engine, event, make_url, select
 from sqlalchemy.orm import Session, selectinload
 from uuid_utils.compat import uuid7
 
+from tests.bench.peers.derived import NO_MONEY, events_of
 from tests.bench.peers.settings import DATABASE_URL, RESERVATION, read_token
 from tests.bench.peers.tables import (
+    Event,
     IdempotencyRecord,
     Order,
     OrderEvent,
@@ -179,7 +181,7 @@ def place_order(
     shipping_address: dict[str, str] | None,
     metadata: dict[str, str],
 ) -> Order:
-    """Reserve stock and write the order, its event and the ledger's rows.
+    """Reserve stock and write the order, its event, and the rows of the ledger and the feed.
 
     Raises:
         Unplaceable, OutOfStock: see there.
@@ -194,6 +196,7 @@ def place_order(
     currencies = {product.currency for product in products.values()}
     if len(currencies) > 1:
         raise Unplaceable("the products have several currencies")
+    versions = {product.id: product.version for product in products.values()}
     now = datetime.now(UTC)
     order = Order(
         id=uuid7(),
@@ -201,9 +204,7 @@ def place_order(
         status="pending",
         currency=currencies.pop(),
         total_amount=sum(products[number].price_amount * units for number, units in asked),
-        # They are in the answer, so they are set before the row is written.
-        paid_amount=0,
-        refunded_amount=0,
+        **NO_MONEY,
         note=note,
         shipping_address=shipping_address,
         labels=metadata,
@@ -244,4 +245,5 @@ def place_order(
             )
         )
     session.add(order)
+    session.add_all(Event(**row) for row in events_of(order, order.lines, versions, now))
     return order

@@ -3,25 +3,15 @@
 Concord's migrations made them; only what the measured operations read and write is mapped.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Integer, LargeBinary, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-ACTIONS: Final = {
-    "pending": ["update", "pay", "cancel"],
-    "paid": ["update", "ship", "cancel", "refund"],
-    "partially_shipped": ["ship", "refund"],
-    "shipped": ["deliver", "refund"],
-    "delivered": ["refund"],
-    "cancelled": ["refund"],
-    "expired": ["refund"],
-    "refunded": [],
-}
+from tests.bench.peers.derived import Amounts, Money, money
 
 
 class Instant(TypeDecorator[datetime]):
@@ -41,19 +31,12 @@ class Instant(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Money:
-    """An amount in minor units."""
-
-    amount: int
-    currency: str
-
-
 class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 - declared so by SQLAlchemy.
         datetime: Instant,
         UUID: Uuid,
         dict[str, str]: JSON(none_as_null=True),
+        dict[str, Any]: JSON,
         list[Any]: JSON,
         bytes: LargeBinary,
     }
@@ -69,6 +52,7 @@ class User(Base):
     active: Mapped[bool]
     email_verified: Mapped[bool]
     password_change_required: Mapped[bool]
+    avatar: Mapped[str | None]
     token_version: Mapped[int]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
@@ -121,11 +105,11 @@ class OrderLine(Base):
 
     @property
     def unit_price(self) -> Money:
-        return Money(self.unit_amount, self.currency)
+        return money(self.unit_amount, self.currency)
 
     @property
     def total(self) -> Money:
-        return Money(self.unit_amount * self.quantity, self.currency)
+        return money(self.unit_amount * self.quantity, self.currency)
 
 
 class OrderEvent(Base):
@@ -155,7 +139,7 @@ class StockEntry(Base):
     created_at: Mapped[datetime]
 
 
-class Order(Base):
+class Order(Amounts, Base):
     __tablename__ = "orders"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -163,8 +147,11 @@ class Order(Base):
     status: Mapped[str]
     currency: Mapped[str]
     total_amount: Mapped[int] = mapped_column(BigInteger)
-    paid_amount: Mapped[int] = mapped_column(BigInteger, default=0)
-    refunded_amount: Mapped[int] = mapped_column(BigInteger, default=0)
+    paid_amount: Mapped[int] = mapped_column(BigInteger)
+    refunded_amount: Mapped[int] = mapped_column(BigInteger)
+    bounced_amount: Mapped[int] = mapped_column(BigInteger)
+    unapplied_amount: Mapped[int] = mapped_column(BigInteger)
+    unapplied_refunded_amount: Mapped[int] = mapped_column(BigInteger)
     note: Mapped[str | None]
     shipping_address: Mapped[dict[str, str] | None]
     labels: Mapped[dict[str, str]] = mapped_column("metadata")
@@ -180,19 +167,23 @@ class Order(Base):
 
     @property
     def allowed_actions(self) -> list[str]:
-        return ACTIONS[self.status]
+        return self.allowed(self.lines)
 
-    @property
-    def total(self) -> Money:
-        return Money(self.total_amount, self.currency)
 
-    @property
-    def paid(self) -> Money:
-        return Money(self.paid_amount, self.currency)
+class Event(Base):
+    """A row of the feed that other programs follow."""
 
-    @property
-    def refunded(self) -> Money:
-        return Money(self.refunded_amount, self.currency)
+    __tablename__ = "events"
+
+    sequence: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True
+    )
+    id: Mapped[UUID]
+    type: Mapped[str]
+    subject: Mapped[str]
+    version: Mapped[int]
+    facts: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
 
 
 class IdempotencyRecord(Base):
