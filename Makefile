@@ -50,7 +50,7 @@ faults: $(VENV)/dev-ready ## Let replicas, database, network, disk and clock fai
 docs: $(VENV)/dev-ready ## Generate the tables and diagrams of the documentation
 	@$(BIN)/python tests/generate_docs.py
 
-bench: $(BENCH)/ready ## Compare Concord with its peers, which takes 40 minutes and two cores
+bench: $(BENCH)/ready ## Compare Concord with its peers, which takes an hour and two cores
 # The comparison is last: it ends with the goals, to which the others have given their figures.
 ifeq ($(ARGS),)
 	@$(BENCH)/bin/python tests/bench/in_process.py --rounds 7

@@ -12,6 +12,8 @@ Text = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\
 Note = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]
 Label = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
 LabelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,40}$")]
+IdempotencyKey = Annotated[str, Meta(pattern=r"^[!-~]{1,255}$")]
+Limit = Annotated[int, Meta(ge=1, le=100)]
 Status = Literal[
     "pending",
     "paid",

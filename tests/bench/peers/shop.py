@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, create_engine, event, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.orm import Session, selectinload
 from uuid_utils.compat import uuid7
 
@@ -31,6 +31,8 @@ from tests.bench.peers.tables import (
 POOL = {"pool_size": 64, "max_overflow": 16, "pool_timeout": 30}
 BUSY_SECONDS = 30
 WRITING = {"begin": "BEGIN IMMEDIATE"}
+SINGLE = {"begin": ""}
+"""For one statement that reads, which needs no transaction."""
 
 Asked = Sequence[tuple[int, int]]
 """Products that are ordered, each with its quantity."""
@@ -69,14 +71,13 @@ def use_sqlite(engine: Engine) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
+    def begin(connection: Connection) -> None:
+        statement = connection.get_execution_options().get("begin", "BEGIN")
+        if statement:
+            connection.exec_driver_sql(statement)
+
     event.listen(engine, "connect", connect)
-    event.listen(
-        engine,
-        "begin",
-        lambda connection: connection.exec_driver_sql(
-            connection.get_execution_options().get("begin", "BEGIN")
-        ),
-    )
+    event.listen(engine, "begin", begin)
 
 
 def account_of(session: Session, token: str, scope: str) -> User | None:
