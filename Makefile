@@ -12,6 +12,7 @@ LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-versio
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/*/package-lock.json))
 # Where `make bench` has the packages of those that Concord is compared with.
 BENCH := var/bench/venv
+BENCH_NODE := tests/bench/peers/node/node_modules/.package-lock.json
 # Extra arguments for pytest, for example: make test ARGS="-k divide". For `make bench` they are those of
 # tests/bench/compare.py, which alone is run then, for example: make bench ARGS="--rounds 1 --only fastapi".
 ARGS ?=
@@ -50,7 +51,7 @@ faults: $(VENV)/dev-ready ## Let replicas, database, network, disk and clock fai
 docs: $(VENV)/dev-ready ## Generate the tables and diagrams of the documentation
 	@$(BIN)/python tests/generate_docs.py
 
-bench: $(BENCH)/ready ## Compare Concord with its peers, which takes an hour and two cores
+bench: $(BENCH)/ready $(BENCH_NODE) ## Compare Concord with its peers, which takes an hour and two cores
 # The comparison is last: it ends with the goals, to which the others have given their figures.
 ifeq ($(ARGS),)
 	@$(BENCH)/bin/python tests/bench/in_process.py --rounds 7
@@ -94,6 +95,11 @@ $(BENCH)/ready: requirements-bench.txt
 	@$(PYTHON) -m venv --clear $(BENCH)
 	@$(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r requirements-bench.txt
 	@touch $@
+
+# The same in Node.js, with the scripts that make its driver of SQLite. Without Node.js, its peer is left out.
+$(BENCH_NODE): tests/bench/peers/node/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix tests/bench/peers/node --no-audit --no-fund --loglevel=error && touch $@; \
+	else echo "There is no npm, which one peer needs." >&2; fi
 
 # Node.js is not a must: without it the tests that need it are the only ones that say so.
 tests/%/node_modules/.package-lock.json: tests/%/package-lock.json

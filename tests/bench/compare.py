@@ -28,6 +28,7 @@ from tests.bench.chart import draw
 from tests.bench.cluster import postgresql
 from tests.bench.contenders import (
     CONTENDERS,
+    NODE,
     Contender,
     Running,
     memory,
@@ -78,7 +79,8 @@ def _turns(
         for operation in operations:
             for connections in CONNECTIONS:
                 for contender in contenders:
-                    if contender.validates or not operation.is_rejected:
+                    validates = contender.validates or not operation.is_rejected
+                    if validates and operation.database in contender.databases:
                         yield operation, contender, connections
 
 
@@ -89,6 +91,8 @@ def serving(contenders: Sequence[Contender], shops: Mapping[str, Shop]) -> Itera
         servers: dict[tuple[str, str], Running] = {}
         for kind, shop in shops.items():
             for contender in contenders:
+                if kind not in contender.databases:
+                    continue
                 log = FOLDER / f"{contender.name}-{kind}.log"
                 server = running(contender, shop, cores=str(SERVER_CORE), log=log)
                 servers[contender.name, kind] = stack.enter_context(server)
@@ -108,7 +112,9 @@ def check(
     """
     for kind, shop in shops.items():
         of_kind = [each for each in operations if each.database == kind]
-        concord, *peers = (servers[contender.name, kind] for contender in contenders)
+        concord, *peers = (
+            servers[contender.name, kind] for contender in contenders if kind in contender.databases
+        )
         equality.compare(concord, peers, of_kind, shop)
         for operation in of_kind:
             if operation.name != "health":
@@ -172,7 +178,10 @@ def main() -> None:
 
 
 def choose(only: str | None) -> Sequence[Contender]:
-    names = [each.name for each in CONTENDERS] if only is None else ["concord", *only.split(",")]
+    names = ["concord", *only.split(",")] if only else [each.name for each in CONTENDERS]
+    if only is None and not (NODE / "node_modules").exists():
+        say("the packages of Node.js are not installed: its peer is left out")
+        names.remove("fastify")
     unknown = set(names) - {each.name for each in CONTENDERS}
     if unknown:
         raise SystemExit(f"there is no {', '.join(sorted(unknown))}")

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 THREADS = 8
 """Threads of servers that are told how many they have: as many as Concord takes by itself."""
+NODE = ROOT / "tests" / "bench" / "peers" / "node"
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
@@ -29,14 +30,17 @@ class Contender:
 
     name: str
     title: str
-    kind: Literal["concord", "asgi", "wsgi"]
+    kind: Literal["concord", "asgi", "wsgi", "node"]
     module: str = ""
     validates: bool = True
+    databases: tuple[str, ...] = ("sqlite", "postgresql")
 
     def command(self, port: int, workers: int) -> Sequence[str]:
         """What serves it on a port of this machine."""
         if self.kind == "concord":
             return [sys.executable, "app.py", "serve"]
+        if self.kind == "node":
+            return ["node", str(NODE / self.module)]
         app = f"tests.bench.peers.{self.module}:app"
         if self.kind == "asgi":
             server = f"uvicorn {app} --host {HOST} --port {port} --loop uvloop --http httptools"
@@ -57,6 +61,7 @@ CONTENDERS = (
     Contender("fastapi-tuned", "FastAPI, tuned", "asgi", "fastapi_core"),
     Contender("litestar-tuned", "Litestar, tuned", "asgi", "litestar_core"),
     Contender("asgi-tuned", "bare ASGI, tuned", "asgi", "asgi_core"),
+    Contender("fastify", "fastify, tuned", "node", "server.mjs", databases=("sqlite",)),
     Contender("flask-smorest", "flask-smorest", "wsgi", "flask_smorest_marshmallow"),
     Contender("django-ninja", "django-ninja", "wsgi", "django_ninja"),
     Contender("flask", "Flask by hand", "wsgi", "flask_plain", validates=False),

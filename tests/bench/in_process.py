@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--only", help="peers beside Concord, separated by commas")
     parser.add_argument("--json", type=Path, default=ROOT / "var" / "bench" / "in-process.json")
     arguments = parser.parse_args()
-    contenders = choose(arguments.only)
+    contenders = [each for each in choose(arguments.only) if each.kind != "node"]
     counted = can_count()
     with postgresql(LOAD_CORE) as url:
         shops = prepare(FOLDER, url)
