@@ -151,6 +151,30 @@ def _routing(runs: Runs, _goal: Goal) -> Iterator[Reached]:
         yield Reached(statistics.median(many / few for many, few in pairs))
 
 
+def _idle_memory(runs: Runs, _goal: Goal) -> Iterator[Reached]:
+    for _, size in runs.scaling.get("memory", [])[:1]:
+        yield Reached(size / 1e6)
+
+
+def _two_processes(measure: str) -> Figures:
+    """A measure of two processes to that of one, while they place orders on SQLite."""
+
+    def figures(runs: Runs, _goal: Goal) -> Iterator[Reached]:
+        taken = runs.scaling.get("processes", {})
+        if "create 2" in taken:
+            pairs = zip(taken["create 2"], taken["create 1"], strict=True)
+            yield Reached(statistics.median(two[measure] / one[measure] for two, one in pairs))
+
+    return figures
+
+
+def _crowd(runs: Runs, _goal: Goal) -> Iterator[Reached]:
+    taken = runs.scaling.get("crowds", {})
+    if taken:
+        pairs = zip(taken["500"], taken["64"], strict=True)
+        yield Reached(statistics.median(many / few for many, few in pairs))
+
+
 def _growth(runs: Runs, _goal: Goal) -> Iterator[Reached]:
     sizes = runs.scaling.get("memory", [])
     if len(sizes) > 2:
@@ -170,9 +194,26 @@ GOALS = (
     Goal("requests/s to FastAPI's, sync", "at least", 1.2, _rates, ("fastapi",), ("health",)),
     Goal("requests/s to Litestar's, as near as", "as is", 1.0, _rates, _LITESTAR, ("health",)),
     Goal("requests/s to hand-written Flask's", "at least", 1.0, _rates, ("flask",), _EVERY),
+    Goal("requests/s to tuned FastAPI's", "at least", 1.5, _rates, ("fastapi-tuned",), _DATABASE),
+    Goal(
+        "requests/s to tuned FastAPI's, rejected body",
+        *("at least", 2.0, _rates, ("fastapi-tuned",), ("rejected",)),
+    ),
+    Goal("requests/s to tuned Litestar's", "at least", 1.3, _rates, ("litestar-tuned",), _DATABASE),
+    Goal(
+        "requests/s to tuned Litestar's, elsewhere",
+        *("at least", 1.0, _rates, ("litestar-tuned",), ("health", "rejected")),
+    ),
+    Goal("requests/s to a bare function's", "at least", 0.9, _rates, ("asgi-tuned",), _DATABASE),
+    Goal("requests/s to fastify's", "at least", 1.0, _rates, ("fastify",), ("orders", "create")),
+    Goal("requests/s to fastify's, as near as", "as is", 1.0, _rates, ("fastify",), ("user",)),
     Goal("p99 to FastAPI's", "at most", 0.6, _p99s, _FASTAPI, _EVERY, (64,)),
     Goal("CPU a request with 1,000 operations to 10", "at most", 1.1, _routing),
-    Goal("seconds to first answer", "at most", 1.5, _start_seconds),
+    Goal("orders/s of 2 processes to 1, SQLite", "at least", 1.0, _two_processes("rate")),
+    Goal("p99 of orders of 2 processes to 1, SQLite", "at most", 1.2, _two_processes("p99")),
+    Goal("orders/s at 500 connections to 64", "at least", 0.9, _crowd),
+    Goal("seconds to first answer", "at most", 0.8, _start_seconds),
+    Goal("memory before the load, MB", "at most", 100, _idle_memory),
     Goal("seconds to first answer to stock connexion's", "at most", 1.0, _start_ratio),
     Goal("memory after the load to FastAPI's", "at most", 1.0, _memory, _FASTAPI),
     Goal("memory after so many requests", "at most", 1.05, _growth),

@@ -1,8 +1,9 @@
 """What grows with what: `python tests/bench/scaling.py [--requests N]`.
 
 Operations in the contract and bytes of a body, by processor time in-process; processes, by
-requests a second; the time to start, beside stock connexion with as many operations; and memory
-over many requests. How deep a page lies is measured by `depth.py`.
+requests a second; orders placed by so many connections; the time to start, beside stock connexion
+with as many operations; and memory over many requests. How deep a page lies is measured by
+`depth.py`.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
@@ -34,7 +35,7 @@ from tests.bench.contenders import (
     running,
 )
 from tests.bench.generated import make_application
-from tests.bench.load import Wrk
+from tests.bench.load import Measurement, Wrk
 from tests.bench.operations import OPERATIONS, MeasuredOperation, Request
 from tests.bench.seeding import Shop
 from tests.bench.telling import machine, say
@@ -43,6 +44,9 @@ FOLDER = ROOT / "var" / "bench" / "scaling"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 CONTRACTS = (10, 100, 1_000)
 CONNECTIONS = 16
+CROWDS = (64, 500)
+CROWD_SECONDS = 5
+"""So long that every connection of the largest crowd has a turn."""
 SIXTY = Contender("connexion", "connexion[flask]", "asgi", "connexion_sixty")
 GROWTH_SECONDS = 300.0
 _JSON = ("Content-Type", "application/json")
@@ -100,11 +104,15 @@ def _in_turns(
     return taken
 
 
-def processes(wrk: Wrk, shop: Shop, rounds: int, seconds: int) -> Mapping[str, Sequence[float]]:
-    """Requests a second of one and of two processes, by operation, by round."""
-    operations = [each for each in OPERATIONS if each.name in {"health", "user", "orders"}]
+def processes(
+    wrk: Wrk, shop: Shop, rounds: int, seconds: int
+) -> Mapping[str, Sequence[Measurement]]:
+    """The load on one and on two processes, by operation, by round."""
+    operations = [
+        each for each in OPERATIONS if each.name in {"health", "user", "orders", "create"}
+    ]
     both = f"{LOAD_CORE},{SERVER_CORE}"
-    rates: dict[str, list[float]] = {}
+    taken: dict[str, list[Measurement]] = {}
     with ExitStack() as stack:
         servers = {
             count: stack.enter_context(_serving(shop, f"{count}-processes", both, workers=count))
@@ -117,8 +125,21 @@ def processes(wrk: Wrk, shop: Shop, rounds: int, seconds: int) -> Mapping[str, S
                 for count, server in servers.items():
                     measured = wrk.measure(server, operation, CONNECTIONS, seconds)
                     if turn >= 0:
-                        rates.setdefault(f"{operation.name} {count}", []).append(measured.rate)
-    return rates
+                        taken.setdefault(f"{operation.name} {count}", []).append(measured)
+    return taken
+
+
+def crowds(wrk: Wrk, shop: Shop, rounds: int, seconds: int) -> Mapping[int, Sequence[float]]:
+    """Orders placed a second, by number of connections, by round."""
+    create = next(each for each in OPERATIONS if each.name == "create")
+    wrk.prepare(create, shop)
+    with _serving(shop, "crowds", str(SERVER_CORE)) as server:
+
+        def place(connections: int) -> float:
+            measured = wrk.measure(server, create, connections, seconds)
+            return measured.rate * (1 - measured.failed / max(measured.requests, 1))
+
+        return _in_turns(CROWDS, place, rounds)
 
 
 def starts(shop: Shop, rounds: int) -> Mapping[str, Sequence[float]]:
@@ -194,9 +215,13 @@ def main() -> None:
     by_size = bodies(shop, arguments.rounds)
     _tell("bytes of a body", "CPU µs a request", by_size)
     by_processes = processes(wrk, shop, arguments.rounds, arguments.seconds)
-    say("\n| operation and processes | requests/s |\n|---|---|")
-    for name, rates in by_processes.items():
-        say(f"| {name} | {statistics.median(rates):,.0f} |")
+    say("\n| operation and processes | requests/s | p99, ms |\n|---|---|---|")
+    for name, turns in by_processes.items():
+        rate = statistics.median(turn.rate for turn in turns)
+        p99 = statistics.median(turn.p99 for turn in turns)
+        say(f"| {name} | {rate:,.0f} | {p99:.1f} |")
+    by_crowd = crowds(wrk, shop, arguments.rounds, max(arguments.seconds, CROWD_SECONDS))
+    _tell("connections", "orders/s", by_crowd)
     by_contender = starts(shop, arguments.rounds)
     say("\n| with about 60 operations | start to first answer, s |\n|---|---|")
     for name, seconds in by_contender.items():
@@ -216,7 +241,10 @@ def main() -> None:
         "machine": machine(),
         "operations": by_operations,
         "bodies": by_size,
-        "processes": by_processes,
+        "processes": {
+            name: [turn.as_dict() for turn in turns] for name, turns in by_processes.items()
+        },
+        "crowds": by_crowd,
         "starts": by_contender,
         "memory": grown,
     }
