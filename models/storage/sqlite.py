@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -18,6 +19,11 @@ from models.storage.backend import JSON_CODEC, Engines, Fault, Limits
 
 _BEGIN = "concord_begin"
 """The execution option with the statement that begins a transaction; `None` begins none."""
+
+_WRITE = "BEGIN IMMEDIATE"
+
+_POLL_SECONDS = 0.0005
+"""The time between two attempts to acquire the write lock from another process."""
 
 _CACHE_KIB = 512
 """Page cache per connection, instead of SQLite's default of two megabytes. The operating system
@@ -55,7 +61,7 @@ def connect(url: URL, limits: Limits) -> Engines:
     make_private_folder(Path(url.database).parent)
     snapshots = _engine(url, limits, "BEGIN")
     one_writer = replace(limits, pool_size=1, pool_timeout=limits.lock_timeout)
-    writing = _engine(url, one_writer, "BEGIN IMMEDIATE")
+    writing = _engine(url, one_writer, _WRITE)
     # A statement outside a transaction has a snapshot of its own.
     single = snapshots.execution_options(**{_BEGIN: None})
     return Engines(single, snapshots, snapshots, writing)
@@ -121,8 +127,29 @@ def _engine(url: URL, limits: Limits, begin: str) -> Engine:
 
 def _begin(connection: Connection) -> None:
     begin = connection.get_execution_options()[_BEGIN]
-    if begin is not None:
+    if begin == _WRITE:
+        _begin_to_write(connection)
+    elif begin is not None:
         connection.exec_driver_sql(begin)
+
+
+def _begin_to_write(connection: Connection) -> None:
+    """Begin a transaction soon after no other process writes, within the busy timeout.
+
+    SQLite would poll with growing pauses of up to 100 ms, in which the other process, whose threads
+    wait for the pool instead, would write again and again.
+    """
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        with contextlib.suppress(sqlite3.OperationalError):
+            _insist(driver, _WRITE, timeout / 1000, pause=_POLL_SECONDS)
+            return
+        # It fails once more, as an error of SQLAlchemy.
+        connection.exec_driver_sql(_WRITE)
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {timeout}")
 
 
 def _make_private(file: str, *_connection: object) -> None:
@@ -157,14 +184,21 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
     busy timeout to this change, so it is retried until the timeout.
     """
     (timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    deadline = time.monotonic() + timeout / 1000
+    _insist(connection, "PRAGMA journal_mode = WAL", timeout / 1000, pause=0.02)
+
+
+def _insist(
+    connection: sqlite3.Connection, statement: str, patience: float, *, pause: float
+) -> None:
+    """Run a statement, and again after each pause while other connections prevent it."""
+    deadline = time.monotonic() + patience
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(statement)
         except sqlite3.OperationalError as error:
             busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
             if not busy or time.monotonic() > deadline:
                 raise
-            time.sleep(0.02)
+            time.sleep(pause)
         else:
             return
