@@ -107,7 +107,7 @@ def _body_mismatch(body: _Body, media_type: str, answer: Answer) -> str | None:
     if violation := body.validator.violation(value):
         return f"the body at {violation.pointer!r} {violation.message}"
     if body.codes and isinstance(value, dict) and value.get("code") not in body.codes:
-        return f"the kind of problem is none of {', '.join(sorted(body.codes))}"
+        return f"the kind of problem is not one of {', '.join(sorted(body.codes))}"
     return None
 
 
