@@ -40,6 +40,9 @@ class Receiver:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """Connections that may wait. With the default of 5, a batch of deliveries loses some."""
+
     @override
     def handle_error(self, request: object, client_address: object) -> None:
         """Keep the output of the tests free of senders that were killed."""
