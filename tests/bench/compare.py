@@ -1,7 +1,7 @@
 """Concord beside what people would pick instead: `python tests/bench/compare.py`, or `make bench`.
 
 Every peer is one file in tests/bench/peers, on the same rows, and writes the same rows. The tuned
-ones share `core.py`, and the others are as their documentation has them. First their answers are
+ones share `tuned.py`, and the others are as their documentation has them. First their answers are
 compared with Concord's: a difference ends the bench. Then `wrk` asks them in turns, so that a busy
 moment of the machine falls on all; what is compared are medians over rounds of ratios within a
 round. The server has one core, wrk and PostgreSQL have the other.

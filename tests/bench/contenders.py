@@ -61,6 +61,7 @@ CONTENDERS = (
     Contender("fastapi-tuned", "FastAPI, tuned", "asgi", "fastapi_core"),
     Contender("litestar-tuned", "Litestar, tuned", "asgi", "litestar_core"),
     Contender("asgi-tuned", "bare ASGI, tuned", "asgi", "asgi_core"),
+    Contender("asgi-drivers", "bare ASGI, drivers", "asgi", "asgi_drivers"),
     Contender("fastify", "fastify, tuned", "node", "server.mjs", databases=("sqlite",)),
     Contender("flask-smorest", "flask-smorest", "wsgi", "flask_smorest_marshmallow"),
     Contender("django-ninja", "django-ninja", "wsgi", "django_ninja"),

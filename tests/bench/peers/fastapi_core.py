@@ -8,19 +8,20 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 
 from tests.bench.peers import core
 from tests.bench.peers.pydantic_models import Health, IdempotencyKey, OrderCreate
+from tests.bench.peers.tuned import Actor, Refused
 
 app = FastAPI()
 bearer = HTTPBearer()
 
 
-@app.exception_handler(core.Refused)
-async def refuse(_request: Request, error: core.Refused) -> Response:
+@app.exception_handler(Refused)
+async def refuse(_request: Request, error: Refused) -> Response:
     return JSONResponse({"message": str(error)}, error.status)
 
 
 async def caller(
     scopes: SecurityScopes, credentials: Annotated[HTTPAuthorizationCredentials, Depends(bearer)]
-) -> core.Actor:
+) -> Actor:
     return await core.admit(credentials.credentials, scopes.scope_str)
 
 
@@ -31,14 +32,14 @@ async def get_health() -> Health:
 
 @app.get("/v1/users/{user_id}")
 def get_user(
-    user_id: int, actor: Annotated[core.Actor, Security(caller, scopes=["users:read"])]
+    user_id: int, actor: Annotated[Actor, Security(caller, scopes=["users:read"])]
 ) -> Response:
     return Response(core.read_user(actor, user_id), media_type="application/json")
 
 
 @app.get("/v1/orders")
 def list_orders(
-    actor: Annotated[core.Actor, Security(caller, scopes=["orders:read"])],
+    actor: Annotated[Actor, Security(caller, scopes=["orders:read"])],
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
 ) -> Response:
     return Response(core.read_orders(actor, limit), media_type="application/json")
@@ -48,7 +49,7 @@ def list_orders(
 def create_order(
     body: OrderCreate,
     key: Annotated[IdempotencyKey, Header(alias="Idempotency-Key")],
-    actor: Annotated[core.Actor, Security(caller, scopes=["orders:write"])],
+    actor: Annotated[Actor, Security(caller, scopes=["orders:write"])],
 ) -> Response:
     answer = core.create_order(actor, key, body.model_dump())
     return Response(answer, 201, media_type="application/json")

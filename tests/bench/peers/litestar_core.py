@@ -15,18 +15,19 @@ from litestar.params import Parameter
 
 from tests.bench.peers import core
 from tests.bench.peers.msgspec_models import Health, OrderCreate
+from tests.bench.peers.tuned import Actor, Refused
 
 Asked: TypeAlias = Request[None, None, State]
 
 
-async def provide_actor(request: Asked) -> core.Actor:
+async def provide_actor(request: Asked) -> Actor:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        raise core.Refused(401, "there is no token")
+        raise Refused(401, "there is no token")
     return await core.admit(token, request.route_handler.opt["scope"])
 
 
-def refuse(_request: Asked, error: core.Refused) -> Response[dict[str, str]]:
+def refuse(_request: Asked, error: Refused) -> Response[dict[str, str]]:
     return Response({"message": str(error)}, status_code=error.status)
 
 
@@ -36,14 +37,14 @@ def get_health() -> Health:
 
 
 @get("/v1/users/{user_id:int}", scope="users:read")
-async def get_user(user_id: int, actor: core.Actor) -> Response[bytes]:
+async def get_user(user_id: int, actor: Actor) -> Response[bytes]:
     answer = await sync_to_thread(core.read_user, actor, user_id)
     return Response(answer, media_type="application/json")
 
 
 @get("/v1/orders", scope="orders:read")
 async def list_orders(
-    actor: core.Actor, limit: Annotated[int, Parameter(ge=1, le=100)] = 25
+    actor: Actor, limit: Annotated[int, Parameter(ge=1, le=100)] = 25
 ) -> Response[bytes]:
     answer = await sync_to_thread(core.read_orders, actor, limit)
     return Response(answer, media_type="application/json")
@@ -52,7 +53,7 @@ async def list_orders(
 @post("/v1/orders", scope="orders:write")
 async def create_order(
     data: OrderCreate,
-    actor: core.Actor,
+    actor: Actor,
     key: Annotated[str, Parameter(header="Idempotency-Key", pattern=r"^[!-~]{1,255}$")],
 ) -> Response[bytes]:
     answer = await sync_to_thread(core.create_order, actor, key, msgspec.to_builtins(data))
@@ -62,5 +63,5 @@ async def create_order(
 app = Litestar(
     [get_health, get_user, list_orders, create_order],
     dependencies={"actor": Provide(provide_actor)},
-    exception_handlers={core.Refused: refuse},
+    exception_handlers={Refused: refuse},
 )
