@@ -185,10 +185,13 @@ class Message(Base):
         After three days, delete the message and return `False`.
         """
         created_at = session.scalar(select(cls.created_at).where(cls._same([letter])))
-        if created_at is not None and created_at + _PATIENCE < utcnow():
+        age = timedelta() if created_at is None else utcnow() - created_at
+        if age > _PATIENCE:
             cls.remove(session, [letter])
             return False
-        pause = min(_FIRST_PAUSE * 2 ** min(letter.attempt - 1, 16), _LONGEST_PAUSE)
+        # The pause grows with the age, not with the attempts: a message that was taken and released
+        # untried counts them too, so a short outage would delay a queue for an hour.
+        pause = min(max(age, _FIRST_PAUSE), _LONGEST_PAUSE)
         # Random jitter spreads the retries of messages that failed together.
         pause *= random.uniform(0.5, 1)  # noqa: S311 - it need not be hard to guess.
         query = update(cls).where(cls._same([letter])).values(due_at=utcnow() + pause)

@@ -191,6 +191,18 @@ def test_a_message_is_delivered_once_the_server_is_up_again(database: Database) 
     assert waiting(database) == 0
 
 
+def test_a_short_outage_does_not_delay_a_queue_for_long(database: Database) -> None:
+    for _ in range(9):
+        welcome(database, make_user(database))
+    sender = sender_of(database, f"smtp://{HOST}:{free_port()}")
+    for _ in range(9):
+        with pytest.raises(OSError, match="refused"):
+            sender.send_batch()
+    latest = database.transact(lambda s: s.scalar(select(func.max(Message.due_at))), write=False)
+    assert latest is not None
+    assert latest < utcnow() + timedelta(seconds=20)
+
+
 def test_a_retried_message_is_identical(database: Database) -> None:
     welcome(database, make_user(database))
     composed = []
