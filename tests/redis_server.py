@@ -2,14 +2,20 @@
 
 import os
 import socket
+import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 import pytest
 import redis
+
+from tests.live import HOST, free_port
+from tests.tools import find_tool
 
 URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 """A database of a Redis server in which the tests may count."""
@@ -68,3 +74,37 @@ def no_server() -> Iterator[str]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
+
+
+@contextmanager
+def own_server(folder: Path) -> Iterator[tuple[redis.Redis, subprocess.Popen[bytes]]]:
+    """Run a server that a test may kill, and give a client of it."""
+    port = free_port()
+    options = ("--save", "", "--repl-diskless-sync-delay", "0", "--bind", HOST, "--dir", folder)
+    with (folder / f"redis-{port}.log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own arguments.
+            [find_tool("redis-server"), *options, "--port", str(port)], stdout=log
+        )
+    try:
+        with redis.Redis(HOST, port, socket_timeout=5) as client:
+            _wait_for(client, "role", "master")
+            yield client, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def follow(replica: redis.Redis, primary: redis.Redis) -> None:
+    """Make a server the replica of another, and wait until it has its data."""
+    replica.replicaof(HOST, primary.connection_pool.connection_kwargs["port"])
+    _wait_for(replica, "master_link_status", "up")
+
+
+def _wait_for(client: redis.Redis, name: str, value: str) -> None:
+    until = time.monotonic() + 20
+    while True:
+        with suppress(redis.ConnectionError):
+            if client.info("replication").get(name) == value:
+                return
+        assert time.monotonic() < until
+        time.sleep(0.02)

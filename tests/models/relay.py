@@ -32,6 +32,10 @@ class Relay:
         """Let everything through again, also what came meanwhile."""
         self._flows.set()
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Take new connections to another address, like a virtual address after a failover."""
+        self._address = (host, port)
+
     def forget(self) -> None:
         """Swallow all on the connections that there are, like a firewall that lost its state."""
         self._forgotten = list(self._sockets)

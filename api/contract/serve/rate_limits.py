@@ -29,7 +29,6 @@ from api.contract.serve.local_counters import LocalCounters
 from api.contract.serve.request import Request
 
 NormalForm: TypeAlias = Callable[[str], str]
-
 Knows: TypeAlias = Callable[[str, str], Awaitable[bool]]
 """Returns whether the owner of a member's normalised value has used a network before."""
 
@@ -38,9 +37,7 @@ _REDIS_TIMEOUT = 0.25
 _REDIS_PAUSE = 2.0
 """Seconds after a failure in which no request asks Redis."""
 _FAILURES = (StorageError, TimeoutError, CircuitOpenError)
-
-_HOST_BITS = 64
-_SITE_BITS = 48
+_HOST_BITS, _SITE_BITS = 64, 48
 _SITE_FACTOR = 16
 """How much higher the limit is for an IPv6 site (/48) than for one of its networks (/64)."""
 
@@ -107,7 +104,10 @@ class RateLimiter:
         """
         limits = self._limits.get(operation.id)
         if limits is None:
-            limits = self._limits[operation.id] = tuple(_all_counted(operation))
+            limits = self._limits[operation.id] = tuple(
+                _counted(each, "shared" if each.shared else operation.id)
+                for each in operation.rate_limits
+            )
         for counted in limits:
             if counted.limit.needs_body is with_body and _concerns(counted.limit, request):
                 state = await self._reach(counted, self._state(request, counted))
@@ -261,11 +261,6 @@ class RateLimiter:
         return bridge if isinstance(bridge, RedispyBridge) else None
 
 
-def _all_counted(operation: Operation) -> Iterator[_Counted]:
-    for limit in operation.rate_limits:
-        yield _counted(limit, "shared" if limit.shared else operation.id)
-
-
 def _counted(limit: RateLimit, namespace: str) -> _Counted:
     return _Counted(
         limit,
@@ -302,12 +297,17 @@ def network_of(address: str, bits: int = _HOST_BITS) -> str:
 def _storage(redis_url: str | None) -> Storage:
     if redis_url is None:
         return LocalCounters()
+    import redis.asyncio.retry  # noqa: PLC0415 - of no use without Redis.
+
+    # After a failover, an open connection may lead to the old primary, which takes no writes.
+    retry = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 1, (redis.ReadOnlyError,))
     return RedisStorage(
         f"async+{redis_url}",
         implementation="redispy",
         wrap_exceptions=True,
         socket_timeout=_REDIS_TIMEOUT,
         socket_connect_timeout=_REDIS_TIMEOUT,
+        retry=retry,  # type: ignore[arg-type]  # The package passes it on to the client.
     )
 
 
