@@ -38,13 +38,14 @@ def draw(results: Results, path: Path) -> None:
 
 
 def _figure(results: Results) -> Figure:
-    rows = -(-len(results.operations) // _COLUMNS)
+    operations = [each for each in results.operations if not each.is_rare]
+    rows = -(-len(operations) // _COLUMNS)
     height = 0.9 + rows * (0.5 + _ROW_INCHES * len(results.contenders))
     figure = Figure(figsize=(11, height), layout="constrained", facecolor="white")
     axes = figure.subplots(rows, _COLUMNS, squeeze=False).flatten()
-    for axis in axes[len(results.operations) :]:
+    for axis in axes[len(operations) :]:
         axis.set_visible(False)
-    for axis, operation in zip(axes, results.operations, strict=False):
+    for axis, operation in zip(axes, operations, strict=False):
         _fill(axis, results, operation)
     figure.suptitle(
         f"Requests a second on one core, {results.connections[-1]} connections: longer is better "

@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tqdm import tqdm
@@ -60,11 +61,11 @@ def compare(
     arguments: argparse.Namespace,
 ) -> Results:
     """Measure everything in turns."""
-    results = Results(contenders, operations, CONNECTIONS)
-    turns = list(_turns(contenders, operations, arguments.rounds))
+    results = Results(contenders, operations, arguments.connections)
+    turns = list(_turns(contenders, operations, arguments))
     for operation, contender in {(turn[0], turn[1]): None for turn in turns}:
         server = servers[contender.name, operation.database]
-        wrk.measure(server, operation, CONNECTIONS[-1], WARM_SECONDS)
+        wrk.measure(server, operation, arguments.connections[-1], WARM_SECONDS)
     for operation, contender, connections in tqdm(turns, unit=" turns", disable=None):
         server = servers[contender.name, operation.database]
         measured = wrk.measure(server, operation, connections, arguments.seconds)
@@ -73,11 +74,13 @@ def compare(
 
 
 def _turns(
-    contenders: Sequence[Contender], operations: Sequence[MeasuredOperation], rounds: int
+    contenders: Sequence[Contender],
+    operations: Sequence[MeasuredOperation],
+    arguments: argparse.Namespace,
 ) -> Iterator[tuple[MeasuredOperation, Contender, int]]:
-    for _ in range(rounds):
+    for _ in range(arguments.rounds):
         for operation in operations:
-            for connections in CONNECTIONS:
+            for connections in arguments.connections:
                 for contender in contenders:
                     validates = contender.validates or not operation.is_rejected
                     if validates and operation.database in contender.databases:
@@ -147,16 +150,17 @@ def main() -> None:
     if len(os.sched_getaffinity(0)) <= SERVER_CORE:
         raise SystemExit("the bench needs two cores: one for the load and one for the server")
     contenders = choose(arguments.only)
-    turns = arguments.rounds * len(OPERATIONS) * len(CONNECTIONS) * len(contenders)
+    wanted = [each for each in OPERATIONS if fnmatch(each.name, arguments.operations)]
+    turns = arguments.rounds * len(wanted) * len(arguments.connections) * len(contenders)
     if turns * (arguments.seconds + 0.2) > LONGEST:
         raise SystemExit("this would take longer than tokens are good for: fewer rounds or seconds")
     begun = time.monotonic()
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(postgresql(LOAD_CORE))
         if url is None:
-            say("PostgreSQL is not installed: its operation is left out")
+            say("PostgreSQL is not installed: its operations are left out")
         shops = prepare(FOLDER, url)
-        operations = [each for each in OPERATIONS if each.database in shops]
+        operations = [each for each in wanted if each.database in shops]
         wrk = Wrk(command, LOAD_CORE, FOLDER)
         for operation in operations:
             wrk.prepare(operation, shops[operation.database])
@@ -190,9 +194,11 @@ def choose(only: str | None) -> Sequence[Contender]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (5)")
-    parser.add_argument("--seconds", type=int, default=2, help="seconds of a turn (2)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each (3)")
+    parser.add_argument("--seconds", type=int, default=1, help="seconds of a turn (1)")
     parser.add_argument("--only", help="peers beside Concord, separated by commas")
+    parser.add_argument("--operations", default="*", help="a pattern of their names, as user*")
+    parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
     parser.add_argument("--json", type=Path, default=ROOT / "var" / "bench" / "compare.json")
     parser.add_argument("--chart", type=Path, help="where to draw to, without .svg and .png")
     return parser

@@ -156,9 +156,9 @@ def _observe(server: Running, operation: MeasuredOperation, request: Request, sh
     if operation.is_rejected:
         # Which status stands for a rejected body is each framework's own.
         return {"rejected": answer.status in {400, 422}, "written": _written(shop, None, key)}
-    if operation.name in {"health", "user"} or answer.status >= HTTPStatus.BAD_REQUEST:
+    if operation.kind in {"health", "user"} or answer.status >= HTTPStatus.BAD_REQUEST:
         return {"status": answer.status, "body": _plain(answer.body)}
-    if operation.name == "orders":
+    if operation.kind == "orders":
         body = _plain(answer.body)
         body["next_cursor"] = isinstance(body["next_cursor"], str)
         return {"status": answer.status, "body": body}

@@ -31,7 +31,7 @@ from tests.bench.telling import machine, say
 
 FOLDER = ROOT / "var" / "bench" / "in-process"
 TIMES: Mapping[str, int] = {"health": 300, "user": 100, "rejected": 100}
-"""Requests of a turn; of the others there are as many as are said here."""
+"""Requests of a turn by kind; of the others there are as many as are said here."""
 FEW = 30
 EVENT = "instructions"
 _ATTACH_SECONDS = 0.2
@@ -134,7 +134,7 @@ def measure(
                     for contender, application in applications.items():
                         if operation.is_rejected and not contender.validates:
                             continue
-                        times = TIMES.get(operation.name, FEW)
+                        times = TIMES.get(operation.kind, FEW)
                         one = application.repeat(operation, times)
                         # The first turn is for caches to fill.
                         if turn >= 0:

@@ -1,12 +1,13 @@
--- Sends prepared requests in turns: `wrk … -s load.lua URL -- FILE NAME`. FILE holds them, with the character 30 between
--- two. Where a request has the character 31, it gets a name that no other request has: NAME and a number.
+-- Sends prepared requests in turns: `wrk … -s load.lua URL -- FILE NAME SENT`. FILE holds them, with the character 30
+-- between two; the first SENT of them were sent before. Where a request has the character 31, it gets a name that no other
+-- request has: NAME and a number.
 local prepared, turn, serial, name = {}, 0, 0, ""
 
 function init(args)
   local file = assert(io.open(args[1], "rb"))
   local text = file:read("*a")
   file:close()
-  name = args[2]
+  name, turn = args[2], tonumber(args[3])
   for one in text:gmatch("[^\30]+") do
     local head, tail = one:match("^(.*)\31(.*)$")
     prepared[#prepared + 1] = head and {head, tail} or one

@@ -5,6 +5,7 @@ import re
 import subprocess
 import time
 import uuid
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class Wrk:
     def __init__(self, command: str, core: int, folder: Path) -> None:
         self._command = ["taskset", "--cpu-list", str(core), command]
         self._folder = folder
+        self._sent = Counter[tuple[int, str]]()
 
     def prepare(self, operation: MeasuredOperation, shop: Shop) -> None:
         """Write the requests of an operation to where `measure` takes them from."""
@@ -53,15 +55,19 @@ class Wrk:
     ) -> Measurement:
         """Send as much as the server answers, for some seconds.
 
+        It goes on after the request that the server got last.
+
         Raises:
             RuntimeError: wrk says nothing that can be read.
         """
         options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
         script = ["--script", str(SCRIPT), f"http://{HOST}:{server.port}"]
         name = f"bench-{uuid.uuid4().hex}-"
+        turn = (server.port, operation.name)
+        arguments = [str(self._file(operation)), name, str(self._sent[turn])]
         before = process_seconds(server.pid)
         said = subprocess.run(  # noqa: S603 - A fixed command.
-            [*self._command, *options, *script, "--", str(self._file(operation)), name],
+            [*self._command, *options, *script, "--", *arguments],
             capture_output=True,
             check=True,
             text=True,
@@ -74,6 +80,8 @@ class Wrk:
             raise RuntimeError(said)
         result = json.loads(found[1])
         requests = result["requests"]
+        # Each connection may have sent one more, which was not answered in time.
+        self._sent[turn] += requests + connections
         refused = requests - result["refused"] if operation.is_rejected else result["refused"]
         return Measurement(
             rate=requests / result["microseconds"] * 1e6,

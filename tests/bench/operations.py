@@ -3,9 +3,18 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
-from tests.bench.seeding import BUYERS, READERS, REJECTED_BODY, Shop, order_body
+from tests.bench.seeding import (
+    BUYERS,
+    RARE_BUYERS,
+    RARE_READERS,
+    READERS,
+    REJECTED_BODY,
+    Shop,
+    order_body,
+)
 
 KEY = "\x1f"
 """Stands in a prepared request where a name of its own goes, the idempotency key."""
@@ -38,31 +47,49 @@ Prepare: TypeAlias = Callable[[Shop], Sequence[Request]]
 class MeasuredOperation:
     """A kind of request; `prepare` makes one for each account that sends it."""
 
-    name: str
-    title: str
+    kind: str
+    request: str
     prepare: Prepare
     database: str = "sqlite"
-    is_rejected: bool = False
+    is_rare: bool = False
+    """Whether so many accounts send it that nobody has any of them in memory."""
+
+    @property
+    def name(self) -> str:
+        """As it is called in results; on SQLite, the kind."""
+        rare = ["rare"] if self.is_rare else []
+        return "-".join((self.kind, *rare, *([] if self.database == "sqlite" else [self.database])))
+
+    @property
+    def title(self) -> str:
+        """As it is called in tables."""
+        rare = ["rare callers"] if self.is_rare else []
+        return ", ".join((self.request, *rare, _DATABASES[self.database]))
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether its body is invalid."""
+        return self.kind == "rejected"
 
 
 def _health(_shop: Shop) -> Sequence[Request]:
     return [Request("GET", "/health")]
 
 
-def _user(shop: Shop) -> Sequence[Request]:
-    return [Request("GET", f"/v1/users/{each}", (_bearer(shop, each),)) for each in READERS]
+def _user(accounts: range, shop: Shop) -> Sequence[Request]:
+    return [Request("GET", f"/v1/users/{each}", (_bearer(shop, each),)) for each in accounts]
 
 
-def _orders(shop: Shop) -> Sequence[Request]:
-    return [Request("GET", "/v1/orders?limit=25", (_bearer(shop, each),)) for each in READERS]
+def _orders(accounts: range, shop: Shop) -> Sequence[Request]:
+    return [Request("GET", "/v1/orders?limit=25", (_bearer(shop, each),)) for each in accounts]
 
 
-def _create(shop: Shop) -> Sequence[Request]:
-    return [_post(shop, each, json.dumps(order_body(each)).encode()) for each in BUYERS]
+def _create(accounts: range, shop: Shop) -> Sequence[Request]:
+    return [_post(shop, each, json.dumps(order_body(each)).encode()) for each in accounts]
 
 
-def _rejected(shop: Shop) -> Sequence[Request]:
-    return [_post(shop, each, json.dumps(REJECTED_BODY).encode()) for each in BUYERS]
+def _rejected(accounts: range, shop: Shop) -> Sequence[Request]:
+    return [_post(shop, each, json.dumps(REJECTED_BODY).encode()) for each in accounts]
 
 
 def _post(shop: Shop, account: int, body: bytes) -> Request:
@@ -78,13 +105,21 @@ def _bearer(shop: Shop, account: int) -> tuple[str, str]:
     return "Authorization", f"Bearer {shop.tokens[account]}"
 
 
+_DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+_USER, _REJECTED = "GET /v1/users/{id}", "POST /v1/orders, rejected"
+_KINDS = (
+    ("user", _USER, partial(_user, READERS), False),
+    ("orders", "GET /v1/orders, 25 with lines", partial(_orders, READERS), False),
+    ("create", "POST /v1/orders", partial(_create, BUYERS), False),
+    ("rejected", _REJECTED, partial(_rejected, BUYERS), False),
+    ("user", _USER, partial(_user, RARE_READERS), True),
+    ("rejected", _REJECTED, partial(_rejected, RARE_BUYERS), True),
+)
 OPERATIONS = (
     MeasuredOperation("health", "GET /health", _health),
-    MeasuredOperation("user", "GET /v1/users/{id}", _user),
-    MeasuredOperation("orders", "GET /v1/orders, 25 with lines", _orders),
-    MeasuredOperation("create", "POST /v1/orders, SQLite", _create),
-    MeasuredOperation(
-        "create-postgresql", "POST /v1/orders, PostgreSQL", _create, database="postgresql"
+    *(
+        MeasuredOperation(kind, request, prepare, database, is_rare)
+        for kind, request, prepare, is_rare in _KINDS
+        for database in _DATABASES
     ),
-    MeasuredOperation("rejected", "POST /v1/orders, rejected", _rejected, is_rejected=True),
 )

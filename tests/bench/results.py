@@ -109,7 +109,7 @@ class Results:
 
     def _lines(self) -> Iterator[str]:
         yield f"Measured on {self.date:%Y-%m-%d} on {self.machine}."
-        middle, most = self.connections[1], self.connections[-1]
+        middle, most = self.connections[len(self.connections) // 2], self.connections[-1]
         for operation in self.operations:
             yield f"\n**{operation.title}** (requests/s; the ratio is Concord's to theirs)\n"
             heads = " | ".join(f"{each} conn. | ratio" for each in self.connections)
@@ -135,7 +135,7 @@ class Results:
             mark = "*" if self._is_short(contender, operation, connections) else ""
             cells += [f"{rate:,.0f}{mark}", "-" if ratio is None else f"{ratio:.2f}"]
         at_most = self.of(contender, operation, self.connections[-1])
-        at_middle = self.of(contender, operation, self.connections[1])
+        at_middle = self.of(contender, operation, self.connections[len(self.connections) // 2])
         every = [turn for each in self.connections for turn in self.of(contender, operation, each)]
         cells.append(f"{statistics.median(turn.p99 for turn in at_most):.1f}")
         cells.append(f"{statistics.median(turn.cpu for turn in at_middle):.0f}")

@@ -36,6 +36,12 @@ READERS = range(1, 257)
 BUYERS = range(257, 513)
 GUEST = BUYERS.stop
 """An account that nobody reads and that buys nothing: its session is ended, and holds again."""
+_MANY = 10_240
+"""A little more than the tokens that Concord and the tuned peers keep in memory."""
+RARE_READERS = range(GUEST + 1, GUEST + 1 + _MANY)
+RARE_BUYERS = range(RARE_READERS.stop, RARE_READERS.stop + _MANY)
+"""Accounts that ask in turns, so that each has been forgotten when it asks again."""
+_ACCOUNTS = range(1, RARE_BUYERS.stop)
 PRODUCTS = range(1, 3 * len(BUYERS) + 1)
 """Three for each buyer, so that nobody waits for another's stock."""
 ORDERS_EACH = 30
@@ -126,7 +132,7 @@ def _fill(session: Session) -> None:
 
 
 def _users() -> Iterator[Row]:
-    for number in (*READERS, *BUYERS, GUEST):
+    for number in _ACCOUNTS:
         email = f"customer{number}@example.com"
         yield {
             "name": f"Customer {number}",
@@ -145,7 +151,7 @@ def _users() -> Iterator[Row]:
 
 
 def _sessions(random: Random) -> Iterator[Row]:
-    for user in (*READERS, *BUYERS, GUEST):
+    for user in _ACCOUNTS:
         begun = _PAST + timedelta(days=1, seconds=user)
         yield {
             "id": _id(random, begun),
