@@ -21,11 +21,10 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,7 +42,7 @@ from tests.api.test_work import make_due
 from tests.api.test_work_with_broker import workers_of
 from tests.bench.telling import say
 from tests.databases import make_database_url
-from tests.faults.live_shop import Shop, open_shop
+from tests.faults.live_shop import Shop, open_shop, repeating
 from tests.faults.test_killed import (
     CUSTOMERS,
     SETTINGS,
@@ -178,33 +177,6 @@ def is_reachable(url: str) -> bool:
         except Exception:  # noqa: BLE001 - each broker has its own errors.
             return False
     return True
-
-
-@contextmanager
-def repeating(works: list[Callable[[], None]]) -> Iterator[None]:
-    """Do each of the works again and again until the block ends."""
-    stop = threading.Event()
-    failures: list[BaseException] = []
-
-    def repeat(work: Callable[[], None]) -> None:
-        try:
-            while not stop.is_set():
-                work()
-                time.sleep(0.02)
-        except BaseException as error:  # noqa: BLE001 - it is raised again below.
-            failures.append(error)
-
-    threads = [threading.Thread(target=repeat, args=(each,)) for each in works]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    if failures:
-        raise failures[0]
 
 
 def run(kind: str, broker_kind: str, kills: int, chance: random.Random) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,32 @@ def at_once(works: Sequence[Callable[[], T]], threads: int = 64) -> list[T]:
     """Run all, as many at a time as there are threads, and give what they return."""
     with ThreadPoolExecutor(min(threads, len(works))) as pool:
         return list(pool.map(lambda work: work(), works))
+
+
+@contextmanager
+def repeating(works: Sequence[Callable[[], None]], pause: float = 0.02) -> Iterator[None]:
+    """Do each of the works again and again until the block ends, with pauses in seconds."""
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def repeat(work: Callable[[], None]) -> None:
+        try:
+            while not stop.wait(pause):
+                work()
+        except BaseException as error:  # noqa: BLE001 - it is raised again below.
+            failures.append(error)
+
+    threads = [threading.Thread(target=repeat, args=(each,)) for each in works]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]
 
 
 @contextmanager
