@@ -1,9 +1,9 @@
 """What grows with what: `python tests/bench/scaling.py [--requests N]`.
 
-Operations in the contract and bytes of a body, by processor time in-process; processes, by
-requests a second; orders placed by so many connections; the time to start, beside stock connexion
-with as many operations; and memory over many requests. How deep a page lies is measured by
-`depth.py`.
+Processes, by requests a second on both databases; operations in the contract and bytes of a body,
+by processor time in-process; orders placed by so many connections; the time to start, beside
+stock connexion with as many operations; and memory over many requests. How deep a page lies is
+measured by `depth.py`.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from api.server.settings import Settings
 from tests.bench.calling import AsgiApp, Call, asgi, repeat
+from tests.bench.cluster import postgresql
 from tests.bench.compare import LOAD_CORE, SERVER_CORE, prepare
 from tests.bench.contenders import (
     CONTENDERS,
@@ -105,24 +106,30 @@ def _in_turns(
 
 
 def processes(
-    wrk: Wrk, shop: Shop, rounds: int, seconds: int
+    wrk: Wrk, shops: Mapping[str, Shop], rounds: int, seconds: int
 ) -> Mapping[str, Sequence[Measurement]]:
     """The load on one and on two processes, by operation, by round."""
     operations = [
-        each for each in OPERATIONS if each.name in {"health", "user", "orders", "create"}
+        each
+        for each in OPERATIONS
+        if each.database in shops and not (each.is_rare or each.is_rejected)
     ]
     both = f"{LOAD_CORE},{SERVER_CORE}"
     taken: dict[str, list[Measurement]] = {}
     with ExitStack() as stack:
         servers = {
-            count: stack.enter_context(_serving(shop, f"{count}-processes", both, workers=count))
+            (kind, count): stack.enter_context(
+                _serving(shop, f"{count}-processes-{kind}", both, workers=count)
+            )
+            for kind, shop in shops.items()
             for count in (1, 2)
         }
         for operation in operations:
-            wrk.prepare(operation, shop)
+            wrk.prepare(operation, shops[operation.database])
         for turn in range(-1, rounds):
             for operation in operations:
-                for count, server in servers.items():
+                for count in (1, 2):
+                    server = servers[operation.database, count]
                     measured = wrk.measure(server, operation, CONNECTIONS, seconds)
                     if turn >= 0:
                         taken.setdefault(f"{operation.name} {count}", []).append(measured)
@@ -207,19 +214,21 @@ def main() -> None:
     if command is None:
         raise SystemExit("wrk is not installed: on Debian and Ubuntu, apt-get install wrk")
     logging.disable()
-    shop = prepare(FOLDER, None)["sqlite"]
     wrk = Wrk(command, LOAD_CORE, FOLDER)
     say(f"Scaling of Concord on {machine()}")
-    by_operations = routing(shop, arguments.rounds)
-    _tell("operations in the contract", "CPU µs a request", by_operations)
-    by_size = bodies(shop, arguments.rounds)
-    _tell("bytes of a body", "CPU µs a request", by_size)
-    by_processes = processes(wrk, shop, arguments.rounds, arguments.seconds)
+    with postgresql(LOAD_CORE) as url:
+        shops = prepare(FOLDER, url)
+        by_processes = processes(wrk, shops, arguments.rounds, arguments.seconds)
     say("\n| operation and processes | requests/s | p99, ms |\n|---|---|---|")
     for name, turns in by_processes.items():
         rate = statistics.median(turn.rate for turn in turns)
         p99 = statistics.median(turn.p99 for turn in turns)
         say(f"| {name} | {rate:,.0f} | {p99:.1f} |")
+    shop = shops["sqlite"]
+    by_operations = routing(shop, arguments.rounds)
+    _tell("operations in the contract", "CPU µs a request", by_operations)
+    by_size = bodies(shop, arguments.rounds)
+    _tell("bytes of a body", "CPU µs a request", by_size)
     by_crowd = crowds(wrk, shop, arguments.rounds, max(arguments.seconds, CROWD_SECONDS))
     _tell("connections", "orders/s", by_crowd)
     by_contender = starts(shop, arguments.rounds)
