@@ -1,10 +1,11 @@
 """The base of all tables: named constraints and portable column types."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, delete
+from sqlalchemy.dialects.sqlite import DATETIME
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -74,10 +75,37 @@ class Versioned:
             raise VersionMismatch
 
 
-class UTCDateTime(TypeDecorator[datetime]):
-    """A UTC datetime with microseconds, aware even on databases without time zones."""
+_UTC = "+00:00"
 
-    impl: TypeEngine[datetime] | type[TypeEngine[datetime]] = DateTime(timezone=True)
+
+class _SQLiteTime(DATETIME):
+    """A time in SQLAlchemy's own format, converted without its regular expression and template.
+
+    A page of orders reads about eighty times.
+    """
+
+    def bind_processor(self, _dialect: Dialect) -> Callable[[datetime | None], str | None]:
+        """Return the conversion of a UTC time to text."""
+        return lambda value: (
+            None if value is None else value.isoformat(" ", "microseconds").removesuffix(_UTC)
+        )
+
+    def result_processor(
+        self, _dialect: Dialect, _coltype: object
+    ) -> Callable[[str | None], datetime | None]:
+        """Return the conversion of text to a UTC time."""
+        return lambda value: None if value is None else datetime.fromisoformat(value + _UTC)
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """A UTC datetime with microseconds, aware even on databases without time zones.
+
+    PostgreSQL returns times in the time zone of the session, which is UTC.
+    """
+
+    impl: TypeEngine[datetime] | type[TypeEngine[datetime]] = DateTime(timezone=True).with_variant(
+        _SQLiteTime, "sqlite"
+    )
     cache_ok: bool | None = True
 
     @property
@@ -96,12 +124,6 @@ class UTCDateTime(TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError("a time without a zone cannot be stored")
         return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Return the stored datetime with the time zone `datetime.UTC`."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def utcnow() -> datetime:

@@ -130,7 +130,8 @@ def _begin(connection: Connection) -> None:
     if begin == _WRITE:
         _begin_to_write(connection)
     elif begin is not None:
-        connection.exec_driver_sql(begin)
+        # It locks nothing and cannot fail, so it need not pass through SQLAlchemy.
+        _driver_of(connection).execute(begin)
 
 
 def _begin_to_write(connection: Connection) -> None:
@@ -139,7 +140,7 @@ def _begin_to_write(connection: Connection) -> None:
     SQLite would poll with growing pauses of up to 100 ms, in which the other process, whose threads
     wait for the pool instead, would write again and again.
     """
-    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    driver = _driver_of(connection)
     (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
     driver.execute("PRAGMA busy_timeout = 0")
     try:
@@ -150,6 +151,10 @@ def _begin_to_write(connection: Connection) -> None:
         connection.exec_driver_sql(_WRITE)
     finally:
         driver.execute(f"PRAGMA busy_timeout = {timeout}")
+
+
+def _driver_of(connection: Connection) -> sqlite3.Connection:
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
 
 
 def _make_private(file: str, *_connection: object) -> None:

@@ -23,7 +23,7 @@ class Cursors:
 
     def __init__(self, key: bytes) -> None:
         self._serializer = itsdangerous.URLSafeSerializer(
-            key, signer_kwargs={"key_derivation": "hmac", "digest_method": _sha256}
+            key, signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256}
         )
 
     def encode(self, operation_id: str, arguments: Mapping[str, Value], position: object) -> str:
@@ -63,7 +63,3 @@ def _salt(operation_id: str, arguments: Mapping[str, Value]) -> bytes:
     """Return the salt for an operation and its filters; it is part of each cursor's signature."""
     filters = sorted((name, value) for name, value in arguments.items() if name not in _POSITIONS)
     return f"position {operation_id} {filters!r}".encode()
-
-
-def _sha256(text: bytes = b"") -> "hashlib._Hash":
-    return hashlib.sha256(text)

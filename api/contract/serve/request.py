@@ -1,7 +1,7 @@
 """Per-request data: the request's id, fields, caller and values, and its response."""
 
 import re
-import uuid
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -196,8 +196,8 @@ def request_id(scope: Scope, declared: Validator) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text = _text(value)
-            return text if declared.is_valid(text) else uuid.uuid4().hex
-    return uuid.uuid4().hex
+            return text if declared.is_valid(text) else secrets.token_hex(16)
+    return secrets.token_hex(16)
 
 
 def trace_id(traceparent: str | None) -> str | None:
