@@ -58,6 +58,7 @@ from models.identity.known_address import KnownAddress
 from models.identity.password import Passwords
 from models.identity.permission import scope_fault
 from models.identity.token import note_uses
+from models.jobs.backlog import read_backlog
 from models.lifecycle import Lifecycle
 from models.storage.database import Database
 from models.storage.schema_version import newest_version
@@ -176,6 +177,7 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
             [
                 Job("feed", 0, feed.advance),
                 Job("uses", 15, partial(note_uses, database, uses.take)),
+                Job("backlog", 15, lambda: metrics.set_backlog(database.read(read_backlog))),
             ],
             pause=FeedTail.PAUSE,
         ),

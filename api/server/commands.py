@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from api.contract.contract import Contract
 from api.contract.engine_errors import ContractError
-from api.credentials.key_file import SigningKeyError
+from api.credentials.key_file import SigningKeyError, require_private
 from api.credentials.key_rotation import rotate_keys
 from api.server.application import Application
 from api.server.checks import MailService, examine
@@ -138,6 +138,11 @@ def serve(program: Program, *, no_upkeep: bool) -> None:
                 app.logger.warning("rate limits are counted per process: set REDIS_URL")
             if settings.mail_url is None:
                 app.logger.warning("messages are not sent: set MAIL_URL")
+            try:
+                require_private(settings.signing_key_file)
+            except SigningKeyError as error:
+                # In production, `create_app` refuses such a file.
+                app.logger.warning(str(error))
             if settings.workers == 1:
                 with serve_metrics(settings, app.logger, app.metrics):
                     serving.serve(app, options)

@@ -29,6 +29,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from models.jobs.backlog import Backlog
+
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable with which prometheus_client writes metrics to files."""
 _READS, _PAUSE = 10, 0.02
@@ -118,6 +120,15 @@ class Metrics:
             ("outcome",),
             registry=self._registry,
         )
+        # All processes report the same, so these are not summed.
+        self._messages, self._message_seconds, self._overdue_orders = (
+            Gauge(f"concord_{name}", meaning, multiprocess_mode="livemax", registry=self._registry)
+            for name, meaning in (
+                ("messages_waiting", "Messages in the outbox"),
+                ("oldest_message_seconds", "Age of the oldest message in the outbox"),
+                ("overdue_orders", "Unpaid orders that have not been expired yet"),
+            )
+        )
         ProcessCollector(registry=self._registry)
 
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
@@ -164,6 +175,12 @@ class Metrics:
     def count_payment_event(self, provider: str, outcome: str) -> None:
         """Count an event of a payment provider that the settings name."""
         self._payment_events.labels(provider, outcome).inc()
+
+    def set_backlog(self, backlog: Backlog) -> None:
+        """Report the background work that waits in the database."""
+        self._messages.set(backlog.messages)
+        self._message_seconds.set(backlog.message_seconds)
+        self._overdue_orders.set(backlog.overdue_orders)
 
     def set_build(self, version: str, schema: str) -> None:
         """Report the version of the contract, and the newest one of the schema."""

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -13,10 +14,14 @@ import pytest
 
 from api.server.metrics import Metrics, shared_metrics
 from app import load
+from models.messages.message import Message
+from models.storage.database import Database
 from models.storage.schema_version import newest_version
 from tests.api.commands import failure, make_run
+from tests.databases import make_database_url
+from tests.factories import make_user
 from tests.live import HOST, free_port, running_server
-from tests.service import Service
+from tests.service import Service, running
 
 
 def test_requests_are_counted_by_operation_and_status() -> None:
@@ -108,6 +113,21 @@ def test_a_service_reports_its_build_its_connections_and_its_counters(service: S
     )
     assert "concord_rate_limits_counted 1.0" in lines
     assert any(line.startswith("concord_open_connections ") for line in lines)
+
+
+def test_a_service_reports_the_messages_that_wait(tmp_path: Path) -> None:
+    with make_database_url("sqlite", tmp_path) as url:
+        database = Database(url)
+        user = make_user(database)
+        database.transact(partial(Message.enqueue, kind="welcome", user_id=user.id))
+        database.dispose()
+        dead = f"smtp://{HOST}:{free_port()}"
+        with running(tmp_path, url, MAIL_URL=dead) as service:
+            until = time.monotonic() + 20
+            while "concord_messages_waiting 1.0" not in service.app.metrics.text().splitlines():
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert "concord_overdue_orders 0.0" in service.app.metrics.text().splitlines()
 
 
 def test_rejections_are_counted_by_the_limit_that_rejects(service: Service) -> None:

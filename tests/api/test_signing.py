@@ -28,7 +28,7 @@ from api.credentials.signing import KeyRing
 from tests.api.accounts import bearer, token_for
 from tests.databases import make_database_url
 from tests.factories import make_account
-from tests.live import APP
+from tests.live import APP, running_server
 from tests.service import running
 
 pytestmark = [pytest.mark.mission("M13"), pytest.mark.mission("M19")]
@@ -200,6 +200,16 @@ def test_production_refuses_a_key_that_others_can_read(tmp_path: Path) -> None:
     finished = _serve(tmp_path, APP_ENV="production", SIGNING_KEY_FILE=str(file))
     assert finished.returncode == 1
     assert b"concord: SIGNING_KEY_FILE has the mode 604" in finished.stderr
+
+
+def test_development_warns_of_a_key_that_others_can_read(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    make_key_file(file)
+    for mode, warned in ((0o600, False), (0o644, True)):
+        file.chmod(mode)
+        with running_server(tmp_path, SIGNING_KEY_FILE=str(file), METRICS_PORT="0") as server:
+            pass
+        assert ("SIGNING_KEY_FILE has the mode 644" in server.log_text()) is warned
 
 
 def _serve(folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:

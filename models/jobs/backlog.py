@@ -1,0 +1,34 @@
+"""Background work that is not done yet, for those who watch a service."""
+
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+
+from models.messages.message import Message
+from models.orders.order import Order
+from models.storage.base import utcnow
+from models.storage.reader import Reader
+
+
+class Backlog(NamedTuple):
+    """What waits: messages, the age of the oldest in seconds, and unpaid orders that are overdue.
+
+    Orders whose time has just ended are overdue until the next run of their job.
+    """
+
+    messages: int
+    message_seconds: float
+    overdue_orders: int
+
+
+def read_backlog(reader: Reader) -> Backlog:
+    """Count the background work that waits."""
+    now = utcnow()
+    messages = reader.scalar(select(func.count()).select_from(Message)) or 0
+    oldest = reader.scalar(select(func.min(Message.created_at)))
+    overdue = select(func.count()).select_from(Order).where(Order.expires_at <= now)
+    return Backlog(
+        messages,
+        0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
+        reader.scalar(overdue) or 0,
+    )
