@@ -106,6 +106,7 @@ def _authenticate(
 def mail_server(
     port: int | None = None,
     *,
+    host: str = HOST,
     tls: ssl.SSLContext | None = None,
     from_the_start: bool = False,
     wants_password: bool = False,
@@ -115,7 +116,7 @@ def mail_server(
     inbox = Inbox(port or free_port())
     controller = Controller(
         inbox,
-        hostname=HOST,
+        hostname=host,
         port=inbox.port,
         ssl_context=tls if from_the_start else None,
         tls_context=None if from_the_start else tls,

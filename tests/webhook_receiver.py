@@ -49,7 +49,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
     """Receive webhooks until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -76,8 +76,8 @@ def receiving() -> Iterator[Receiver]:
         def log_message(self, format: str, *args: object) -> None:
             """Keep the output of the tests free of requests."""
 
-    with _Server(("127.0.0.1", 0), Handler) as server:
-        receiver = Receiver(f"http://127.0.0.1:{server.server_port}")
+    with _Server((host, 0), Handler) as server:
+        receiver = Receiver(f"http://{host}:{server.server_port}")
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
