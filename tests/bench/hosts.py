@@ -240,7 +240,10 @@ def main() -> None:
     """Print a line for each cut and one for what was checked, or stop at the first failure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, nargs="+", default=[15.0, 90.0])
-    say(run(parser.parse_args().seconds))
+    given = parser.parse_args()
+    if os.geteuid() != 0:
+        raise SystemExit("only root can make network namespaces")
+    say(run(given.seconds))
 
 
 if __name__ == "__main__":
