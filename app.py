@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -201,6 +202,8 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
 
     async def load_status(credential: UUID | bytes) -> TokenStatus | None:
         work = partial(statuses.read, credential=credential)
+        with suppress(BlockingIOError):
+            return database.glance(work)
         return await bridge.run(READS, "authentication", partial(database.read, single=True), work)
 
     async def start_up() -> None:

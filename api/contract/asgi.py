@@ -69,6 +69,7 @@ def make_asgi(contract: Contract, ports: Ports) -> ASGIApp:
             cursors=cursors,
             cors=Cors(settings.cors_origins, router.resources),
             bridge=ports.bridge,
+            can_glance=ports.database.can_glance,
             waits=ports.waits,
             readers=ports.readers,
             problems=ports.problems,

@@ -91,6 +91,17 @@ class Transactions(Protocol):
         `single` promises that it runs only one statement.
         """
 
+    @property
+    def can_glance(self) -> bool:
+        """Whether statements are so quick that `glance` can run them on the event loop."""
+
+    def glance(self, work: Callable[[Reader], T]) -> T:
+        """Run read-only work of one statement on the event loop.
+
+        Raises:
+            BlockingIOError: it would have to wait, so it must be repeated in a thread.
+        """
+
 
 class Recheck(Protocol):
     """Checks again, in the transaction of a write, that the caller's credentials are valid."""

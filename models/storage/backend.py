@@ -37,13 +37,15 @@ class Engines(NamedTuple):
     """The engines for single statements and for three kinds of transactions.
 
     A `reading` transaction only reads, a `late` one reads before it writes, and a `writing` one
-    writes from the start.
+    writes from the start. `glancing` is for statements on an event loop,
+    if the database is embedded.
     """
 
     single: Engine
     reading: Engine
     late: Engine
     writing: Engine
+    glancing: Engine | None = None
 
 
 class Fault(Enum):

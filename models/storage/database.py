@@ -124,6 +124,29 @@ class Database:
                 self._insist_on_conflict(error, patience, write=True)
             patience.wait()
 
+    @property
+    def can_glance(self) -> bool:
+        """Whether the database is embedded, so that `glance` needs no network."""
+        return self._engines.glancing is not None
+
+    def glance(self, work: Callable[[Reader], T]) -> T:
+        """Run `work`, which runs one quick statement, without waiting, as on an event loop.
+
+        Raises:
+            BlockingIOError: `work` needs a thread, where `read` waits or tells what is wrong.
+            RuntimeError: As in `read`.
+        """
+        if self._engines.glancing is None:
+            raise BlockingIOError
+        try:
+            with (
+                self._engines.glancing.connect() as connection,
+                ConnectionReader(connection, single=True) as reader,
+            ):
+                return work(reader)
+        except SQLAlchemyError as error:
+            raise BlockingIOError from error
+
     def try_lock(self, session: Session, number: int) -> bool:
         """Try to acquire the lock `number` until the transaction ends; return whether it succeeded.
 
@@ -219,15 +242,16 @@ class Database:
             if context.connection and (end := context.connection.info.pop(_RUNNING, None)):
                 end()
 
-        # The other engines are these two with other options.
-        for engine in {self._engines.late, self._engines.writing}:
+        # The other engines are these with other options.
+        watched = {self._engines.late, self._engines.writing, self._engines.glancing} - {None}
+        for engine in watched:
             event.listen(engine, "before_cursor_execute", before)
             event.listen(engine, "after_cursor_execute", after)
             event.listen(engine, "handle_error", failed)
 
     def dispose(self) -> None:
         """Close all idle connections. Connections in use are closed when they are returned."""
-        for engine in (*self._engines, *self._probe):
+        for engine in filter(None, (*self._engines, *self._probe)):
             engine.dispose()
 
     def _connect(self, limits: Limits) -> Engines:

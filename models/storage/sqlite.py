@@ -64,7 +64,9 @@ def connect(url: URL, limits: Limits) -> Engines:
     writing = _engine(url, one_writer, _WRITE)
     # A statement outside a transaction has a snapshot of its own.
     single = snapshots.execution_options(**{_BEGIN: None})
-    return Engines(single, snapshots, snapshots, writing)
+    never_waiting = replace(limits, pool_size=1, pool_timeout=0.0, lock_timeout=0.0)
+    glancing = _engine(url, never_waiting, None)
+    return Engines(single, snapshots, snapshots, writing, glancing)
 
 
 def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001 - both databases have one signature
@@ -107,7 +109,7 @@ def exclusive(connection: Connection, *, patience: float) -> Iterator[None]:
             raise RuntimeError(f"the migration leaves {len(orphans)} rows without their parent")
 
 
-def _engine(url: URL, limits: Limits, begin: str) -> Engine:
+def _engine(url: URL, limits: Limits, begin: str | None) -> Engine:
     engine = create_engine(
         url,
         connect_args={"timeout": limits.lock_timeout, "check_same_thread": False},

@@ -14,15 +14,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.types import Message, Scope
 
-from api.credentials.bearer import Caller
+from api import products
 from api.server.application import Application
 from models.catalogue.product import Product, ProductChanges
 from models.errors import InvalidName
-from models.identity.user import User
+from models.storage.page import Page
 from models.storage.reader import Reader
 from tests.api.accounts import bearer, token_for
 from tests.api.answers import problem
@@ -46,23 +45,22 @@ def one_thread(tmp_path: Path, **settings: str) -> Iterator[tuple[Service, httpx
 
 
 class Gate:
-    """Keeps whoever reads an account waiting until it is opened."""
+    """Keeps whoever lists products waiting until it is opened."""
 
     def __init__(self) -> None:
         self.reached = threading.Semaphore(0)
         self.opened = threading.Event()
 
-    def visible_to(self, reader: Reader, actor: Caller, user_id: int) -> User:
+    def find_products(self, _reader: Reader, *_: object, **_options: object) -> Page[Product]:
         self.reached.release()
         assert self.opened.wait(PATIENCE)
-        seen = user_id if actor.is_admin else actor.user_id
-        return reader.scalars(select(User).where(User.id == seen)).one()
+        return Page([], None)
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate = Gate()
-    monkeypatch.setattr(User, "visible_to", gate.visible_to)
+    monkeypatch.setattr(products, "find_products", gate.find_products)
     yield gate
     gate.opened.set()
 
@@ -79,7 +77,7 @@ def test_requests_beyond_threads_and_queue_are_refused(tmp_path: Path, gate: Gat
         headers = bearer(token_for(service, make_account(service)))
 
         def ask() -> Future[httpx.Response]:
-            return pool.submit(client.get, "/v1/profile", headers=headers, timeout=PATIENCE)
+            return pool.submit(client.get, "/v1/products", headers=headers, timeout=PATIENCE)
 
         running_first = ask()
         assert gate.reached.acquire(timeout=PATIENCE)
@@ -87,12 +85,12 @@ def test_requests_beyond_threads_and_queue_are_refused(tmp_path: Path, gate: Gat
         refused = next(as_completed(others, timeout=PATIENCE)).result()
         assert (refused.status_code, problem(refused)) == (503, "overloaded")
         assert int(refused.headers["retry-after"]) >= 1
-        for path in ("/health", "/v1/divide?a=1&b=2", "/openapi.json"):
-            assert client.get(path).status_code == 200
+        for path in ("/health", "/v1/divide?a=1&b=2", "/openapi.json", "/v1/profile"):
+            assert client.get(path, headers=headers).status_code == 200
         gate.opened.set()
         answers = [running_first.result(), *(each.result() for each in others)]
         assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
-        assert client.get("/v1/profile", headers=headers).status_code == 200
+        assert client.get("/v1/products", headers=headers).status_code == 200
         assert is_idle(service)
 
 

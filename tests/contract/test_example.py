@@ -4,15 +4,16 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from starlette.testclient import TestClient
 
 from tests.contract.example import handlers
-from tests.contract.example.library import make_library
+from tests.contract.example.library import Library, make_library
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = Path(__file__).with_name("example")
@@ -107,6 +108,25 @@ def test_an_api_key_has_its_scopes(
     client: TestClient, headers: dict[str, str], status: int
 ) -> None:
     assert client.post("/books", json=BOOK, headers=headers).status_code == status
+
+
+def test_one_statement_runs_on_the_event_loop_unless_it_would_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def get_shelf(reader: Library, genre: str) -> dict[str, object]:
+        threads.append(threading.current_thread().name)
+        return {"genre": genre, "books": reader.books}
+
+    def refuse(_library: Library, _work: object) -> NoReturn:
+        raise BlockingIOError
+
+    threads: list[str] = []
+    monkeypatch.setattr(handlers, "get_shelf", get_shelf)
+    with TestClient(make_library()) as client:
+        assert client.get("/shelves/fiction", headers=BOB).status_code == 200
+        monkeypatch.setattr(Library, "glance", refuse)
+        assert client.get("/shelves/fiction", headers=BOB).status_code == 200
+    assert [name.startswith("reads") for name in threads] == [False, True]
 
 
 def test_an_undeclared_response_is_a_bug(

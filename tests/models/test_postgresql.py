@@ -318,3 +318,9 @@ def test_psycopg_still_waits_where_a_bounded_connection_expects_it(url: str) -> 
             connection.execute("SELECT pg_sleep(5)")
         assert monotonic() - start < 2
         assert connection.closed
+
+
+def test_nothing_is_read_on_an_event_loop(database: Database) -> None:
+    assert not database.can_glance
+    with pytest.raises(BlockingIOError):
+        database.glance(lambda _: None)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import func, make_url, select, text
 from sqlalchemy.orm import Session
 
 from models.errors import DatabaseUnavailable
@@ -15,6 +15,7 @@ from models.identity.user import User
 from models.identity.user_list import find_users
 from models.storage.database import Database
 from models.storage.migrating import migrate
+from models.storage.reader import Reader
 from tests.databases import make_database_url
 from tests.factories import make_user
 from tests.models.reading import read_page
@@ -34,6 +35,10 @@ def database(url: str) -> Iterator[Database]:
     database = Database(url)
     yield database
     database.dispose()
+
+
+def count_users(reader: Reader) -> int:
+    return reader.execute(select(func.count()).select_from(User)).scalar_one()
 
 
 def pragma(database: Database, name: str) -> object:
@@ -154,11 +159,29 @@ def test_a_file_locked_by_another_program_is_unavailable(url: str) -> None:
     with pytest.raises(DatabaseUnavailable):
         make_user(database)
     assert not database.is_ready()
+    with pytest.raises(BlockingIOError):
+        database.glance(count_users)
 
     other.close()
     make_user(database)
+    assert database.glance(count_users) == 1
     assert database.is_ready()
     database.dispose()
+
+
+def test_a_glance_waits_for_no_connection(database: Database) -> None:
+    def glance_again(_reader: Reader) -> None:
+        with pytest.raises(BlockingIOError):
+            database.glance(count_users)
+
+    assert database.can_glance
+    database.glance(glance_again)
+    assert database.glance(count_users) == 0
+
+
+def test_a_glance_is_one_statement(database: Database) -> None:
+    with pytest.raises(RuntimeError, match="only one statement"):
+        database.glance(lambda reader: count_users(reader) + count_users(reader))
 
 
 def test_two_processes_see_each_others_writes(tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ class Call:
         kind = self._operation.transaction
         if kind == "none":
             return self._respond(request, None)
+        if request.at_once:
+            return self._database.glance(partial(self._respond, request))
         if kind in _READING:
             return self._database.read(partial(self._respond, request), single=kind == "statement")
         kept = self._kept

@@ -1,13 +1,14 @@
 """The request pipeline: match, authenticate, limit, decode, receive, validate, run, respond.
 
-This is the only middleware of the application. It runs on the event loop and never blocks:
-blocking work runs in a thread behind the bridge. Every error raised on the way becomes a problem
+This is the only middleware of the application. It runs on the event loop and never blocks: work
+that may wait runs in a thread behind the bridge. Every error raised on the way becomes a problem
 response here.
 """
 
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope, Send
@@ -69,6 +70,7 @@ class Parts:
     cursors: Cursors
     cors: Cors
     bridge: Bridge
+    can_glance: bool
     waits: Mapping[str, Wait]
     readers: Mapping[str, ReadFile]
     problems: Problems
@@ -191,6 +193,12 @@ class Engine:
             await self._authenticate(request, operation)
         pool = operation.pool_for(request.body)
         dispatch = self._dispatch if request.span is None else request.span.handle(self._dispatch)
+        if operation.transaction == "statement" and self._parts.can_glance:
+            # One quick statement costs less than the way to a thread and back.
+            request.at_once = True
+            with suppress(BlockingIOError):
+                return dispatch(request)
+            request.at_once = False
         return await self._parts.bridge.run(pool, operation.tag, dispatch, request)
 
     async def _admit(self, request: Request, operation: Operation) -> None:

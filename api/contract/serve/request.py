@@ -72,6 +72,8 @@ class Request:
     header_values: dict[str, Value] = field(default_factory=dict)
     media_type: str = ""
     caller: Caller | None = None
+    at_once: bool = False
+    """Whether the handler runs on the event loop, with a database that does not wait."""
     body: Any = None
     """The decoded body: JSON, a form or a file."""
     form: FormReader | None = None

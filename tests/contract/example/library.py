@@ -76,6 +76,18 @@ class Library:
     def read(self, work: Callable[[Any], T], *, single: bool = False) -> T:
         return self.transact(work, late=single)
 
+    @property
+    def can_glance(self) -> bool:
+        return True
+
+    def glance(self, work: Callable[[Any], T]) -> T:
+        if not self._lock.acquire(blocking=False):
+            raise BlockingIOError
+        try:
+            return work(self)
+        finally:
+            self._lock.release()
+
     def flush(self) -> None:
         """There is nothing that is not written yet."""
 
