@@ -176,7 +176,7 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     threads = [
         upkeep(
             [
-                Job("feed", 0, feed.advance),
+                Job("feed", 0, feed.advance, rests=False),
                 Job("uses", 15, partial(note_uses, database, uses.take)),
                 Job("backlog", 15, lambda: metrics.set_backlog(database.read(read_backlog))),
             ],
@@ -264,7 +264,11 @@ def _make_mail_jobs(
     composer = Composer(settings.public_url, settings.mail_from)
     mailboxes = keys.derive("mailboxes")
     sender = Sender(database, composer, transport, logger, mailboxes, is_stopping)
-    return [Job("mail", 1, sender.send_batch, lambda: sender.is_delivering, is_shared=True)]
+    # It waits for the mail server most of the time.
+    mail = Job(
+        "mail", 1, sender.send_batch, lambda: sender.is_delivering, is_shared=True, rests=False
+    )
+    return [mail]
 
 
 def _make_metrics(contract: Contract) -> Metrics:

@@ -10,8 +10,11 @@ from api.server.logs import Logger
 from api.server.metrics import Metrics
 
 _PAUSE = 1.0
-_BREATH = 0.01
-"""Seconds between two parts of a long job, so that waiting transactions get the write lock."""
+_REST, _SHORTEST_REST, _LONGEST_REST = 2.0, 0.01, 1.0
+"""The rest after a part of a long job, as a multiple of the part's time, and its bounds in seconds.
+
+It leaves the processor and the locks to requests.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,8 @@ class Job:
     """Blocking work that is repeated, at least `seconds` apart.
 
     A job may be interrupted at any time, and other processes run the same jobs. If `work` returns
-    True, more is left to do, and the job is repeated after the other jobs have had their turn.
+    True, more is left to do, and the job is repeated after the other jobs have had their turn. If
+    it `rests`, that is after twice the time that the work took, to leave most time to requests.
     `has_recovered` tells whether work without an error means that an earlier failure is over.
     Several processes that do a job at once share the work only if it `is_shared`.
     """
@@ -29,6 +33,7 @@ class Job:
     work: Callable[[], object]
     has_recovered: Callable[[], bool] = lambda: True
     is_shared: bool = False
+    rests: bool = True
 
 
 def report_row(logger: Logger, metrics: Metrics, job: str) -> Callable[[object, Exception], None]:
@@ -61,11 +66,12 @@ class Runner:
         self._metrics = metrics
         self._failing: set[str] = set()
 
-    def attempt(self, job: Job) -> bool:
-        """Run a job, and return whether more is left to do.
+    def attempt(self, job: Job) -> float | None:
+        """Run a job; return the seconds until its next part, or `None` if nothing is left to do.
 
         The first failure and the recovery are logged, not every failure.
         """
+        began = time.monotonic()
         try:
             more = job.work() is True
         except Exception as error:  # noqa: BLE001 - whatever it is, the next time may be better.
@@ -77,12 +83,15 @@ class Runner:
                 self._logger.warning("upkeep failed", job=job.name, cause=name, **reply)
             self._failing.add(job.name)
             self._metrics.count_job(job.name, succeeded=False)
-            return False
+            return None
         self._metrics.count_job(job.name, succeeded=True)
         if job.name in self._failing and job.has_recovered():
             self._logger.info("upkeep recovered", job=job.name)
             self._failing.discard(job.name)
-        return more
+        if not more:
+            return None
+        rest = _REST * (time.monotonic() - began) if job.rests else 0.0
+        return min(max(rest, _SHORTEST_REST), _LONGEST_REST)
 
 
 class Upkeep:
@@ -127,17 +136,17 @@ class Upkeep:
         due = dict.fromkeys((job.name for job in self._jobs), 0.0)
         pause = self._pause
         while not self._stopping.wait(pause):
-            pause = self._pause
-            if not self._ready():
-                continue
-            for job in self._jobs:
+            rests = 0.0
+            for job in self._jobs if self._ready() else ():
                 began = time.monotonic()
                 if began < due[job.name] or self._stopping.is_set():
                     continue
-                if self._runner.attempt(job):
-                    pause = _BREATH
-                else:
+                rest = self._runner.attempt(job)
+                if rest is None:
                     due[job.name] = began + job.seconds
+                else:
+                    rests += rest
+            pause = rests or self._pause
 
 
 def stop_all(threads: Sequence[BackgroundThread], seconds: float) -> None:

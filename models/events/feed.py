@@ -61,14 +61,12 @@ def _place(database: Database, session: Session) -> bool:
         return False
     # This statement begins after the lock was acquired, so it sees all earlier positions.
     last = session.scalar(select(func.max(Event.position))) or 0
-    waiting = select(Event.sequence).where(Event.position.is_(None))
-    waiting = waiting.order_by(Event.sequence).limit(_BATCH)
-    numbers = session.scalars(waiting).all()
-    positions = [
-        {"sequence": number, "position": last + index} for index, number in enumerate(numbers, 1)
-    ]
-    session.execute(update(Event), positions)
-    return len(numbers) == _BATCH
+    order = func.row_number().over(order_by=Event.sequence).label("order")
+    waiting = select(Event.sequence, order).where(Event.position.is_(None))
+    batch = waiting.order_by(Event.sequence).limit(_BATCH).subquery()
+    place = update(Event).where(Event.sequence == batch.c.sequence)
+    placed = session.connection().execute(place.values(position=last + batch.c.order))
+    return placed.rowcount == _BATCH
 
 
 def read_events(

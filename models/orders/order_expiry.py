@@ -22,6 +22,7 @@ from models.orders.order_feed import feed_event
 from models.orders.order_reading import COLUMNS, view_orders
 from models.orders.order_view import OrderView
 from models.storage.base import utcnow
+from models.storage.constants import constant, write_rows
 from models.storage.database import Database
 from models.storage.set_aside import SetAside
 
@@ -95,7 +96,7 @@ def _expire_together(session: Session, lifecycle: Lifecycle, orders: list[OrderV
     ]
     expired = [_after_expiry(order, lifecycle) for order in orders]
     connection.execute(_EXPIRE, {"ids": [order.id for order in orders], "now": now})
-    connection.execute(_INSERT_EVENT, [_event_values(order, now) for order in expired])
+    write_rows(connection, _INSERT_EVENT, [_event_values(order, now) for order in expired])
     told = [feed_event(order, "expire", order.version) for order in expired]
     # Buyers of the products wait from here on.
     released = release_units(connection, units)
@@ -134,4 +135,4 @@ _EXPIRE = (
         version=Order.version + 1,
     )
 )
-_INSERT_EVENT = insert(OrderEvent)
+_INSERT_EVENT = constant(insert(OrderEvent))

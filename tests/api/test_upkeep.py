@@ -81,6 +81,23 @@ def test_a_long_job_continues_and_lets_others_run(log: io.StringIO) -> None:
     assert done.count("part") == 5
 
 
+@pytest.mark.parametrize("rests", [True, False])
+def test_a_long_job_leaves_most_of_the_time_to_requests(
+    *, rests: bool, log: io.StringIO
+) -> None:
+    begun: list[float] = []
+
+    def part() -> bool:
+        begun.append(time.monotonic())
+        time.sleep(0.1)
+        return True
+
+    with upkeep(log, Job("long", 60, part, rests=rests)):
+        wait_until(lambda: len(begun) >= 6)
+    times = [later - earlier for earlier, later in itertools.pairwise(begun)]
+    assert min(times) >= 0.3 if rests else min(times) < 0.3
+
+
 def test_nothing_runs_after_the_end(log: io.StringIO) -> None:
     done: list[None] = []
     with upkeep(log, Job("job", 0, lambda: done.append(None))):

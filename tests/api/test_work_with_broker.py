@@ -1,8 +1,10 @@
 """Celery hands out the background work, and loses nothing with its broker or workers (M24)."""
 
+import itertools
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import pytest
 import redis
 from typing_extensions import override
 
+from api.server.application import Application
 from api.server.processes.broker import JobTask, send_pulse
 from api.server.processes.workers import Pulse
 from api.server.setting_files import SettingsError
@@ -34,6 +37,8 @@ from tests.models.reading import read_order
 from tests.tools import find_tool
 
 pytestmark = pytest.mark.mission("M24")
+
+STUCK = (sys.executable, str(Path(__file__).parents[1] / "stuck_worker.py"))
 
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
@@ -127,14 +132,22 @@ class Heartbeats(Pulse):
             raise SystemExit
 
 
-def test_a_task_over_its_time_limit_stops_the_heartbeat(tmp_path: Path) -> None:
-    may_end, pulse = threading.Event(), Heartbeats()
-    stuck = Job("stuck", 1, lambda: may_end.wait(60))
+@contextmanager
+def worker_for(job: Job, tmp_path: Path) -> Iterator[Application]:
+    """An application with only this job."""
     values = {"DATABASE_URL": f"sqlite:///{tmp_path / 'concord.db'}", "APP_ENV": "test"}
     values |= {"SIGNING_KEY_FILE": str(tmp_path / "key.pem")}
     with closing(create_app(Settings.from_environment(values))) as app:
-        worker = replace(app, background=Background([stuck], [], []))
-        task = JobTask(worker, lambda _name: None, limit=0.1)
+        yield replace(app, background=Background([job], [], []))
+
+
+def test_a_task_over_its_time_limit_stops_the_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.server.processes.broker._LIMIT_SECONDS", 0.1)
+    may_end, pulse = threading.Event(), Heartbeats()
+    with worker_for(Job("stuck", 1, lambda: may_end.wait(60)), tmp_path) as worker:
+        task = JobTask(worker, lambda _name: None)
 
         def beat() -> None:
             with suppress(SystemExit):
@@ -157,6 +170,36 @@ def test_a_task_over_its_time_limit_stops_the_heartbeat(tmp_path: Path) -> None:
             pulse.is_enough = True
             for thread in threads:
                 thread.join(60)
+
+
+def test_a_task_over_its_time_limit_is_done_by_another_process(tmp_path: Path) -> None:
+    with make_database_url("postgresql", tmp_path) as url:
+        database = Database(url)
+        order = make_order(database, reservation=OVER)
+        settings = {"APP_ENV": "test", "DATABASE_URL": url, "WORKERS": "1"}
+        settings |= {"BROKER_URL": require_broker("rabbitmq")}
+        with running_worker(tmp_path, settings, program=STUCK) as process:
+            wait_until((tmp_path / "stuck").exists)
+            stuck = workers_of(process)
+            wait_until(lambda: workers_of(process) not in ([], stuck))
+            make_due(database)
+            wait_until(lambda: read_order(database, order).status == "expired")
+        database.dispose()
+    assert stuck == [int((tmp_path / "stuck").read_text())]
+    assert "has been silent for 3 seconds and is killed" in (tmp_path / "worker.log").read_text()
+
+
+def test_a_task_leaves_most_of_the_time_to_requests(tmp_path: Path) -> None:
+    begun: list[float] = []
+
+    def work() -> bool:
+        begun.append(time.monotonic())
+        time.sleep(0.1)
+        return len(begun) < 4
+
+    with worker_for(Job("long", 1, work), tmp_path) as worker:
+        JobTask(worker, lambda _name: None).run("long", uuid4(), is_helper=True)
+    assert all(later - earlier >= 0.3 for earlier, later in itertools.pairwise(begun))
 
 
 @pytest.mark.parametrize(

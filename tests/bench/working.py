@@ -1,9 +1,9 @@
 """Measures the background work: `python tests/bench/working.py [--orders N] [--messages N]`.
 
 Processes of `python app.py work` expire overdue orders and send messages to a server that accepts
-everything at once, on PostgreSQL (TEST_POSTGRESQL_URL). The time runs from the first row that is
-done to the last one, so it does not contain the start of the processes. With `--requests`, a
-customer reads and orders the same products before and while orders expire. It ends by itself.
+everything at once, on PostgreSQL (TEST_POSTGRESQL_URL) or SQLite. The time runs from the first row
+that is done to the last one, so it does not contain the start of the processes. With `--requests`,
+a customer reads and orders the same products before and while orders expire. It ends by itself.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
@@ -222,13 +222,13 @@ def left(database: Database, what: str) -> int:
 
 
 def measure(
-    what: str, count: int, processes: int, broker: str | None = None, *, requests: bool = False
+    what: str, count: int, processes: int, *, kind: str, broker: str | None, requests: bool
 ) -> str:
     """Tell how many rows a second the processes do, and what a customer meanwhile waits for."""
     with (
         ExitStack() as stack,
         TemporaryDirectory() as name,
-        make_database_url("postgresql", folder := Path(name)) as url,
+        make_database_url(kind, folder := Path(name)) as url,
         mail_sink() as (port, accepted),
     ):
         database = Database(url, statement_timeout=60)
@@ -273,13 +273,21 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=100_000)
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
     parser.add_argument("--broker", help="the broker that hands out the work")
     parser.add_argument("--requests", action="store_true", help="measure requests meanwhile")
     given = parser.parse_args()
     for what, count in (("orders", given.orders), ("messages", given.messages)):
         for processes in given.processes if count else ():
             requests = given.requests and what == "orders"
-            told = measure(what, count, processes, given.broker, requests=requests)
+            told = measure(
+                what,
+                count,
+                processes,
+                kind=given.database,
+                broker=given.broker,
+                requests=requests,
+            )
             say(f"{told} (load {os.getloadavg()[0]:.1f})")
 
 

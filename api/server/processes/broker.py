@@ -42,26 +42,19 @@ _PATIENCE = 5.0
 class JobTask:
     """What a message asks for: one run of a job, for a few seconds."""
 
-    def __init__(
-        self,
-        app: Application,
-        ask_for_help: Callable[[str], None],
-        limit: float = _LIMIT_SECONDS,
-    ) -> None:
-        """Run jobs of an application. After `limit` seconds, a run takes too long."""
+    def __init__(self, app: Application, ask_for_help: Callable[[str], None]) -> None:
         self._database = app.database
-        self._is_stopping = app.draining.is_set
+        self._stopping = app.draining
         self._jobs = {job.name: job for job in app.background.jobs}
         self._runner = Runner(app.logger, app.metrics)
         self._ask_for_help = ask_for_help
-        self._limit = limit
         self._began: float | None = None
 
     @property
     def is_overdue(self) -> bool:
         """Whether a run takes longer than any should."""
         began = self._began
-        return began is not None and time.monotonic() - began > self._limit
+        return began is not None and time.monotonic() - began > _LIMIT_SECONDS
 
     def run(self, name: str, run_id: UUID, *, is_helper: bool) -> None:
         """Run a job if it is due, or help another run of it. An unknown job is ignored.
@@ -92,8 +85,8 @@ class JobTask:
         """
         until = time.monotonic() + _SLICE_SECONDS
         has_help = not job.is_shared
-        while self._runner.attempt(job):
-            if self._is_stopping() or time.monotonic() > until:
+        while (rest := self._runner.attempt(job)) is not None:
+            if self._stopping.wait(rest) or time.monotonic() > until:
                 return True
             if not has_help:
                 self._ask_for_help(job.name)
