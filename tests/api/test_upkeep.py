@@ -82,9 +82,7 @@ def test_a_long_job_continues_and_lets_others_run(log: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("rests", [True, False])
-def test_a_long_job_leaves_most_of_the_time_to_requests(
-    *, rests: bool, log: io.StringIO
-) -> None:
+def test_a_long_job_leaves_most_of_the_time_to_requests(*, rests: bool, log: io.StringIO) -> None:
     begun: list[float] = []
 
     def part() -> bool:
