@@ -264,7 +264,7 @@ def _make_mail_jobs(
     composer = Composer(settings.public_url, settings.mail_from)
     mailboxes = keys.derive("mailboxes")
     sender = Sender(database, composer, transport, logger, mailboxes, is_stopping)
-    # It waits for the mail server most of the time.
+    # Mail spends most of its time waiting for the mail server, so it need not rest.
     mail = Job(
         "mail", 1, sender.send_batch, lambda: sender.is_delivering, is_shared=True, rests=False
     )

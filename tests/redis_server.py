@@ -78,7 +78,7 @@ def no_server() -> Iterator[str]:
 
 @contextmanager
 def own_server(folder: Path) -> Iterator[tuple[redis.Redis, subprocess.Popen[bytes]]]:
-    """Run a server that a test may kill, and give a client of it."""
+    """Run a server that a test may kill, and yield a client and the server's process."""
     port = free_port()
     options = ("--save", "", "--repl-diskless-sync-delay", "0", "--bind", HOST, "--dir", folder)
     with (folder / f"redis-{port}.log").open("wb") as log:
@@ -95,7 +95,7 @@ def own_server(folder: Path) -> Iterator[tuple[redis.Redis, subprocess.Popen[byt
 
 
 def follow(replica: redis.Redis, primary: redis.Redis) -> None:
-    """Make a server the replica of another, and wait until it has its data."""
+    """Make one server the replica of another, and wait until it has the primary's data."""
     replica.replicaof(HOST, primary.connection_pool.connection_kwargs["port"])
     _wait_for(replica, "master_link_status", "up")
 

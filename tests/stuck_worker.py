@@ -1,7 +1,7 @@
-"""Concord's command line, whose first task hangs: `python tests/stuck_worker.py work`.
+"""Concord's command line with a first task that hangs: `python tests/stuck_worker.py work`.
 
-The process id of the worker that hangs is written to the file `stuck`. A task may take one second,
-and a worker may be silent for three.
+The process id of the hanging worker is written to the file `stuck`. A task may take one second, and
+a worker may be silent for three.
 """
 
 import os
@@ -20,7 +20,7 @@ from api.server.settings import Settings
 from app import create_app, load, open_mail
 
 # The file is also imported in each worker.
-broker._LIMIT_SECONDS = 1.0  # noqa: SLF001 - the test would take a minute otherwise.
+broker._LIMIT_SECONDS = 1.0  # noqa: SLF001 - otherwise, the test would take a minute.
 workers._SILENT_SECONDS = 3.0  # noqa: SLF001 - as above.
 
 

@@ -41,7 +41,7 @@ class Receiver:
 
 class _Server(ThreadingHTTPServer):
     request_queue_size = 128
-    """Connections that may wait. With the default of 5, a batch of deliveries loses some."""
+    """Connections that may wait. With the default of 5, a batch of deliveries would lose some."""
 
     @override
     def handle_error(self, request: object, client_address: object) -> None:

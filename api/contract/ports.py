@@ -93,13 +93,13 @@ class Transactions(Protocol):
 
     @property
     def can_glance(self) -> bool:
-        """Whether statements are so quick that `glance` can run them on the event loop."""
+        """Whether statements are quick enough for `glance` to run them on the event loop."""
 
     def glance(self, work: Callable[[Reader], T]) -> T:
-        """Run read-only work of one statement on the event loop.
+        """Run read-only work that consists of one statement on the event loop.
 
         Raises:
-            BlockingIOError: it would have to wait, so it must be repeated in a thread.
+            BlockingIOError: the work would have to wait, so it must be repeated in a thread.
         """
 
 

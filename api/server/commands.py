@@ -141,7 +141,7 @@ def serve(program: Program, *, no_upkeep: bool) -> None:
             try:
                 require_private(settings.signing_key_file)
             except SigningKeyError as error:
-                # In production, `create_app` refuses such a file.
+                # In production, `create_app` rejects such a file.
                 app.logger.warning(str(error))
             if settings.workers == 1:
                 with serve_metrics(settings, app.logger, app.metrics):

@@ -120,13 +120,13 @@ class Metrics:
             ("outcome",),
             registry=self._registry,
         )
-        # All processes report the same, so these are not summed.
+        # Every process reports the same values, so they are not summed.
         self._messages, self._message_seconds, self._overdue_orders = (
             Gauge(f"concord_{name}", meaning, multiprocess_mode="livemax", registry=self._registry)
             for name, meaning in (
                 ("messages_waiting", "Messages in the outbox"),
                 ("oldest_message_seconds", "Age of the oldest message in the outbox"),
-                ("overdue_orders", "Unpaid orders that have not been expired yet"),
+                ("overdue_orders", "Unpaid orders that should have expired"),
             )
         )
         ProcessCollector(registry=self._registry)
@@ -177,7 +177,7 @@ class Metrics:
         self._payment_events.labels(provider, outcome).inc()
 
     def set_backlog(self, backlog: Backlog) -> None:
-        """Report the background work that waits in the database."""
+        """Report the background work that is waiting in the database."""
         self._messages.set(backlog.messages)
         self._message_seconds.set(backlog.message_seconds)
         self._overdue_orders.set(backlog.overdue_orders)

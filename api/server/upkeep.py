@@ -13,7 +13,7 @@ _PAUSE = 1.0
 _REST, _SHORTEST_REST, _LONGEST_REST = 2.0, 0.01, 1.0
 """The rest after a part of a long job, as a multiple of the part's time, and its bounds in seconds.
 
-It leaves the processor and the locks to requests.
+Rests leave the processor and the locks to requests.
 """
 
 
@@ -23,7 +23,7 @@ class Job:
 
     A job may be interrupted at any time, and other processes run the same jobs. If `work` returns
     True, more is left to do, and the job is repeated after the other jobs have had their turn. If
-    it `rests`, that is after twice the time that the work took, to leave most time to requests.
+    it `rests`, it first waits twice as long as the work took, to leave most time to requests.
     `has_recovered` tells whether work without an error means that an earlier failure is over.
     Several processes that do a job at once share the work only if it `is_shared`.
     """

@@ -1,4 +1,4 @@
-"""Background work that is not done yet, for those who watch a service."""
+"""The background work that is waiting, for monitoring."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ from models.storage.reader import Reader
 
 
 class Backlog(NamedTuple):
-    """What waits: messages, the age of the oldest in seconds, and unpaid orders that are overdue.
+    """The number of messages, the age of the oldest in seconds, and the number of overdue orders.
 
-    Orders whose time has just ended are overdue until the next run of their job.
+    An unpaid order is overdue from its expiry time until the next run of the job that expires it.
     """
 
     messages: int
@@ -22,7 +22,7 @@ class Backlog(NamedTuple):
 
 
 def read_backlog(reader: Reader) -> Backlog:
-    """Count the background work that waits."""
+    """Count the background work that is waiting."""
     now = utcnow()
     messages = reader.scalar(select(func.count()).select_from(Message)) or 0
     oldest = reader.scalar(select(func.min(Message.created_at)))

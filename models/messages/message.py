@@ -189,8 +189,9 @@ class Message(Base):
         if age > _PATIENCE:
             cls.remove(session, [letter])
             return False
-        # The pause grows with the age, not with the attempts: a message that was taken and released
-        # untried counts them too, so a short outage would delay a queue for an hour.
+        # The pause grows with the age, not with the number of attempts: taking a message counts as
+        # an attempt even if it is released untried, so a short outage would delay a queue for an
+        # hour.
         pause = min(max(age, _FIRST_PAUSE), _LONGEST_PAUSE)
         # Random jitter spreads the retries of messages that failed together.
         pause *= random.uniform(0.5, 1)  # noqa: S311 - it need not be hard to guess.

@@ -30,7 +30,7 @@ _MADE = ("balance", "lines")
 COLUMNS = [
     *(getattr(Order, name) for name in OrderView._fields if name not in _MADE),
     *(getattr(Order, name) for name in OrderBalance._fields),
-    # Lines are found by the id as the driver returns it, which saves a conversion for each.
+    # Lines are matched by the id as the driver returns it, which saves converting each id.
     type_coerce(Order.id, NullType).label("raw_id"),
 ]
 """The columns of the rows passed to `view_orders`, in this order."""

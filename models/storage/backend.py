@@ -37,8 +37,8 @@ class Engines(NamedTuple):
     """The engines for single statements and for three kinds of transactions.
 
     A `reading` transaction only reads, a `late` one reads before it writes, and a `writing` one
-    writes from the start. `glancing` is for statements on an event loop,
-    if the database is embedded.
+    writes from the start. `glancing` runs statements on an event loop, and is `None` unless the
+    database is embedded.
     """
 
     single: Engine

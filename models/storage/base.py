@@ -81,7 +81,7 @@ _UTC = "+00:00"
 class _SQLiteTime(DATETIME):
     """A time in SQLAlchemy's own format, converted without its regular expression and template.
 
-    A page of orders reads about eighty times.
+    This is worthwhile because a page of orders contains about eighty times.
     """
 
     def bind_processor(self, _dialect: Dialect) -> Callable[[datetime | None], str | None]:
@@ -100,7 +100,7 @@ class _SQLiteTime(DATETIME):
 class UTCDateTime(TypeDecorator[datetime]):
     """A UTC datetime with microseconds, aware even on databases without time zones.
 
-    PostgreSQL returns times in the time zone of the session, which is UTC.
+    PostgreSQL returns times in the session's time zone, which is UTC.
     """
 
     impl: TypeEngine[datetime] | type[TypeEngine[datetime]] = DateTime(timezone=True).with_variant(

@@ -130,10 +130,11 @@ class Database:
         return self._engines.glancing is not None
 
     def glance(self, work: Callable[[Reader], T]) -> T:
-        """Run `work`, which runs one quick statement, without waiting, as on an event loop.
+        """Run `work`, which is one quick statement, without waiting, as an event loop requires.
 
         Raises:
-            BlockingIOError: `work` needs a thread, where `read` waits or tells what is wrong.
+            BlockingIOError: `work` would have to wait, or failed; `read` in a thread waits for it
+                or raises the error.
             RuntimeError: As in `read`.
         """
         if self._engines.glancing is None:
@@ -242,7 +243,7 @@ class Database:
             if context.connection and (end := context.connection.info.pop(_RUNNING, None)):
                 end()
 
-        # The other engines are these with other options.
+        # The other engines are variants of these with other options.
         watched = {self._engines.late, self._engines.writing, self._engines.glancing} - {None}
         for engine in watched:
             event.listen(engine, "before_cursor_execute", before)

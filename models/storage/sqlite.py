@@ -132,7 +132,7 @@ def _begin(connection: Connection) -> None:
     if begin == _WRITE:
         _begin_to_write(connection)
     elif begin is not None:
-        # It locks nothing and cannot fail, so it need not pass through SQLAlchemy.
+        # This locks nothing and cannot fail, so it need not go through SQLAlchemy.
         _driver_of(connection).execute(begin)
 
 

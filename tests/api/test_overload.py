@@ -45,7 +45,7 @@ def one_thread(tmp_path: Path, **settings: str) -> Iterator[tuple[Service, httpx
 
 
 class Gate:
-    """Keeps whoever lists products waiting until it is opened."""
+    """Keeps requests that list products waiting until it is opened."""
 
     def __init__(self) -> None:
         self.reached = threading.Semaphore(0)

@@ -1,4 +1,4 @@
-"""Rate limits go on when a replica of Redis takes the primary's place at the same address (M22)."""
+"""Rate limits continue when a Redis replica replaces the primary at the same address (M22)."""
 
 import time
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from tests.service import PASSWORD, Service, running
 pytestmark = [pytest.mark.mission("M22"), pytest.mark.redis]
 
 _LONGEST = 5.0
-"""Most seconds until requests are counted again."""
+"""Maximum seconds until requests are counted again."""
 
 
 @dataclass
 class Shop:
-    """A service that counts in a Redis server, whose replica can take its place."""
+    """A service that counts requests in a Redis server, which a replica can replace."""
 
     service: Service
     primary: redis.Redis
@@ -39,7 +39,7 @@ class Shop:
         self._email = make_account(self.service).email
 
     def remaining(self) -> int | None:
-        """What the limit leaves after another request; None if it was not counted."""
+        """Send a request, and return how many remain; None if the request was not counted."""
         answer = self._client.get("/v1/divide?a=1&b=1")
         assert answer.status_code == 200, answer.text
         found = answer.headers.get("ratelimit")
@@ -57,7 +57,7 @@ class Shop:
         return self._client.post("/v1/auth/token", json=credentials)
 
     def promote(self) -> None:
-        """Let the replica take writes, and the address lead to it."""
+        """Make the replica accept writes, and make the address lead to it."""
         self.replica.replicaof("NO", "ONE")
         self.address.lead_to(HOST, port_of(self.replica))
 
@@ -100,7 +100,7 @@ def test_connections_to_a_demoted_primary_are_replaced_at_once(shop: Shop) -> No
     assert shop.sign_in().status_code == 200
 
 
-def test_a_redis_that_takes_no_writes_is_like_none(shop: Shop) -> None:
+def test_a_read_only_redis_counts_as_unavailable(shop: Shop) -> None:
     follow(shop.primary, shop.replica)
     assert shop.remaining() is None
     assert (shop.sign_in().status_code, problem(shop.sign_in())) == (503, "overloaded")

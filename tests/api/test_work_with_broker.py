@@ -134,7 +134,7 @@ class Heartbeats(Pulse):
 
 @contextmanager
 def worker_for(job: Job, tmp_path: Path) -> Iterator[Application]:
-    """An application with only this job."""
+    """Yield an application with only this job."""
     values = {"DATABASE_URL": f"sqlite:///{tmp_path / 'concord.db'}", "APP_ENV": "test"}
     values |= {"SIGNING_KEY_FILE": str(tmp_path / "key.pem")}
     with closing(create_app(Settings.from_environment(values))) as app:

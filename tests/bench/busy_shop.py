@@ -1,4 +1,4 @@
-"""A shop whose customers, follower and webhook endpoint go on while something fails."""
+"""A shop whose customers, follower and webhook endpoint carry on while something fails."""
 
 import json
 import time
@@ -50,7 +50,7 @@ class Patient(Customer):
 
 
 class Follower:
-    """A program that reads the feed for as long as it is told to."""
+    """A program that follows the feed."""
 
     def __init__(self, shop: Shop, url: str) -> None:
         self.ids: list[str] = []
@@ -59,7 +59,7 @@ class Follower:
         self._after: str | None = None
 
     def read(self) -> None:
-        """Read one page, if the service answers."""
+        """Read one page if the service responds."""
         query: dict[str, str | int] = {"wait": 1, "limit": 100}
         if self._after is not None:
             query["after"] = self._after
@@ -79,9 +79,9 @@ def keep_busy(
     disturb: Callable[[], str],
     others: Sequence[Callable[[], None]] = (),
 ) -> str:
-    """Work in a shop while it is disturbed, and check that nothing is lost or doubled.
+    """Keep a shop busy while it is disturbed, and check that nothing is lost or duplicated.
 
-    `others` are works that are repeated meanwhile. Returns what `disturb` returns, and the counts.
+    `others` are called repeatedly meanwhile. Returns what `disturb` returns, and the counts.
     """
     box = SecretBox(shop.keys.derive("webhooks"))
     shop.database.transact(
@@ -113,9 +113,9 @@ def keep_busy(
     assert len(ids) == len(set(ids)), "an event is in the feed twice"
     while len(follower.ids) < len(ids):
         follower.read()
-    assert follower.ids == ids, "the program that followed the feed saw something else"
+    assert follower.ids == ids, "the follower saw other events than the feed has"
     sent = Counter(_received_ids(receiver))
-    assert sent.keys() == set(ids), "something else was delivered than the feed has"
+    assert sent.keys() == set(ids), "the events delivered are not those of the feed"
     return (
         f"{disturbed}, {len(shop.statuses())} orders, "
         f"{len(ids)} events, each once in the feed and delivered, "
@@ -124,7 +124,7 @@ def keep_busy(
 
 
 def _is_settled(shop: Shop) -> bool:
-    """Whether nothing is left to expire or to deliver. Leases of the dead end at once."""
+    """Whether nothing is left to expire or deliver. Ends the leases of killed processes."""
     make_due(shop.database)
     expire_leases(shop.database)
     time.sleep(1)

@@ -179,7 +179,7 @@ def application(name: str) -> contextlib.AbstractContextManager[Call]:
 def repeat(call: Call, requests: Iterable[Request], times: int) -> float:
     """Microseconds of processor time, all threads together, that a request takes.
 
-    Requests are sent from the beginning, but an endless iterator goes on.
+    Each call starts at the first request, except that an endless iterator continues.
 
     Raises:
         RuntimeError: an answer is a failure of the server.

@@ -1,4 +1,4 @@
-"""Processes that can be killed and started again, among them brokers."""
+"""Processes that can be killed and restarted, including brokers."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ from tests.tools import find_tool
 
 
 class Child:
-    """A process that can be killed and started again."""
+    """A process that can be killed and restarted."""
 
     def __init__(
         self, name: str, command: list[str], folder: Path, environment: Mapping[str, str]
     ) -> None:
-        """Start the process in a folder, where it logs to `name`.log."""
+        """Start the process in `folder`, where it logs to a file named after it."""
         self._command = command
         self._folder = folder
         self._environment = environment
@@ -27,7 +27,7 @@ class Child:
         self.process = self._start()
 
     def kill(self) -> None:
-        """End the process and those that it started at once."""
+        """Kill the process and all processes that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -46,7 +46,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Its own group, so that nothing of it is left.
+                # A process group of its own, so that no process is left.
                 start_new_session=True,
             )
 
@@ -62,7 +62,7 @@ def redis_of(folder: Path) -> tuple[Child, str]:
 def rabbitmq_of(folder: Path, host: str = HOST, prefix: Sequence[str] = ()) -> tuple[Child, str]:
     """Start a RabbitMQ server of our own at an address, and return it with its URL.
 
-    `prefix` is the beginning of its command, which takes it elsewhere.
+    `prefix` begins the command, for example to run it on another host.
     """
     port = free_port()
     settings = folder / "rabbitmq.conf"
@@ -83,7 +83,7 @@ def rabbitmq_of(folder: Path, host: str = HOST, prefix: Sequence[str] = ()) -> t
 
 
 def inherited() -> dict[str, str]:
-    """The paths and the locale of this process, which is all that a child needs of it."""
+    """Return the paths and the locale of this process, which are all that a child needs."""
     return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 

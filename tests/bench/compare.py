@@ -1,10 +1,10 @@
 """Concord beside what people would pick instead: `python tests/bench/compare.py`, or `make bench`.
 
 Every peer is one file in tests/bench/peers, on the same rows, and writes the same rows. The tuned
-ones share `tuned.py`, and the others are as their documentation has them. First their answers are
-compared with Concord's: a difference ends the bench. Then `wrk` asks them in turns, so that a busy
-moment of the machine falls on all; what is compared are medians over rounds of ratios within a
-round. The server has one core, wrk and PostgreSQL have the other.
+ones share `tuned.py`, and the others follow their documentation. First, their responses are
+compared with Concord's; a difference ends the bench. Then `wrk` sends requests to each in turn, so
+that a busy moment of the machine affects all of them. The results are medians over rounds of the
+ratios within a round. The server has one core; wrk and PostgreSQL share the other.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each (3)")
     parser.add_argument("--seconds", type=int, default=1, help="seconds of a turn (1)")
     parser.add_argument("--only", help="peers beside Concord, separated by commas")
-    parser.add_argument("--operations", default="*", help="a pattern of their names, as user*")
+    parser.add_argument("--operations", default="*", help="a pattern of their names, such as user*")
     parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
     parser.add_argument("--json", type=Path, default=ROOT / "var" / "bench" / "compare.json")
     parser.add_argument("--chart", type=Path, help="where to draw to, without .svg and .png")

@@ -1,13 +1,13 @@
 """Cuts hosts off: `python tests/bench/hosts.py [--seconds 15 90]`, as root on Linux.
 
-A broker (RabbitMQ), a service and two processes of `work` run on hosts of their own, which are
-network namespaces on one bridge. PostgreSQL, a mail server, a webhook endpoint and the clients are
-on the machine itself. While customers order, people sign up and unpaid orders expire, the cable of
-one worker, of the other, and of the broker is pulled for so many seconds, and plugged in again.
+A broker (RabbitMQ), a service and two instances of `work` run on hosts of their own, which are
+network namespaces on one bridge. PostgreSQL, a mail server, a webhook endpoint and the clients run
+on the machine itself. While customers order, people sign up and unpaid orders expire, the cables of
+each worker and of the broker are pulled in turn for some seconds, and plugged in again.
 
-At the end, what `kills.py` checks must hold, and each message that was owed must have arrived. The
-table tells for each cut the longest time without a message, and how long it took from the return of
-the cable until each worker sent messages.
+At the end, the checks of `kills.py` must pass, and each message that was owed must have arrived.
+For each cut, the table shows the longest time without a message, and the time from the return of
+the cable until each worker sent a message.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
@@ -63,12 +63,12 @@ class Host:
 
     @property
     def prefix(self) -> list[str]:
-        """The beginning of a command that runs on this host."""
+        """The prefix of a command that runs on this host."""
         return [find_tool("ip"), "netns", "exec", self.name]
 
     @contextmanager
     def running(self) -> Iterator["Host"]:
-        """Have this host until the block ends, which ends all its processes, too."""
+        """Run this host until the block ends, and then kill all its processes."""
         ip("netns", "add", self.name)
         try:
             ip("link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", self.name)
@@ -82,22 +82,22 @@ class Host:
             for pid in ip("netns", "pids", self.name).split():
                 os.kill(int(pid), signal.SIGKILL)
             ip("netns", "delete", self.name)
-            # Sockets that are closing keep a namespace, and with it the cable, for a while.
+            # Closing sockets keep the namespace alive for a while, and the cable with it.
             with suppress(subprocess.CalledProcessError):
                 ip("link", "delete", self.name)
 
     def pull(self) -> None:
-        """Take the cable away."""
+        """Pull the cable."""
         ip("link", "set", self.name, "down")
 
     def plug(self) -> None:
-        """Put the cable back."""
+        """Plug the cable in again."""
         ip("link", "set", self.name, "up")
 
 
 @dataclass
 class Cuts:
-    """Pulls the cables, and looks at the mail meanwhile."""
+    """Pulls the cables, and watches the mail meanwhile."""
 
     workers: Sequence[Host]
     broker: Host
@@ -105,7 +105,7 @@ class Cuts:
     lengths: Sequence[float]
 
     def run(self) -> str:
-        """Cut off each host for each length, and tell what happened."""
+        """Cut off each host for each length of time, and report what happened."""
         say("| cut off | for | longest time without mail | until both workers sent mail again |")
         say("|---|---|---|---|")
         for seconds in self.lengths:
@@ -130,7 +130,7 @@ class Cuts:
         return longest
 
     def _returned(self) -> float:
-        """Wait until every worker sends mail, and return the seconds that it took."""
+        """Wait until every worker sends mail, and return how many seconds that took."""
         began = time.monotonic()
         self.inbox.peers.clear()
         wanted = {each.address for each in self.workers}
@@ -142,14 +142,14 @@ class Cuts:
 
 
 def ip(*arguments: str) -> str:
-    """Change the network."""
+    """Run an `ip` command, and return its output."""
     command = [find_tool("ip"), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own arguments.
 
 
 @contextmanager
 def bridge() -> Iterator[None]:
-    """Connect the hosts with each other and with this machine until the block ends."""
+    """Connect the hosts to each other and to this machine until the block ends."""
     ip("link", "add", _BRIDGE, "type", "bridge")
     try:
         ip("address", "add", f"{_HERE}/24", "dev", _BRIDGE)
@@ -161,7 +161,7 @@ def bridge() -> Iterator[None]:
 
 @contextmanager
 def database(folder: Path) -> Iterator[str]:
-    """Run a PostgreSQL server that all hosts reach, and give the URL of its database."""
+    """Run a PostgreSQL server that all hosts can reach, and yield the URL of its database."""
     own(folder)
     pair = Pair(folder, (free_port(), free_port()))
     try:
@@ -185,7 +185,7 @@ def _migrate(url: str) -> bool:
 
 
 def run(lengths: Sequence[float]) -> str:
-    """Run everything, cut off each host for each length, and tell what was checked."""
+    """Run everything, cut off each host for each length of time, and report what was checked."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
         fast = Path(stack.enter_context(TemporaryDirectory(dir=fast_folder(folder))))
@@ -237,7 +237,7 @@ def run(lengths: Sequence[float]) -> str:
 
 
 def main() -> None:
-    """Print a line for each cut and one for what was checked, or stop at the first failure."""
+    """Print a line for each cut and one for the checks, or stop at the first failure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, nargs="+", default=[15.0, 90.0])
     given = parser.parse_args()

@@ -31,7 +31,7 @@ from tests.bench.telling import machine, say
 
 FOLDER = ROOT / "var" / "bench" / "in-process"
 TIMES: Mapping[str, int] = {"health": 300, "user": 100, "rejected": 100}
-"""Requests of a turn by kind; of the others there are as many as are said here."""
+"""Requests in a turn, by kind; all other kinds have `FEW`."""
 FEW = 30
 EVENT = "instructions"
 _ATTACH_SECONDS = 0.2

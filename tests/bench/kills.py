@@ -1,16 +1,16 @@
 """Kills processes at random: `python tests/bench/kills.py [--kills N]`.
 
 A service, two processes of `work` and their broker are killed with SIGKILL while customers order,
-administrators go on with the orders, unpaid orders expire, a program follows the feed and a webhook
-endpoint gets every event. Half of the kills are with PostgreSQL and RabbitMQ, the others with
-SQLite and Redis, whose servers it starts itself. At the end,
+administrators process the orders, unpaid orders expire, a program follows the feed and a webhook
+endpoint receives every event. Half of the kills are with PostgreSQL and RabbitMQ, the others with
+SQLite and Redis. The bench starts the brokers itself. At the end,
 
 - every acknowledged change is in the database, and the stock agrees with the orders,
 - the feed has each event once, and replaying it gives the orders and the stock of the tables,
 - the program that followed the feed saw each event exactly once, in the same order,
-- the webhook endpoint got each event at least once and nothing else, duplicates with the same id.
+- the webhook endpoint received each event at least once and nothing else; repeats had the same id.
 
-It needs the PostgreSQL server of the tests. It ends by itself.
+The bench needs the PostgreSQL server of the tests. It ends by itself.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
@@ -54,7 +54,7 @@ def run(
     kills: int,
     chance: random.Random,
 ) -> str:
-    """Kill so often with one database and broker, check everything, and tell what happened."""
+    """Kill `kills` times with one database and broker, check everything, and report."""
     port = free_port()
     with (
         TemporaryDirectory(ignore_cleanup_errors=True) as name,
@@ -87,7 +87,7 @@ def run(
 def _kill(
     children: Mapping[str, Child], server: LiveServer, kills: int, chance: random.Random
 ) -> str:
-    """Kill so often, and tell what was killed."""
+    """Kill `kills` times, and report what was killed."""
     killed, began = Counter[str](), time.monotonic()
     for _ in range(kills):
         time.sleep(chance.uniform(0.02, _LONGEST_LIFE))
@@ -99,7 +99,7 @@ def _kill(
         else:
             children[victim].restart()
         killed[victim] += 1
-        # Without a service there is nothing to interrupt.
+        # If the service is down, there is nothing to interrupt.
         wait_for(server.is_healthy, _START_SECONDS)
     told = ", ".join(f"{victim} {killed[victim]}" for victim in VICTIMS)
     return f"{kills} kills in {time.monotonic() - began:.0f} s ({told})"

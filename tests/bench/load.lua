@@ -1,6 +1,6 @@
--- Sends prepared requests in turns: `wrk … -s load.lua URL -- FILE NAME SENT`. FILE holds them, with the character 30
--- between two; the first SENT of them were sent before. Where a request has the character 31, it gets a name that no other
--- request has: NAME and a number.
+-- Sends prepared requests in turn: `wrk … -s load.lua URL -- FILE NAME SENT`. FILE holds them, separated by the
+-- character 30. It starts after the first SENT requests, which were sent before. The character 31 in a request is
+-- replaced by a unique name: NAME and a number.
 local prepared, turn, serial, name = {}, 0, 0, ""
 
 function init(args)

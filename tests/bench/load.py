@@ -53,9 +53,9 @@ class Wrk:
     def measure(
         self, server: Running, operation: MeasuredOperation, connections: int, seconds: int
     ) -> Measurement:
-        """Send as much as the server answers, for some seconds.
+        """Send as many requests as the server answers, for some seconds.
 
-        It goes on after the request that the server got last.
+        It continues after the last request that the server received.
 
         Raises:
             RuntimeError: wrk says nothing that can be read.
@@ -80,7 +80,7 @@ class Wrk:
             raise RuntimeError(said)
         result = json.loads(found[1])
         requests = result["requests"]
-        # Each connection may have sent one more, which was not answered in time.
+        # Each connection may have sent one more request, which was not answered in time.
         self._sent[turn] += requests + connections
         refused = requests - result["refused"] if operation.is_rejected else result["refused"]
         return Measurement(

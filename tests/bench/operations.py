@@ -52,17 +52,17 @@ class MeasuredOperation:
     prepare: Prepare
     database: str = "sqlite"
     is_rare: bool = False
-    """Whether so many accounts send it that nobody has any of them in memory."""
+    """Whether it is sent by more accounts than any server keeps in memory."""
 
     @property
     def name(self) -> str:
-        """As it is called in results; on SQLite, the kind."""
+        """The name in the results, which omits SQLite."""
         rare = ["rare"] if self.is_rare else []
         return "-".join((self.kind, *rare, *([] if self.database == "sqlite" else [self.database])))
 
     @property
     def title(self) -> str:
-        """As it is called in tables."""
+        """The title in tables."""
         rare = ["rare callers"] if self.is_rare else []
         return ", ".join((self.request, *rare, _DATABASES[self.database]))
 

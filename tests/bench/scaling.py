@@ -1,9 +1,9 @@
-"""What grows with what: `python tests/bench/scaling.py [--requests N]`.
+"""How costs grow: `python tests/bench/scaling.py [--requests N]`.
 
-Processes, by requests a second on both databases; operations in the contract and bytes of a body,
-by processor time in-process; orders placed by so many connections; the time to start, beside
-stock connexion with as many operations; and memory over many requests. How deep a page lies is
-measured by `depth.py`.
+Measures requests a second on both databases by number of processes; processor time in-process by
+number of operations in the contract and by size of the body; orders placed by number of
+connections; the time to start, beside stock connexion with as many operations; and memory over
+many requests. `depth.py` measures the depth of pages.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.

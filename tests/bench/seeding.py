@@ -40,7 +40,7 @@ _MANY = 10_240
 """A little more than the tokens that Concord and the tuned peers keep in memory."""
 RARE_READERS = range(GUEST + 1, GUEST + 1 + _MANY)
 RARE_BUYERS = range(RARE_READERS.stop, RARE_READERS.stop + _MANY)
-"""Accounts that ask in turns, so that each has been forgotten when it asks again."""
+"""Accounts that take turns, so that each is forgotten before its next request."""
 _ACCOUNTS = range(1, RARE_BUYERS.stop)
 PRODUCTS = range(1, 3 * len(BUYERS) + 1)
 """Three for each buyer, so that nobody waits for another's stock."""

@@ -2,8 +2,9 @@
 
 Processes of `python app.py work` expire overdue orders and send messages to a server that accepts
 everything at once, on PostgreSQL (TEST_POSTGRESQL_URL) or SQLite. The time runs from the first row
-that is done to the last one, so it does not contain the start of the processes. With `--requests`,
-a customer reads and orders the same products before and while orders expire. It ends by itself.
+that is done to the last one, so it excludes the start of the processes. With `--requests`, a
+customer reads and orders the same products before and while orders expire. The bench ends by
+itself.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.

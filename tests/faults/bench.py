@@ -1,12 +1,12 @@
 """The fault bench: `python tests/faults/bench.py [--kills N] …`, or `make faults`.
 
 Customers order from three replicas behind HAProxy, with a PostgreSQL server of the bench's own, and
-repeat with the same key what is refused, while one kind of fault after the other happens. After
-each portion, every confirmed order must be in the database exactly once, and the books must be
-right. While the mail server fails, people sign up instead: each message that they were promised
-must arrive, and those that arrive again are counted. Portions that are done are kept in
-var/faults.json, so a run that was interrupted goes on. The goals, which are the default, take
-hours. The results are a table.
+repeat refused requests with the same key, while one kind of fault after another happens. After each
+portion, every confirmed order must be in the database exactly once, and the books must be right.
+While the mail server fails, people sign up instead: each message that they were promised must
+arrive, and those that arrive again are counted. Completed portions are kept in var/faults.json, so
+an interrupted run continues where it stopped. The goals are the default, and take hours. The
+results are a table.
 """
 
 # ruff: noqa: E402, T201 - as a script it has to say first where the repository is, and prints.
@@ -24,7 +24,7 @@ from tests.faults.failing_shop import FAKETIME, FailingShop, open_failing_shop
 
 RESULTS = ROOT / "var" / "faults.json"
 PORTION = 25
-"""Faults that happen to one shop, before its books are looked at."""
+"""Faults that happen to one shop before its books are checked."""
 FAULTS: dict[str, tuple[str, int, Callable[[FailingShop, int], dict[str, float]], int]] = {
     "kills": ("replicas killed", 1000, lambda s, n: s.repeat(FailingShop.kill, n), PORTION),
     "restarts": (
@@ -38,12 +38,12 @@ FAULTS: dict[str, tuple[str, int, Callable[[FailingShop, int], dict[str, float]]
     "slow": ("slow clients", 5000, FailingShop.hold_connections, 10**6),
     "mail": ("mail server down for 12 s", 20, FailingShop.fail_mail, PORTION),
 }  # fmt: skip
-"""By option: the title, the goal, what happens, and how much of it happens to one shop."""
+"""By option: the title, the goal, what happens, and how often at most to one shop."""
 COLUMNS = ("times", "confirmed", "repeated", "lost", "doubled", "again", "slowest")
 
 
 def run(name: str, goal: int, done: dict[str, dict[str, float]]) -> None:
-    """Let a fault happen until its goal is reached, and note each portion."""
+    """Let a fault happen until its goal is reached, and record each portion."""
     title, _, fault, most = FAULTS[name]
     mine = done.setdefault(name, {"times": 0})
     while (left := goal - int(mine["times"])) > 0:
@@ -77,7 +77,7 @@ def main() -> None:
         if goal:
             run(name, goal, done)
     if any(found.get("lost") or found.get("doubled") for found in done.values()):
-        raise SystemExit("orders or messages were lost, or orders doubled")
+        raise SystemExit("orders or messages were lost, or orders were duplicated")
 
 
 if __name__ == "__main__":

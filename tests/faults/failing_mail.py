@@ -20,7 +20,7 @@ from tests.models.relay import Relay
 from tests.redis_server import fresh_address
 
 _LATEST = 900.0
-"""Most seconds until everything is sent: the pauses between attempts grow."""
+"""Maximum seconds until everything is sent: the pauses between attempts grow."""
 _REFUSALS = {NO_RESPONSE, 502, 503, 504}
 _TAKEN = 409
 """A repeated sign-up whose first response was lost."""
@@ -79,7 +79,7 @@ class Newcomers:
     """The longest time in seconds until a response."""
 
     def sign_up(self) -> None:
-        """Let another person come, from an address that no limit has counted yet."""
+        """Sign up another person, from an address that no limit has counted yet."""
         headers, email = {"X-Forwarded-For": fresh_address()}, fresh_email()
         with httpx.Client(base_url=self.url, headers=headers, timeout=60) as client:
             self._post(client, "/v1/users", {"name": "Ada", "email": email}, {201, _TAKEN})
@@ -88,7 +88,7 @@ class Newcomers:
             self.owed.add(("set_password", email))
 
     def waiting(self) -> int:
-        """Count the messages that are not sent yet."""
+        """Count the messages that have not been sent yet."""
         query = select(func.count()).select_from(Message)
         return self.database.transact(lambda session: session.scalar(query), write=False) or 0
 
@@ -96,7 +96,7 @@ class Newcomers:
         """Wait until everything is sent, and count what arrived."""
         until = time.monotonic() + _LATEST
         while self.waiting():
-            assert time.monotonic() < until, f"{self.waiting()} messages are not sent"
+            assert time.monotonic() < until, f"{self.waiting()} messages have not been sent"
             time.sleep(1)
         ids = [str(each["Message-ID"]) for each in inbox.messages]
         kinds = [each.partition("@")[0].rpartition("-")[2] for each in ids]

@@ -1,4 +1,4 @@
-"""A shop of three replicas behind HAProxy, of which everything can be made to fail.
+"""A shop of three replicas behind HAProxy, in which everything can be made to fail.
 
 It has a PostgreSQL server and a mail server of its own.
 """
@@ -32,8 +32,8 @@ from tests.tools import find_tool
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 _REPLICAS, _BUYERS, _PEOPLE = 3, 4, 60
 _SILENCE, _CUT, _MAIL_CUT = 3.0, 8.0, 12.0
-"""Seconds for which the disk is full, the network is cut, and mail fails, whose senders abandon a
-silent server after ten seconds."""
+"""Seconds for which the disk is full, the network is cut, and mail fails. The service gives up on a
+silent mail server after ten seconds."""
 _SPACE = "size=1g"
 _REFUSALS = {NO_RESPONSE, 401, 409, 429, 502, 503, 504}
 """401 and then 429: a replica whose clock is wrong refuses tokens."""
@@ -56,7 +56,7 @@ backend replicas
 
 
 class Replica:
-    """One process of the service, which can be killed and started again."""
+    """One process of the service, which can be killed and restarted."""
 
     def __init__(
         self, start: Callable[[], AbstractContextManager[subprocess.Popen[bytes]]]
@@ -65,16 +65,16 @@ class Replica:
         self.start()
 
     def start(self) -> None:
-        """Start, and wait until it serves."""
+        """Start the replica, and wait until it serves."""
         self._running = self._begin()
         self.process = self._running.__enter__()
 
     def kill(self) -> None:
-        """End at once, as in a power failure."""
+        """Kill the replica, as a power failure would."""
         self._running.__exit__(None, None, None)
 
     def replace(self) -> None:
-        """Stop properly, and start as a new release would."""
+        """Stop the replica properly, and start it again, as for a new release."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(40)
         self.kill()
@@ -97,7 +97,7 @@ class FailingShop:
     room: MailRoom
 
     def kill(self) -> None:
-        """Kill a replica while requests are on their way, and start it again."""
+        """Kill a replica while it has requests, and start it again."""
         replica = self.chance.choice(self.replicas)
         time.sleep(self.chance.uniform(0.02, 0.5))
         replica.kill()
@@ -111,7 +111,7 @@ class FailingShop:
         time.sleep(1)
 
     def deploy(self) -> None:
-        """Replace one replica after the other, as soon as HAProxy sees the one before."""
+        """Replace one replica after another, once HAProxy sees the previous one."""
         for replica in self.replicas:
             replica.replace()
             time.sleep(1)
@@ -124,7 +124,7 @@ class FailingShop:
         time.sleep(_SILENCE)
 
     def fill_disk(self) -> None:
-        """Leave the database no byte of its disk for a while."""
+        """Fill the disk of the database for a while."""
         filler = self.folder / "filler"
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
@@ -142,7 +142,7 @@ class FailingShop:
             time.sleep(1)
 
     def rush(self, buyers: int) -> dict[str, float]:
-        """Let that many buyers want more than there is: ten units each are there, they want 12."""
+        """Let buyers order 12 units each of a product that has ten for each of them."""
         product = self.shop.product(10 * buyers, self.shop.person(admin=True)[0])
         people = [self.shop.person()[1] for _ in range(buyers)]
         url, slowest = f"{self.url}/v1/orders", [0.0]
@@ -179,7 +179,7 @@ class FailingShop:
         return measures(buyers)
 
     def fail_mail(self, times: int) -> dict[str, float]:
-        """Let the mail server fail so often while people sign up."""
+        """Let the mail server fail `times` times while people sign up."""
         newcomers = Newcomers(self.url, self.shop.database)
         with repeating([newcomers.sign_up] * _BUYERS, pause=0.25):
             for number in range(times):
@@ -203,7 +203,7 @@ class FailingShop:
 
 
 def measures(buyers: Buyers) -> dict[str, float]:
-    """What a portion found."""
+    """Return the results of a portion."""
     lost, doubled = buyers.lost_and_doubled()
     return {
         "confirmed": len(buyers.orders),
@@ -216,7 +216,7 @@ def measures(buyers: Buyers) -> dict[str, float]:
 
 @contextmanager
 def disk() -> Iterator[Path]:
-    """A small disk in memory for the database, or a folder for whoever may mount none."""
+    """Yield a small disk in memory for the database, or a folder if we may not mount a disk."""
     with tempfile.TemporaryDirectory(prefix="concord-faults-") as name:
         if os.geteuid() == 0:
             mount = [find_tool("mount"), "-t", "tmpfs", "-o", _SPACE, "tmpfs", name]
@@ -231,7 +231,7 @@ def disk() -> Iterator[Path]:
 
 @contextmanager
 def open_failing_shop(*, faked: bool) -> Iterator[FailingShop]:
-    """Run everything anew; with `faked`, the clock of the first replica can be set."""
+    """Start everything afresh; with `faked`, the clock of the first replica can be set."""
     with ExitStack() as stack:
         place = stack.enter_context(disk())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="concord-faults-")))

@@ -109,7 +109,7 @@ def at_once(works: Sequence[Callable[[], T]], threads: int = 64) -> list[T]:
 
 @contextmanager
 def repeating(works: Sequence[Callable[[], None]], pause: float = 0.02) -> Iterator[None]:
-    """Do each of the works again and again until the block ends, with pauses in seconds."""
+    """Call each of the works repeatedly until the block ends, with a pause in seconds between."""
     stop = threading.Event()
     failures: list[BaseException] = []
 

@@ -15,7 +15,7 @@ from tests.models.books import check_books
 from tests.postgresql_pair import Pair, running_pair
 
 LONGEST = 15.0
-"""Most seconds for a response, which are the limits of waiting together."""
+"""Maximum seconds for a response: all limits on waiting together."""
 
 pytestmark = pytest.mark.mission("M32")
 
@@ -28,7 +28,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 @pytest.fixture
 def shop(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    """A shop whose service knows both servers."""
+    """A shop whose service knows both database servers."""
     port = free_port()
     assert make_run(tmp_path, monkeypatch)("migrate", DATABASE_URL=pair.url).exit_code == 0
     with (
@@ -68,15 +68,15 @@ def test_a_failover_loses_and_doubles_no_order(
 def test_an_old_primary_that_stays_up_confirms_no_order(
     pair: Pair, shop: Shop, buyers: Buyers
 ) -> None:
-    # libpq takes the old primary, which is the first one and says that it can be written to.
+    # libpq chooses the old primary, which is listed first and reports that it accepts writes.
     with buyers.ordering():
         buyers.wait_for(201, 20)
         pair.promote()
         confirmed = buyers.statuses[201]
         buyers.wait_for(503, 8)
-        # What waited for its commit when the standby went may have been confirmed before.
+        # Orders that were waiting for their commit at the promotion may have been confirmed before.
         assert buyers.statuses[201] <= confirmed + buyers.threads
-        # It can be read, which is why it has to be fenced.
+        # The old primary still serves reads, which is why it must be fenced.
         assert shop.client.get(f"{shop.issuer}/v1/products").status_code == 200
         pair.stop(0)
         buyers.wait_for(201, 20)

@@ -33,7 +33,7 @@ class Relay:
         self._flows.set()
 
     def lead_to(self, host: str, port: int) -> None:
-        """Take new connections to another address, like a virtual address after a failover."""
+        """Route new connections to another address, like a virtual address after a failover."""
         self._address = (host, port)
 
     def forget(self) -> None:

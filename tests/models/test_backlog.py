@@ -15,7 +15,7 @@ from tests.factories import make_order, make_user
 pytestmark = pytest.mark.mission("M20")
 
 
-def test_nothing_waits_in_a_new_shop(database: Database) -> None:
+def test_a_new_shop_has_no_backlog(database: Database) -> None:
     make_order(database)
     assert database.read(read_backlog) == (0, 0.0, 0)
 
@@ -26,7 +26,7 @@ def test_messages_and_overdue_orders_are_counted(database: Database) -> None:
         database.transact(partial(Message.enqueue, kind="welcome", user_id=user.id))
     older = update(Message).where(Message.user_id == first.id)
     when = utcnow() - timedelta(minutes=5)
-    # A message that was postponed waits, too.
+    # A postponed message is also waiting.
     later = older.values(created_at=when, due_at=utcnow() + timedelta(hours=1))
     database.transact(lambda session: session.execute(later))
     for seconds in (-1, -1, 60):

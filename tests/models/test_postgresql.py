@@ -320,7 +320,7 @@ def test_psycopg_still_waits_where_a_bounded_connection_expects_it(url: str) -> 
         assert connection.closed
 
 
-def test_nothing_is_read_on_an_event_loop(database: Database) -> None:
+def test_postgresql_is_never_read_on_the_event_loop(database: Database) -> None:
     assert not database.can_glance
     with pytest.raises(BlockingIOError):
         database.glance(lambda _: None)

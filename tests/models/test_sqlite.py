@@ -169,7 +169,7 @@ def test_a_file_locked_by_another_program_is_unavailable(url: str) -> None:
     database.dispose()
 
 
-def test_a_glance_waits_for_no_connection(database: Database) -> None:
+def test_a_glance_does_not_wait_for_a_connection(database: Database) -> None:
     def glance_again(_reader: Reader) -> None:
         with pytest.raises(BlockingIOError):
             database.glance(count_users)
@@ -179,7 +179,7 @@ def test_a_glance_waits_for_no_connection(database: Database) -> None:
     assert database.glance(count_users) == 0
 
 
-def test_a_glance_is_one_statement(database: Database) -> None:
+def test_a_glance_runs_only_one_statement(database: Database) -> None:
     with pytest.raises(RuntimeError, match="only one statement"):
         database.glance(lambda reader: count_users(reader) + count_users(reader))
 

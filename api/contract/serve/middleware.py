@@ -1,7 +1,7 @@
 """The request pipeline: match, authenticate, limit, decode, receive, validate, run, respond.
 
 This is the only middleware of the application. It runs on the event loop and never blocks: work
-that may wait runs in a thread behind the bridge. Every error raised on the way becomes a problem
+that may block runs in a thread behind the bridge. Every error raised on the way becomes a problem
 response here.
 """
 
@@ -194,7 +194,7 @@ class Engine:
         pool = operation.pool_for(request.body)
         dispatch = self._dispatch if request.span is None else request.span.handle(self._dispatch)
         if operation.transaction == "statement" and self._parts.can_glance:
-            # One quick statement costs less than the way to a thread and back.
+            # One quick statement costs less than a switch to a thread and back.
             request.at_once = True
             with suppress(BlockingIOError):
                 return dispatch(request)

@@ -297,9 +297,9 @@ def network_of(address: str, bits: int = _HOST_BITS) -> str:
 def _storage(redis_url: str | None) -> Storage:
     if redis_url is None:
         return LocalCounters()
-    import redis.asyncio.retry  # noqa: PLC0415 - of no use without Redis.
+    import redis.asyncio.retry  # noqa: PLC0415 - not needed without Redis.
 
-    # After a failover, an open connection may lead to the old primary, which takes no writes.
+    # After a failover, an open connection may still lead to the old primary, which rejects writes.
     retry = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 1, (redis.ReadOnlyError,))
     return RedisStorage(
         f"async+{redis_url}",

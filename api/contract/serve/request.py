@@ -73,7 +73,7 @@ class Request:
     media_type: str = ""
     caller: Caller | None = None
     at_once: bool = False
-    """Whether the handler runs on the event loop, with a database that does not wait."""
+    """Whether the handler runs on the event loop, where its statement must not wait."""
     body: Any = None
     """The decoded body: JSON, a form or a file."""
     form: FormReader | None = None

@@ -1,4 +1,4 @@
-"""A bare ASGI function with `core`."""
+"""A bare ASGI function with the SQL of `core`."""
 
 from tests.bench.peers import core
 from tests.bench.peers.bare import make_app

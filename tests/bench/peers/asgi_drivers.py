@@ -1,4 +1,4 @@
-"""A bare ASGI function without SQLAlchemy: about the limit of what Python can do."""
+"""A bare ASGI function without SQLAlchemy, which shows roughly the limit of Python."""
 
 from tests.bench.peers import drivers
 from tests.bench.peers.bare import make_app

@@ -1,4 +1,4 @@
-"""A bare ASGI function with msgspec: what any framework for Python costs at least."""
+"""A bare ASGI function with msgspec: the least that any Python framework could cost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,7 +23,7 @@ decoder = msgspec.json.Decoder(OrderCreate)
 
 
 def make_app(sql: ModuleType) -> App:
-    """Give the application whose SQL is in a module, `core` or `drivers`."""
+    """Return the application that uses the SQL of a module, `core` or `drivers`."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -74,7 +74,7 @@ class Product(NamedTuple):
 
 
 def sql(text: str) -> str:
-    """Name values as the driver does."""
+    """Mark parameters in the syntax of the driver."""
     return text if EMBEDDED else re.sub(r":(\w+)", r"%(\1)s", text)
 
 
@@ -126,7 +126,7 @@ INSERT = {table: insert(table, columns) for table, columns in WRITTEN.items()}
 
 
 class Local(threading.local):
-    """A connection of each thread."""
+    """A connection for each thread."""
 
     def __init__(self) -> None:
         self.connection: Any = open_file() if EMBEDDED else open_session()
@@ -148,19 +148,19 @@ def open_session() -> psycopg.Connection:
     connection = psycopg.connect(DATABASE_URL, autocommit=True)
     for kind in (dict, list):
         connection.adapters.register_dumper(kind, JsonDumper)
-    # JSON of the database goes into the answer as it is.
+    # JSON from the database goes into the response unchanged.
     set_json_dumps(orjson.dumps, connection)
     set_json_loads(orjson.Fragment, connection)
     return connection
 
 
 def as_text(raw: bytes) -> str:
-    """Write an id of SQLite as JSON has it."""
+    """Write an id from SQLite as it appears in JSON."""
     text = raw.decode()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-# What SQLAlchemy's types do in SQLite, whose results are written to JSON only.
+# Does the work of SQLAlchemy's types for SQLite; the results are only written to JSON.
 sqlite3.register_converter("BOOLEAN", b"1".__eq__)
 sqlite3.register_converter("CHAR", as_text)
 sqlite3.register_converter("DATETIME", lambda raw: raw.replace(b" ", b"T").decode() + "Z")
@@ -171,13 +171,13 @@ for kind in (dict, list):
     sqlite3.register_adapter(kind, lambda value: orjson.dumps(value).decode())
 
 local = Local()
-# SQLite has one writer: who waits for a lock is woken, and who waits for SQLite sleeps and polls.
+# SQLite has one writer. A thread that waits for a lock is woken; one that waits for SQLite polls.
 turn = threading.Lock() if EMBEDDED else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
 def transaction(begin: str) -> Iterator[Any]:
-    """Run the block in a transaction; PostgreSQL gets several statements at once."""
+    """Run the block in a transaction; PostgreSQL receives several statements at once."""
     connection = local.connection
     if EMBEDDED:
         with connection:
@@ -190,7 +190,7 @@ def transaction(begin: str) -> Iterator[Any]:
 
 @cache
 def listed(before: str, count: int, after: str) -> str:
-    """One statement for each number of values."""
+    """Return a statement for a list of `count` values."""
     mark = "?" if EMBEDDED else "%s"
     return f"{before} ({', '.join([mark] * count)}) {after}"
 
@@ -236,7 +236,7 @@ def create_order(actor: Actor, key: str, body: Mapping[str, Any]) -> bytes:
     fingerprint = tuned.fingerprint_of(body)
     asked = [line["product_id"] for line in body["lines"]]
     with turn, transaction("BEGIN IMMEDIATE") as connection:
-        # PostgreSQL gets all three at once.
+        # PostgreSQL receives all three at once.
         session = standing(connection, actor.session_id, actor.user_id)
         kept = connection.execute(KEPT, {"user_id": actor.user_id, "key": key})
         products = connection.execute(listed(PRODUCTS, len(asked), LOCKED), asked)

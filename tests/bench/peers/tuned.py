@@ -1,6 +1,6 @@
 """What the tuned peers share apart from SQL: known tokens, the rules of an order, and its JSON.
 
-As by Concord, a token is verified once, and its session is looked up twice a second and in every
+As in Concord, a token is verified once, and its session is looked up twice a second and in every
 write.
 """
 
@@ -31,7 +31,7 @@ SHOWN = (
 
 
 class Refused(Exception):
-    """The request is answered with an error of this status."""
+    """The response is an error with this status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -55,9 +55,9 @@ _actors: dict[UUID, tuple[float, Actor | None]] = {}
 
 
 async def admit(look_up: LookUp, token: str, scope: str) -> Actor:
-    """Find who calls with a token, from memory if that was known half a second ago.
+    """Return the caller of a token, from memory if looked up in the last half second.
 
-    `look_up` asks the database for who has a session, in a thread.
+    `look_up` reads the owner of a session from the database, in a thread.
 
     Raises:
         Refused: The token is invalid, its session is over, or it lacks the scope.
@@ -87,12 +87,12 @@ def remember(known: dict[Any, Any], name: object, value: object) -> None:
 
 
 def fingerprint_of(body: object) -> bytes:
-    """Hash what is asked, so that a key that is used for something else is noticed."""
+    """Hash the request, so that reuse of its key for another request is noticed."""
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def replay(kept: Sequence[Any] | None, fingerprint: bytes) -> bytes | None:
-    """The answer that a request had before, from the fingerprint and the body of its record.
+    """Return the earlier response to a request, from the fingerprint and body of its record.
 
     Raises:
         Refused: The key was used for another request.
@@ -105,7 +105,7 @@ def replay(kept: Sequence[Any] | None, fingerprint: bytes) -> bytes | None:
 def record_of(
     actor: Actor, key: str, fingerprint: bytes, order: Known, answer: bytes
 ) -> dict[str, Any]:
-    """The row that keeps the answer under its key."""
+    """Return the row that keeps the response under its key."""
     return {
         "user_id": actor.user_id,
         "key": key,
@@ -121,7 +121,7 @@ def record_of(
 def new_order(
     user_id: int, body: Mapping[str, Any], found: Mapping[int, Any]
 ) -> tuple[Known, Sequence[Any]]:
-    """Give an order and its lines; `found` are the products, by id.
+    """Return an order and its lines; `found` are the products, by id.
 
     Raises:
         Refused: The order cannot be placed.
@@ -172,7 +172,7 @@ def new_order(
 def rows_of(
     order: Known, lines: Sequence[Any], found: Mapping[int, Any]
 ) -> dict[str, dict[str, Any] | list[dict[str, Any]]]:
-    """The rows that a new order adds to each table; of a table with one row, that row."""
+    """Return the rows that a new order adds to each table: a list, or a single row."""
     by_whom = {"order_id": order.id, "actor_id": order.user_id, "created_at": order.created_at}
     created = {"number": 1, "action": "create", "status": "pending", "lines": []}
     entry = {"kind": "reservation", "on_hand": 0, **by_whom}
@@ -189,7 +189,7 @@ def rows_of(
 
 
 def page_of(orders: Sequence[Any], lines: Iterable[Any], limit: int) -> bytes:
-    """The JSON of a page of orders; there is one more order than `limit` if a page follows."""
+    """Return the JSON of a page; `orders` has one more than `limit` if another page follows."""
     lines_of: dict[object, list[Any]] = {order.id: [] for order in orders}
     for line in lines:
         lines_of[line.order_id].append(line)
