@@ -95,10 +95,10 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         require_private(settings.signing_key_file)
     metrics, draining = _make_metrics(contract), threading.Event()
     pools = _make_pools(settings, metrics)
-    # Upkeep, mail and the feed use one connection each, and webhooks two. Readiness checks have
-    # their own.
+    # Upkeep, mail, the feed and notes of uses take one connection each, and webhooks two. Readiness
+    # checks have their own.
     database = Database(
-        settings.database_url, pool_size=sum(pool.threads for pool in pools.values()) + 5
+        settings.database_url, pool_size=sum(pool.threads for pool in pools.values()) + 6
     )
     tracing = make_tracing(
         settings.otel_exporter_otlp_endpoint, contract.document.version, database
@@ -172,15 +172,14 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         [upkeep(lane) for lane in lanes],
         [probe, deliverer],
     )
-    # Readers of the feed wait for this job, so it runs more often than the others.
+    # Readers of the feed wait for its job, so it runs often and in a thread of its own.
     threads = [
+        upkeep([Job("feed", 0, feed.advance, rests=False)], pause=FeedTail.PAUSE),
         upkeep(
             [
-                Job("feed", 0, feed.advance, rests=False),
                 Job("uses", 15, partial(note_uses, database, uses.take)),
                 Job("backlog", 15, lambda: metrics.set_backlog(database.read(read_backlog))),
-            ],
-            pause=FeedTail.PAUSE,
+            ]
         ),
         *(background.threads if does_upkeep else [probe]),
     ]

@@ -76,7 +76,7 @@ class Page(Protocol):
 
 
 class Transactions(Protocol):
-    """Runs functions in transactions; called in a request's thread."""
+    """Runs functions in transactions: `glance` on the event loop, the others in threads."""
 
     def transact(self, work: Callable[[Session], T], *, late: bool = False) -> T:
         """Run the work in one transaction and return its result; any error rolls it back.

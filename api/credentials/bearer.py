@@ -58,7 +58,7 @@ class Caller:
 
 
 class LoadStatus(Protocol):
-    """Reads the current status of a session id or key hash from the database, in a thread."""
+    """Reads the current status of a session id or key hash from the database."""
 
     async def __call__(self, credential: UUID | bytes) -> TokenStatus | None:
         """Return the status; None if the credential is invalid."""

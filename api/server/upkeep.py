@@ -146,7 +146,7 @@ class Upkeep:
                     due[job.name] = began + job.seconds
                 else:
                     rests += rest
-            pause = rests or self._pause
+            pause = min(rests, _LONGEST_REST) or self._pause
 
 
 def stop_all(threads: Sequence[BackgroundThread], seconds: float) -> None:

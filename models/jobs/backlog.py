@@ -24,11 +24,11 @@ class Backlog(NamedTuple):
 def read_backlog(reader: Reader) -> Backlog:
     """Count the background work that is waiting."""
     now = utcnow()
-    messages = reader.scalar(select(func.count()).select_from(Message)) or 0
-    oldest = reader.scalar(select(func.min(Message.created_at)))
+    waiting = select(func.count(), func.coalesce(func.min(Message.created_at), now))
+    messages, oldest = reader.execute(waiting).one()
     overdue = select(func.count()).select_from(Order).where(Order.expires_at <= now)
     return Backlog(
         messages,
-        0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
+        max(0.0, (now - oldest).total_seconds()),
         reader.scalar(overdue) or 0,
     )

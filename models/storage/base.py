@@ -79,7 +79,7 @@ _UTC = "+00:00"
 
 
 class _SQLiteTime(DATETIME):
-    """A time in SQLAlchemy's own format, converted without its regular expression and template.
+    """A time in SQLAlchemy's own format, converted without its template.
 
     This is worthwhile because a page of orders contains about eighty times.
     """

@@ -132,6 +132,8 @@ class Database:
     def glance(self, work: Callable[[Reader], T]) -> T:
         """Run `work`, which is one quick statement, without waiting, as an event loop requires.
 
+        `work` reads the whole result, because an unread one would keep the connection in the past.
+
         Raises:
             BlockingIOError: `work` would have to wait, or failed; `read` in a thread waits for it
                 or raises the error.

@@ -51,8 +51,9 @@ TABLES: dict[str, type[Any]] = {
     "mailboxes": MailboxUse,
     "pictures": StoredPicture,
 }
-SCANNING = {"pictures"}
-"""Jobs that must look at rows in use: every stored picture may be one that nobody uses."""
+SCANNING = {"pictures", "backlog"}
+"""Jobs that must look at whole tables: every stored picture may be one that nobody uses, and every
+row of `messages` is one that waits and is counted."""
 
 Query = tuple[str, Any]
 

@@ -79,6 +79,8 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         follow(replica, primary)
         shop = Shop(service, primary, replica, process, address)
         assert [shop.remaining() for _ in range(3)] == [599, 598, 597]
+        # WAIT waits for the writes of its own connection, and so for all earlier ones.
+        primary.set("last", "write")
         assert primary.wait(1, 5000) == 1
         yield shop
 

@@ -193,7 +193,7 @@ class Engine:
             await self._authenticate(request, operation)
         pool = operation.pool_for(request.body)
         dispatch = self._dispatch if request.span is None else request.span.handle(self._dispatch)
-        if operation.transaction == "statement" and self._parts.can_glance:
+        if (pool, operation.transaction) == (READS, "statement") and self._parts.can_glance:
             # One quick statement costs less than a switch to a thread and back.
             request.at_once = True
             with suppress(BlockingIOError):

@@ -109,7 +109,7 @@ class Span(Protocol):
         """The id of the trace, as 32 hexadecimal digits."""
 
     def handle(self, work: "Next") -> "Next":
-        """Return `work` as a part of its own; it is called in a thread."""
+        """Return `work` as a part of its own."""
 
     def end(self, request: Request, status: int | None) -> None:
         """End the span; without a status, the client had disconnected."""

@@ -86,7 +86,9 @@ class JobTask:
         until = time.monotonic() + _SLICE_SECONDS
         has_help = not job.is_shared
         while (rest := self._runner.attempt(job)) is not None:
-            if self._stopping.wait(rest) or time.monotonic() > until:
+            # A signal handler sets the event, which could deadlock with a wait for it.
+            time.sleep(rest)
+            if self._stopping.is_set() or time.monotonic() > until:
                 return True
             if not has_help:
                 self._ask_for_help(job.name)

@@ -3,6 +3,7 @@
 import multiprocessing
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -33,9 +34,11 @@ def work(app: Application, pulse: Pulse | None = None) -> None:
     app.logger.info("working")
     supervisor.report(supervisor.READY)
     parent = multiprocessing.parent_process()
-    while not app.draining.wait(_BEAT_SECONDS) and (parent is None or parent.is_alive()):
+    while not app.draining.is_set() and (parent is None or parent.is_alive()):
         if pulse is not None:
             pulse.beat()
+        # The signal handler sets the event, which could deadlock with a wait for it.
+        time.sleep(_BEAT_SECONDS)
     supervisor.report(supervisor.STOPPING)
     stop_all(app.background.threads, STOP_SECONDS)
 
