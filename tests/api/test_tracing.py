@@ -130,6 +130,8 @@ def test_a_collector_receives_spans_of_requests_and_jobs(kind: str, tmp_path: Pa
     attributes = {each.key: each.value for each in request.attributes}
     assert attributes["http.response.status_code"].int_value == 200
     assert attributes["http.route"].string_value == "/v1/products"
+    # A refusal is no error of the handler.
+    assert not any(span.status.code for span in collector.spans)
     others = {span.name for span in collector.spans if span.trace_id.hex() != TRACE}
     assert "GET /v1/products/{product_id}" in others
     job = next(span for span in collector.spans if span.name == "job mail")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 import pytest
 from starlette.testclient import TestClient
 
-from tests.contract.example import handlers
+from tests.contract.example import handlers, library
 from tests.contract.example.library import Library, make_library
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +128,24 @@ def test_one_statement_runs_on_the_event_loop_unless_it_would_wait(
         monkeypatch.setattr(Library, "glance", refuse)
         assert client.get("/shelves/fiction", headers=BOB).status_code == 200
     assert [name.startswith("reads") for name in threads] == [False, True]
+
+
+def test_one_statement_runs_in_the_pool_that_the_contract_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def get_shelf(genre: str) -> dict[str, object]:
+        threads.append(threading.current_thread().name)
+        return {"genre": genre, "books": []}
+
+    threads: list[str] = []
+    folder = shutil.copytree(library.FOLDER, tmp_path / "openapi")
+    with (folder / "paths" / "shelf.yaml").open("a") as shelf:
+        shelf.write("  x-engine-pool: writes\n")
+    monkeypatch.setattr(library, "FOLDER", folder)
+    monkeypatch.setattr(handlers, "get_shelf", get_shelf)
+    with TestClient(make_library()) as client:
+        assert client.get("/shelves/fiction", headers=BOB).status_code == 200
+    assert [name.startswith("writes") for name in threads] == [True]
 
 
 def test_an_undeclared_response_is_a_bug(

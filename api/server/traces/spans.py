@@ -40,9 +40,13 @@ class RequestSpan:
         """Return `work` in a span named `handler`, which is the parent of its SQL."""
 
         def run(request: Request) -> Answer:
+            # The request's span has its status. Neither a refusal nor a lookup that a thread then
+            # repeats is an error of the handler.
             with (
                 use_span(self._span, record_exception=False, set_status_on_exception=False),
-                _current(self._tracer, "handler"),
+                self._tracer.start_as_current_span(
+                    "handler", record_exception=False, set_status_on_exception=False
+                ),
             ):
                 return work(request)
 
@@ -82,7 +86,8 @@ class Spans:
     @contextmanager
     def job(self, name: str) -> Iterator[None]:
         """Record the block as a run of a background job."""
-        with _current(self._tracer, f"job {name}"):
+        # Messages of errors may contain personal data; the logs have them without.
+        with self._tracer.start_as_current_span(f"job {name}", record_exception=False):
             yield
 
     def statement(self, sql: str) -> Callable[[], None]:
@@ -101,10 +106,3 @@ class Spans:
 
 def _end_nothing() -> None:
     """End the span of a statement that is not recorded."""
-
-
-@contextmanager
-def _current(tracer: Tracer, name: str) -> Iterator[None]:
-    # Messages of errors may contain personal data; the logs have them without.
-    with tracer.start_as_current_span(name, record_exception=False):
-        yield
