@@ -187,7 +187,7 @@ class RateLimitExceeded(RequestError):
 
 
 class Overloaded(RequestError):
-    """All threads are busy and the queue is full, or a rate limit cannot be counted."""
+    """The queue is full, a file finds no room, or a rate limit cannot be counted."""
 
     detail = "The service is busy; try again shortly."
     retry_after = 1

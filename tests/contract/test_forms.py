@@ -1,10 +1,13 @@
 """Forms and files in bodies, sent to the example of the engine (M6)."""
 
 import asyncio
+import errno
 import hashlib
+import os
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import pytest
@@ -225,6 +228,28 @@ def test_a_large_file_is_not_kept_in_memory(form: Form) -> None:
     reader.finish()
     reader.close()
     assert peak < 300_000
+
+
+@pytest.mark.parametrize("body", [PICTURE, FILE + END], ids=["alone", "in a form"])
+@pytest.mark.parametrize("failing", ["write", "seek"])
+def test_a_full_disk_refuses_a_file_for_now(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, body: bytes, failing: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(file: SpooledTemporaryFile[bytes]) -> None:
+        closing(file)
+        fail()
+
+    closing = SpooledTemporaryFile.close
+    monkeypatch.setattr(SpooledTemporaryFile, failing, fail)
+    monkeypatch.setattr(SpooledTemporaryFile, "close", close)
+    headers = {"Content-Type": "image/png"} if body is PICTURE else FORM
+    answer = client.put(SIGN, content=body, headers=headers)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    monkeypatch.undo()
+    assert client.put(SIGN, content=body, headers=headers).status_code == 200
 
 
 def test_a_slow_upload_holds_no_thread() -> None:

@@ -6,6 +6,7 @@ system removes even if the process is killed.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import IO, Final, TypeAlias
@@ -17,6 +18,7 @@ from api.contract.compile.parameters import read_text
 from api.contract.compile.request_bodies import FORM_MEDIA_TYPE, Form, Part
 from api.contract.engine_errors import (
     InvalidBody,
+    Overloaded,
     UnsupportedMediaType,
     Violation,
 )
@@ -92,6 +94,7 @@ class FormReader:
 
         Raises:
             InvalidBody: the form is malformed, or has a part that is too large or not declared.
+            Overloaded: the temporary folder has no room for a file.
             UnsupportedMediaType: the body has no media type.
         """
         self._size += len(data)
@@ -110,6 +113,7 @@ class FormReader:
 
         Raises:
             InvalidBody: the body is incomplete, or violates its schema.
+            Overloaded: the temporary folder has no room for a file.
         """
         form = self._form
         if not self._size:
@@ -140,7 +144,9 @@ class FormReader:
     def close(self) -> None:
         """Remove the files."""
         for upload in self._files:
-            upload.file.close()
+            # Closing writes what is left, for which there may be no room.
+            with suppress(OSError):
+                upload.file.close()
 
     def _refuse(self) -> None:
         if self._violations:
@@ -199,7 +205,8 @@ class FormReader:
         upload.size += len(data)
         if upload.size > part.most_bytes:
             raise _fault("maxLength", f"must have at most {part.most_bytes} bytes", part)
-        upload.file.write(data)
+        with _room():
+            upload.file.write(data)
 
     def _end_part(self) -> None:
         part = self._part
@@ -212,7 +219,8 @@ class FormReader:
 
     def _end_file(self, part: Part) -> Upload:
         upload = self._files[-1]
-        upload.file.seek(0)
+        with _room():
+            upload.file.seek(0)
         if upload.size < part.least_bytes:
             reason = f"must have at least {part.least_bytes} bytes"
             self._violations.append(Violation(_pointer(part), "minLength", reason))
@@ -270,6 +278,15 @@ def uploads(form: Form, body: object) -> Iterator[tuple[Part, Upload]]:
             if part.reader is not None:
                 for each in value if part.is_array else [value]:
                     yield part, each
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Refuse a file that the temporary folder cannot hold now."""
+    try:
+        yield
+    except OSError as error:
+        raise Overloaded("There is no room for the file; try again shortly.") from error
 
 
 def _default(part: Part) -> str:
