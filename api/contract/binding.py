@@ -13,8 +13,7 @@ extension points, because they compute on every request what the contract fixes 
 
 import warnings
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import flask
 
@@ -31,11 +30,9 @@ with warnings.catch_warnings():
     from connexion.spec import OpenAPISpecification, Specification
 
 from flask.ctx import RequestContext
-from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
 from starlette.types import ASGIApp, Receive, Scope, Send
-from werkzeug.datastructures import EnvironHeaders, Headers
-from werkzeug.sansio.request import Request as SansIORequest
+from werkzeug.routing import Rule
 
 from api.contract.contract import Contract
 from api.contract.engine_errors import ContractViolation
@@ -43,8 +40,16 @@ from api.contract.serve.calls import Handler
 from api.contract.serve.request import Answer, Request
 
 _BLUEPRINT = "contract"
-_SERVER = ("localhost", 80)
-_NO_HEADERS = EnvironHeaders({})
+_SIGNALS = (
+    flask.request_started,
+    flask.request_finished,
+    flask.request_tearing_down,
+    flask.got_request_exception,
+    flask.appcontext_pushed,
+    flask.appcontext_popped,
+    flask.appcontext_tearing_down,
+)
+"""The signals that Flask sends around a request."""
 
 CallFactory: TypeAlias = Callable[[str, Handler], Callable[[Request], Answer]]
 """Creates an operation's compiled call from its id and handler."""
@@ -58,68 +63,35 @@ class _NoSessions(SessionInterface):
         return NullSession()
 
 
-class _Request(flask.Request):
-    """The parts of a request that Flask itself reads. Handlers receive the rest as arguments."""
-
-    blueprints: list[str] = [_BLUEPRINT]  # noqa: RUF012 - Flask's type.
-
-    def __init__(self, request: Request) -> None:
-        environ = {
-            "REQUEST_METHOD": request.method,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": request.raw_path.decode("latin-1"),
-            "QUERY_STRING": request.query_string.decode("latin-1"),
-            "SERVER_NAME": _SERVER[0],
-            "SERVER_PORT": str(_SERVER[1]),
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "REMOTE_ADDR": request.client_address,
-            "wsgi.url_scheme": "http",
-        }
-        # Flask's own constructor would parse this environment again.
-        SansIORequest.__init__(
-            self,
-            method=request.method,
-            scheme="http",
-            server=_SERVER,
-            root_path="",
-            path=request.raw_path.decode("utf-8", "replace"),
-            query_string=request.query_string,
-            headers=_NO_HEADERS,
-            remote_addr=request.client_address,
-        )
-        self.environ = environ
-        self.shallow = False
-
-
 class _Answered(flask.Response):
     """A Flask response that adds no headers to the declared ones."""
 
     automatically_set_content_length = False
+    default_mimetype: str | None = None
 
     def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.body, answer.status, answer.headers)
         self.stretch = answer.stretch
-        # These are the attributes that Flask's own constructor sets. Flask's constructor checks
-        # each header, which is not needed here: headers are pairs of strings, and the engine
-        # checks all values before it sends them.
-        self.headers = Headers()
-        self.headers._list = list(answer.headers)  # noqa: SLF001 - the only way past the checks.
-        self.status = answer.status
-        self.response = [answer.body]
-        self.direct_passthrough = False
-        self._on_close = []
 
 
 class _MatchedContext(RequestContext):
     """A request context for a route that the engine has already matched."""
 
-    def __init__(self, app: "_ContractFlask", request: Request) -> None:
-        if request.operation is None:
-            raise ContractViolation("Flask is reached by requests that are matched only")
-        matched = _Request(request)
-        matched.json_module = app.json
-        matched.url_rule = app.rules[request.operation.id]
-        matched.view_args = {"request": request}
-        super().__init__(app, matched.environ, matched)
+    def __init__(self, app: "_ContractFlask", request: Request, rule: Rule) -> None:
+        environ = {
+            "REQUEST_METHOD": request.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": request.raw_path.decode("latin-1"),
+            "QUERY_STRING": request.query_string.decode("latin-1"),
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": request.client_address,
+            "wsgi.url_scheme": "http",
+        }
+        super().__init__(app, environ)
+        self.request.url_rule = rule
+        self.request.view_args = {"request": request}
 
 
 class _ContractFlask(flask.Flask):
@@ -132,25 +104,27 @@ class _ContractFlask(flask.Flask):
         self.config.update(
             PROPAGATE_EXCEPTIONS=True, TRAP_BAD_REQUEST_ERRORS=True, TRAP_HTTP_EXCEPTIONS=True
         )
-        self.rules: dict[str, Any] = {}
-        # A function does not become asynchronous between requests, so the result is cached.
-        self._synchronous = lru_cache(1024)(super().ensure_sync)
+        self.rules: dict[str, Rule] = {}
+        self._registered = (
+            self.url_value_preprocessors,
+            self.before_request_funcs,
+            self.after_request_funcs,
+            self.error_handler_spec,
+            self.teardown_request_funcs,
+            self.teardown_appcontext_funcs,
+            *(signal.receivers for signal in _SIGNALS),
+        )
+
+    @property
+    def is_extended(self) -> bool:
+        """Whether anything is registered that Flask calls around a request."""
+        return any(self._registered)
 
     def create_url_adapter(self, request: flask.Request | None) -> None:
         """Return no adapter, because the engine has already matched the path."""
 
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        return self._synchronous(func)
-
-    def process_response(self, response: flask.Response) -> flask.Response:
-        # Sessions are never saved, so without registered functions nothing is left to do.
-        if self.after_request_funcs or request_ctx._after_request_functions:  # noqa: SLF001 - Flask's own way.
-            return super().process_response(response)
-        return response
-
-    def do_teardown_request(self, exc: BaseException | None = None) -> None:
-        if self.teardown_request_funcs or flask.request_tearing_down.receivers:
-            super().do_teardown_request(exc)
+    def make_response(self, rv: Any) -> flask.Response:  # noqa: ANN401 - as in Flask.
+        return super().make_response(_Answered(rv) if isinstance(rv, Answer) else rv)
 
 
 class _ContractApi(FlaskApi):  # type: ignore[misc]  # connexion ships no types.
@@ -162,13 +136,8 @@ class _ContractApi(FlaskApi):  # type: ignore[misc]  # connexion ships no types.
         self._make_call = make_call
         super().__init__(specification, **options)
 
-    def make_operation(self, operation: AbstractOperation) -> Callable[[Request], flask.Response]:
-        call = self._make_call(operation.operation_id, operation.function)
-
-        def view(request: Request) -> flask.Response:
-            return _Answered(call(request))
-
-        return view
+    def make_operation(self, operation: AbstractOperation) -> Callable[[Request], Answer]:
+        return self._make_call(operation.operation_id, operation.function)
 
 
 class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships no types.
@@ -188,8 +157,17 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
         return api
 
     def dispatch(self, request: Request) -> Answer:
-        """Run a matched request through Flask in the current thread."""
-        with _MatchedContext(self.app, request):
+        """Run a matched request's view of Flask in the current thread.
+
+        Handlers take all that they need as arguments, so Flask's context is left out if nothing is
+        registered that could use it.
+        """
+        if request.operation is None:
+            raise ContractViolation("Flask is reached by requests that are matched only")
+        rule = self.app.rules[request.operation.id]
+        if not self.app.is_extended:
+            return cast("Answer", self.app.view_functions[rule.endpoint](request=request))
+        with _MatchedContext(self.app, request, rule):
             response = self.app.full_dispatch_request()
         return Answer(
             response.status_code,

@@ -65,6 +65,9 @@ class Database:
             pool_size, pool_timeout, connect_timeout, lock_timeout, statement_timeout
         )
         self._engines = self._connect(self._limits)
+        # The connection for the next glance, because taking one from its pool takes longer than the
+        # statement.
+        self._glancer: list[Connection] = []
         # Health checks use their own connection, so that they never wait for the pool.
         self._probe = self._connect(Limits(1, 1.0, 2.0, 1.0, 1.0))
 
@@ -141,14 +144,20 @@ class Database:
         """
         if self._engines.glancing is None:
             raise BlockingIOError
+        connection = None
         try:
-            with (
-                self._engines.glancing.connect() as connection,
-                ConnectionReader(connection, single=True) as reader,
-            ):
+            connection = self._glancer.pop() if self._glancer else self._engines.glancing.connect()
+            with ConnectionReader(connection, single=True) as reader:
                 return work(reader)
         except SQLAlchemyError as error:
+            if connection is not None:
+                connection.close()
+                connection = None
             raise BlockingIOError from error
+        finally:
+            if connection is not None:
+                connection.rollback()
+                self._glancer.append(connection)
 
     def try_lock(self, session: Session, number: int) -> bool:
         """Try to acquire the lock `number` until the transaction ends; return whether it succeeded.
@@ -254,6 +263,8 @@ class Database:
 
     def dispose(self) -> None:
         """Close all idle connections. Connections in use are closed when they are returned."""
+        while self._glancer:
+            self._glancer.pop().close()
         for engine in filter(None, (*self._engines, *self._probe)):
             engine.dispose()
 

@@ -1,7 +1,7 @@
 """Per-request data: the request's id, fields, caller and values, and its response."""
 
+import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -196,10 +196,9 @@ def read_fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def request_id(scope: Scope, declared: Validator) -> str:
     """Return the client's `X-Request-ID` if it matches its schema, or else a new one."""
     for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text = _text(value)
-            return text if declared.is_valid(text) else secrets.token_hex(16)
-    return secrets.token_hex(16)
+        if name == b"x-request-id" and declared.is_valid(text := _text(value)):
+            return text
+    return os.urandom(16).hex()
 
 
 def trace_id(traceparent: str | None) -> str | None:
