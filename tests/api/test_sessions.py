@@ -15,6 +15,7 @@ from models.access.session import RefreshToken
 from models.identity.audit_event import AuditEvent
 from models.identity.token import Token
 from models.identity.user import User
+from models.storage.base import utcnow
 from tests.api.accounts import bearer, edit_account, fresh_address, grant_for, key_for, token_for
 from tests.api.answers import comparable, problem
 from tests.databases import delete_ended, make_database_url
@@ -108,6 +109,29 @@ def test_a_lost_response_is_repeated_for_ten_seconds(
     use_earlier(service, first["session_id"], 9)
     assert refresh(client, first["refresh_token"]).json()["refresh_token"] == lost["refresh_token"]
     assert refresh(client, lost["refresh_token"]).status_code == 200
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_a_clock_that_is_set_signs_nobody_out(
+    service: Service, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    first = sign_in(client, make_account(service))
+    for module in ("access.session", "identity.token"):
+        monkeypatch.setattr(
+            f"models.{module}.utcnow", lambda: utcnow() + timedelta(seconds=seconds)
+        )
+    second = refresh(client, first["refresh_token"])
+    assert second.status_code == 200
+    monkeypatch.undo()
+    assert refresh(client, second.json()["refresh_token"]).status_code == 200
+
+
+def test_a_clock_that_is_set_back_allows_no_replay(service: Service, client: httpx.Client) -> None:
+    first = sign_in(client, make_account(service))
+    second = refresh(client, first["refresh_token"]).json()
+    use_earlier(service, first["session_id"], -3600)
+    assert refresh(client, first["refresh_token"]).status_code == 401
+    assert refresh(client, second["refresh_token"]).status_code == 401
 
 
 def test_the_time_for_a_lost_response_is_a_setting(tmp_path: Path) -> None:
