@@ -13,6 +13,7 @@ import pytest
 from api.contract.compile.request_bodies import Body
 from api.contract.serve.bodies import read_json
 from api.contract.strict_json import JSON
+from tests.api.accounts import fresh_address
 from tests.api.uploads import upload
 from tests.databases import make_database_url
 from tests.factories import fresh_email
@@ -175,10 +176,15 @@ def test_trickling_bytes_do_not_extend_the_deadline(hasty: Service) -> None:
 def test_a_disconnect_during_the_body_changes_nothing(small: Service) -> None:
     email = fresh_email()
     body = json.dumps({"name": "Ada", "email": email}).encode()
-    head = f"POST {USERS} HTTP/1.1\nContent-Type: application/json\nContent-Length: {len(body)}"
-    for length in range(0, len(body), 7):
-        with upload(small, head) as sending:
-            sending.send(body[:length])
-    with upload(small, head) as sending:
+    head = f"POST {USERS} HTTP/1.1\nContent-Type: application/json"
+    known = f"{head}\nContent-Length: {len(body)}"
+    chunked = f"{head}\nTransfer-Encoding: chunked"
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    for start, sent in ((known, body), (chunked, chunks)):
+        for length in range(len(sent)):
+            sender = f"X-Forwarded-For: {fresh_address()['X-Forwarded-For']}"
+            with upload(small, f"{start}\n{sender}") as sending:
+                sending.send(sent[:length])
+    with upload(small, known) as sending:
         sending.send(body)
         assert sending.answer().status == 201
