@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from tests.contract.example import handlers, library
 from tests.contract.example.library import Library, make_library
 
+pytestmark = pytest.mark.mission("M35")
 ROOT = Path(__file__).parents[2]
 EXAMPLE = Path(__file__).with_name("example")
 ADA, BOB = {"X-Reader-Card": "card-of-ada"}, {"X-Reader-Card": "card-of-bob"}

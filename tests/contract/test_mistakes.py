@@ -12,6 +12,7 @@ from api.contract.contract import Contract, load_contract
 from api.contract.engine_errors import ContractError
 from tests.contract.example.library import FOLDER, HANDLERS, make_ports, scope_fault
 
+pytestmark = pytest.mark.mission("M35")
 MISTAKES = yaml.safe_load(Path(__file__).with_name("mistakes.yaml").read_text())
 
 
