@@ -66,6 +66,7 @@ print(*sys.modules)
 # What serving has no use for: what other commands load, and tools that are for tests.
 UNUSED = {
     "alembic",
+    "httpx",
     "mako",
     "markdown_it",
     "models.demo.demo_accounts",
@@ -74,7 +75,9 @@ UNUSED = {
     "psycopg",
     "pydantic_settings",
     "redis",
+    "requests",
     "schemathesis",
+    "starlette.testclient",
     "tqdm",
     "zxcvbn",
 }

@@ -1,6 +1,8 @@
 """Assumptions about connexion and Flask: the name of each test states what a change breaks."""
 
+import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from api.contract import binding
 from api.contract.compile.operations import Operation, compile_operations
 from api.contract.compile.schemas import Validators
 from api.contract.engine_errors import ContractError, ContractViolation
+from api.contract.leaving_out import leaving_out
 from api.contract.serve import middleware
 from api.contract.serve.middleware import Engine
 from api.contract.serve.request import Answer, Request
@@ -70,6 +73,13 @@ def test_the_stack_can_be_built_before_the_first_request() -> None:
     assert list(stack) == [made.app]
     assert parameters(ConnexionMiddleware._build_middleware_stack) == ["self"]  # noqa: SLF001 - as in binding.
     assert "middleware_stack" in inspect.getsource(ConnexionMiddleware.__call__)
+
+
+def test_modules_can_be_left_out_of_imports() -> None:
+    with leaving_out("turtledemo", "sys"):
+        assert importlib.import_module("turtledemo").main is None
+        assert sys.modules["sys"] is sys
+    assert "turtledemo" not in sys.modules
 
 
 def test_a_specification_check_can_be_skipped() -> None:
