@@ -22,7 +22,7 @@ EXAMPLES ?= 500
 SEED ?= random
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs fuzz faults bench lock upgrade clean
+.PHONY: help run test lint format docs fuzz faults bench sbom lock upgrade clean
 
 help: ## List what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -59,6 +59,10 @@ ifeq ($(ARGS),)
 	@$(BENCH)/bin/python tests/bench/depth.py
 endif
 	@$(BENCH)/bin/python tests/bench/compare.py $(or $(ARGS),--chart var/bench/chart)
+
+sbom: $(VENV)/run-ready ## Write the software bill of materials to var/sbom.json
+	@mkdir -p var
+	@$(BIN)/python deploy/sbom.py requirements.txt > var/sbom.json
 
 lock: $(VENV)/dev-ready ## Lock what pyproject.toml asks for, keeping versions that still fit
 	@$(LOCK) --output-file requirements.txt
