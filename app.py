@@ -100,6 +100,7 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     database = Database(
         settings.database_url, pool_size=sum(pool.threads for pool in pools.values()) + 6
     )
+    metrics.watch_database(database)
     tracing = make_tracing(
         settings.otel_exporter_otlp_endpoint, contract.document.version, database
     )

@@ -1,18 +1,8 @@
-"""Prometheus metrics of an application, and of several worker processes together.
+"""Prometheus metrics of an application."""
 
-Workers write their metrics to files in a common folder, so that the main process can report their
-sums, and the counts of workers that have ended remain.
-"""
-
-import os
-import struct
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
@@ -26,15 +16,10 @@ from prometheus_client import (
     generate_latest,
     start_http_server,
 )
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.registry import Collector
 
 from models.jobs.backlog import Backlog
+from models.storage.database import Database
 
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable with which prometheus_client writes metrics to files."""
-_READS, _PAUSE = 10, 0.02
-"""Attempts to read the files of workers, and seconds between them."""
 # Upper bounds in seconds: from a response without a database to one that reached every deadline.
 _DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -77,6 +62,26 @@ class Metrics:
             "pool_waiting", "Requests that wait for a thread of a pool", "pool"
         )
         self._connections = self._gauge("open_connections", "Connections of clients")
+        self._database_limit, self._database_open, self._database_used = (
+            self._gauge(f"database_connections_{name}", meaning, "pool")
+            for name, meaning in (
+                ("limit", "Maximum number of connections of a pool to the database"),
+                ("open", "Open connections of a pool to the database"),
+                ("used", "Connections of a pool to the database that are in use"),
+            )
+        )
+        self._database_waits = Counter(
+            "concord_database_waits",
+            "Waits of threads for a database connection",
+            ("pool", "outcome"),
+            registry=self._registry,
+        )
+        self._database_wait_seconds = Counter(
+            "concord_database_wait_seconds",
+            "Time that threads waited for a database connection",
+            ("pool",),
+            registry=self._registry,
+        )
         self._counted = self._gauge(
             "rate_limits_counted", "Processes whose last request to a rate limit was counted"
         )
@@ -194,6 +199,23 @@ class Metrics:
             (self._pool_waiting.labels(pool), lambda: max(0, use() - threads)),
         ]
 
+    def watch_database(self, database: Database) -> None:
+        """Report the connections of each pool of a database, and waits for them."""
+        for name, pool in database.pools.items():
+            self._database_limit.labels(name).set(pool.size())
+            self._watched += [
+                (self._database_open.labels(name), pool.opened),
+                (self._database_used.labels(name), pool.checkedout),
+            ]
+            for outcome in ("served", "timed_out"):
+                self._database_waits.labels(name, outcome)
+            self._database_wait_seconds.labels(name)
+            pool.on_wait = partial(self._count_wait, name)
+
+    def _count_wait(self, pool: str, seconds: float, outcome: str) -> None:
+        self._database_waits.labels(pool, outcome).inc()
+        self._database_wait_seconds.labels(pool).inc(seconds)
+
     def watch_connections(self, count: Callable[[], int]) -> None:
         """Report `count()`, the number of open connections."""
         self._watched.append((self._connections, count))
@@ -226,68 +248,7 @@ class Metrics:
         Raises:
             OSError: the port is in use.
         """
-        return _serve(self._registry, port, host)
-
-
-@contextmanager
-def shared_metrics(port: int, host: str) -> Iterator[Callable[[int], None]]:
-    """Serve the metrics of workers that are started in the block; port 0 selects a free port.
-
-    Gives a function to be called with the id of a worker that has ended.
-
-    Raises:
-        OSError: the port is in use.
-    """
-    with TemporaryDirectory(prefix="concord-metrics-") as folder:
-        registry = CollectorRegistry()
-        _WorkersCollector(registry, folder)  # type: ignore[no-untyped-call]  # It has no types.
-        registry.register(_ProcessesCollector(folder))
-        server = _serve(registry, port, host)
-        os.environ[_FOLDER] = folder
-        try:
-            yield partial(mark_process_dead, path=folder)
-        finally:
-            del os.environ[_FOLDER]
-            server.close()
-
-
-class _WorkersCollector(MultiProcessCollector):
-    """Reads the files of all workers, again if a worker was creating or extending one."""
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the metrics."""
-        for _ in range(_READS - 1):
-            with suppress(struct.error, RuntimeError, ValueError):
-                return super().collect()  # type: ignore[no-any-return, no-untyped-call]  # It has no types.
-            time.sleep(_PAUSE)
-        return super().collect()  # type: ignore[no-any-return, no-untyped-call]  # as above.
-
-
-@dataclass(frozen=True)
-class _ProcessesCollector(Collector):
-    """Sums `process_*` over the main process and its workers; the start is the main process's."""
-
-    folder: str
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the metrics. The processor time includes that of workers that have ended."""
-        ended = os.times()
-        others = {"process_cpu_seconds": ended.children_user + ended.children_system}
-        # A worker's other files outlive it, but not the one with the gauges of living workers.
-        for file in Path(self.folder).glob("gauge_livesum_*.db"):
-            worker = ProcessCollector(pid=partial(str, file.stem.split("_")[-1]), registry=None)
-            for metric in worker.collect():
-                others[metric.name] = others.get(metric.name, 0.0) + metric.samples[0].value
-        others["process_start_time_seconds"] = 0.0
-        for metric in ProcessCollector(registry=None).collect():
-            [own] = metric.samples
-            metric.samples = [own._replace(value=own.value + others.get(metric.name, 0.0))]
-            yield metric
-
-
-def _serve(registry: CollectorRegistry, port: int, host: str) -> "MetricsServer":
-    server, thread = start_http_server(port, addr=host, registry=registry)
-    return MetricsServer(server, thread)
+        return MetricsServer.open(self._registry, port, host)
 
 
 @dataclass(frozen=True)
@@ -296,6 +257,15 @@ class MetricsServer:
 
     _server: WSGIServer
     _thread: Thread
+
+    @classmethod
+    def open(cls, registry: CollectorRegistry, port: int, host: str) -> "MetricsServer":
+        """Serve the metrics of a registry on an address; port 0 selects a free port.
+
+        Raises:
+            OSError: the port is in use.
+        """
+        return cls(*start_http_server(port, addr=host, registry=registry))
 
     @property
     def port(self) -> int:

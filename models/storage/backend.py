@@ -1,5 +1,6 @@
 """The interface between `models.storage.database` and each supported database."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any, Final, NamedTuple, Protocol
 import orjson
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 JSON_CODEC: Final[Mapping[str, Callable[[Any], Any]]] = {
     "json_serializer": lambda value: orjson.dumps(value).decode(),
@@ -31,6 +34,29 @@ class Limits:
     connect_timeout: float
     lock_timeout: float
     statement_timeout: float | None
+
+
+class WatchedPool(QueuePool):
+    """A pool of connections that reports each wait for one."""
+
+    on_wait: Callable[[float, str], None] | None = None
+    """Called after a wait with its seconds, and its outcome: `served` or `timed_out`."""
+
+    def opened(self) -> int:
+        """Return the number of connections, in use or idle."""
+        return self.checkedout() + self.checkedin()
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        if self._overflow < 0 or not self._pool.empty() or self.on_wait is None:
+            return super()._do_get()
+        began, outcome = time.monotonic(), "served"
+        try:
+            return super()._do_get()
+        except PoolTimeout:
+            outcome = "timed_out"
+            raise
+        finally:
+            self.on_wait(time.monotonic() - began, outcome)
 
 
 class Engines(NamedTuple):

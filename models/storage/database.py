@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from sqlalchemy import Connection, event, func, make_url, select, text
 from sqlalchemy.engine import ExceptionContext
@@ -17,7 +17,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from models.errors import DatabaseUnavailable
 from models.storage import sqlite
-from models.storage.backend import Backend, Engines, Fault, Limits
+from models.storage.backend import Backend, Engines, Fault, Limits, WatchedPool
 from models.storage.reader import ConnectionReader, Reader
 from models.storage.schema_version import SchemaError, schema_fault
 
@@ -260,6 +260,14 @@ class Database:
             event.listen(engine, "before_cursor_execute", before)
             event.listen(engine, "after_cursor_execute", after)
             event.listen(engine, "handle_error", failed)
+
+    @property
+    def pools(self) -> dict[str, WatchedPool]:
+        """The pools of connections, except that of `glance`, which never waits."""
+        reads, writes = self._engines.reading.pool, self._engines.writing.pool
+        own = {"transactions": reads} if reads is writes else {"reads": reads, "writes": writes}
+        pools = own | {"readiness": self._probe.reading.pool}
+        return {name: cast("WatchedPool", pool) for name, pool in pools.items()}
 
     def dispose(self) -> None:
         """Close all idle connections. Connections in use are closed when they are returned."""

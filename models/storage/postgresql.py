@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry as PoolRecord
 
 from models.errors import DatabaseUnavailable
-from models.storage.backend import JSON_CODEC, Engines, Fault, Limits
+from models.storage.backend import JSON_CODEC, Engines, Fault, Limits, WatchedPool
 from models.storage.schema_version import SchemaError
 
 _Arguments: TypeAlias = dict[str, Any]  # SQLAlchemy's type for the arguments of a driver.
@@ -106,6 +106,7 @@ def connect(url: URL, limits: Limits) -> Engines:
             "options": " ".join(options),
         },
         isolation_level="READ COMMITTED",
+        poolclass=WatchedPool,
         pool_size=limits.pool_size,
         max_overflow=0,
         pool_timeout=limits.pool_timeout,

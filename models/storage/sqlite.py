@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from models.folders import make_private_folder
-from models.storage.backend import JSON_CODEC, Engines, Fault, Limits
+from models.storage.backend import JSON_CODEC, Engines, Fault, Limits, WatchedPool
 
 _BEGIN = "concord_begin"
 """The execution option with the statement that begins a transaction; `None` begins none."""
@@ -113,6 +113,7 @@ def _engine(url: URL, limits: Limits, begin: str | None) -> Engine:
     engine = create_engine(
         url,
         connect_args={"timeout": limits.lock_timeout, "check_same_thread": False},
+        poolclass=WatchedPool,
         pool_size=limits.pool_size,
         max_overflow=0,
         pool_timeout=limits.pool_timeout,

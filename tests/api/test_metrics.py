@@ -11,14 +11,18 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from sqlalchemy import select
 
-from api.server.metrics import Metrics, shared_metrics
+from api.server.metrics import Metrics
+from api.server.processes.serving_metrics import shared_metrics
 from app import load
+from models.errors import DatabaseUnavailable
+from models.identity.user import User
 from models.messages.message import Message
 from models.storage.database import Database
 from models.storage.schema_version import newest_version
 from tests.api.commands import failure, make_run
-from tests.databases import make_database_url
+from tests.databases import KINDS, make_database_url
 from tests.factories import make_user
 from tests.live import HOST, free_port, running_server
 from tests.service import Service, running
@@ -115,6 +119,38 @@ def test_a_service_reports_its_build_its_connections_and_its_counters(service: S
     assert any(line.startswith("concord_open_connections ") for line in lines)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_waits_for_a_database_connection_are_counted(kind: str, tmp_path: Path) -> None:
+    pool, metrics = {"sqlite": "reads", "postgresql": "transactions"}[kind], Metrics()
+
+    def value(name: str, outcome: str = "") -> float:
+        start = f'concord_database_{name}{{{outcome}pool="{pool}"}} '
+        [line] = [line for line in metrics.text().splitlines() if line.startswith(start)]
+        return float(line.removeprefix(start))
+
+    def connections() -> list[float]:
+        return [value(f"connections_{name}") for name in ("limit", "open", "used")]
+
+    with make_database_url(kind, tmp_path) as url:
+        database = Database(url, pool_size=1, pool_timeout=0.5)
+        metrics.watch_database(database)
+        assert connections() == [1, 0, 0]
+        held = database.pools[pool].connect()
+        assert connections() == [1, 1, 1]
+        with pytest.raises(DatabaseUnavailable):
+            database.read(lambda reader: reader.scalar(select(User.id)))
+        assert value("waits_total", 'outcome="timed_out",') == 1
+        assert value("wait_seconds_total") == pytest.approx(0.5, abs=0.4)
+        held.close()
+        # A busy machine may return the connection before the next request for it.
+        while not value("waits_total", 'outcome="served",'):
+            held = database.pools[pool].connect()
+            threading.Timer(0.05, held.close).start()
+            database.read(lambda reader: reader.scalar(select(User.id)))
+        assert connections() == [1, 1, 0]
+        database.dispose()
+
+
 def test_a_service_reports_the_messages_that_wait(tmp_path: Path) -> None:
     with make_database_url("sqlite", tmp_path) as url:
         database = Database(url)
@@ -176,6 +212,7 @@ def test_workers_report_one_set_of_series_that_survives_a_restart(tmp_path: Path
         )
         assert found["process_start_time_seconds"] < time.time()
         assert found["process_cpu_seconds_total"] > 0.5
+        assert found['concord_database_connections_limit{pool="writes"}'] == 2.0
         ask(20)
         # The response precedes its count by a moment.
         wait_for(counted, 20.0)
