@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +24,13 @@ from api.server.processes import supervisor
 from api.server.settings import Settings
 from tests.databases import make_database_url
 from tests.faults.proxies import PROXIES, Proxy, running_proxy
-from tests.installed import build_wheel, install
+from tests.installed import ROOT, build_wheel, install, run
 from tests.live import HOST, free_port, running_program, running_server, running_worker
 from tests.mailbox import wait_for
 from tests.test_docs import README, TOUR_URL, as_pattern, follow_tour, tour
 from tests.tools import find_tool, without
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
+DEPLOY = ROOT / "deploy"
 FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "caddy": "Caddyfile"}
 EXPOSURE = 2.0
 """The highest exposure that `systemd-analyze security` may find; 10 is none at all."""
@@ -210,6 +211,21 @@ def test_an_unprivileged_user_runs_the_package_behind_tls(
     assert subprocess.run(command, check=True, capture_output=True).stdout == b""  # noqa: S603 - a command of our own.
 
 
+def test_the_dockerfile_follows_the_rules_of_hadolint() -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    run(str(hadolint), str(DEPLOY / "Dockerfile"))
+
+
+def test_the_image_is_built_from_the_files_of_the_package_only() -> None:
+    """Keys, backups and databases beside the code must not enter a layer of the image."""
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    needed = {*packed, "LICENSE", "README.md", "pyproject.toml", "requirements-all.txt"}
+    assert "*" in ignored
+    assert {line[1:] for line in ignored if line.startswith("!")} == needed
+
+
 @pytest.mark.parametrize("name", ["concord.service", "concord-worker.service"])
 def test_the_units_are_valid_and_hardened(name: str, tmp_path: Path) -> None:
     analyze = find_tool("systemd-analyze")
@@ -248,3 +264,5 @@ def test_compose_uses_settings_that_exist() -> None:
         used = {name.removesuffix("_FILE") for name in services[service]["environment"]}
         assert used <= settings | {"SIGNING_KEY"}
         assert services[service]["read_only"]
+        # Pictures are in a volume that all of them share.
+        assert services[service]["volumes"] == ["files:/var/lib/concord"]
