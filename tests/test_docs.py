@@ -103,6 +103,13 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text("utf-8").splitlines()) <= README_LINES
 
 
+def test_each_release_says_how_to_upgrade_before_anything_else() -> None:
+    releases = re.split(r"(?m)^## \[", (ROOT / "CHANGELOG.md").read_text("utf-8"))[1:]
+    assert releases
+    for release in releases:
+        assert re.match(r"[^\n]*\n\n### Upgrading\n\n\S", release), release[:60]
+
+
 @pytest.mark.mission("M19", "M27")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_generated_parts_are_up_to_date(page: Path) -> None:
