@@ -88,8 +88,8 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     """
     # Hashing briefly takes 19 MiB. The system gets them back if the process has not grown yet.
     passwords = Passwords()
-    contract = load(settings.public_url)
     production, public = settings.app_env == "production", urlsplit(settings.public_url)
+    contract = load(settings.public_url, is_tested=production)
     keys = KeyRing.load(settings.signing_key_file, create=not production)
     if production:
         require_private(settings.signing_key_file)
@@ -297,13 +297,13 @@ def _make_pools(settings: Settings, metrics: Metrics) -> dict[str, Pool]:
     return pools
 
 
-def load(public_url: str | None = None) -> Contract:
-    """Load the contract of a service and its handlers, and check that they match.
+def load(public_url: str | None = None, *, is_tested: bool = False) -> Contract:
+    """Load the contract of a service and its handlers, as `load_contract` does.
 
     Raises:
         ContractError: the contract has a mistake, or its handlers do not match it.
     """
-    return load_contract(CONTRACT, HANDLERS, scope_fault, public_url)
+    return load_contract(CONTRACT, HANDLERS, scope_fault, public_url, is_tested=is_tested)
 
 
 def open_mail(settings: Settings) -> Transport | None:

@@ -42,14 +42,20 @@ class Contract:
 
 
 def load_contract(
-    folder: Path, handlers: str, scope_fault: ScopeFault, public_url: str | None = None
+    folder: Path,
+    handlers: str,
+    scope_fault: ScopeFault,
+    public_url: str | None = None,
+    *,
+    is_tested: bool = False,
 ) -> Contract:
     """Read the contract in a folder and compile it.
 
     `handlers` names a package with one module per tag, or a single module for all operations. Each
     operation is handled by the function that its `operationId` names. `scope_fault` returns the
     reason why an operation's scopes are invalid, or None. With `public_url`, the document names it
-    as its first server, and paths in responses begin with its path.
+    as its first server, and paths in responses begin with its path. The schemas of a contract that
+    `is_tested` are compiled when a response is first checked, which saves memory.
 
     Raises:
         ContractError: the contract has a mistake; the error names its file and location.
@@ -62,6 +68,8 @@ def load_contract(
             raise mistake
         validators = Validators(document.bundle)
         verifier = Verifier(document.bundle, validators)
+        if not is_tested:
+            verifier.compile_all()
         compiled = compile_operations(document.bundle, validators)
         operations = {operation.id: operation for operation in compiled}
         found = _find_handlers(operations, handlers)

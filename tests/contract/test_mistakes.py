@@ -9,7 +9,8 @@ import yaml
 
 from api.contract.asgi import make_asgi
 from api.contract.contract import Contract, load_contract
-from api.contract.engine_errors import ContractError
+from api.contract.engine_errors import ContractError, ContractViolation
+from api.contract.serve.request import Answer
 from tests.contract.example.library import FOLDER, HANDLERS, make_ports, scope_fault
 
 pytestmark = pytest.mark.mission("M35")
@@ -44,6 +45,16 @@ def test_a_mistake_is_one_line_with_its_place(folder: Path, name: str) -> None:
         serve(folder)
     assert str(caught.value) == mistake["says"]
     assert "\n" not in str(caught.value)
+
+
+def test_responses_of_a_tested_contract_are_compiled_when_checked(folder: Path) -> None:
+    file, mistake = folder / "components/schemas/Shelf.yaml", "schema that cannot be compiled"
+    text, becomes = MISTAKES[mistake]["text"], MISTAKES[mistake]["becomes"]
+    file.write_text(file.read_text().replace(text, becomes))
+    contract = load_contract(folder, HANDLERS, scope_fault, is_tested=True)
+    answer = Answer(200, [("Content-Type", "application/json")], b"{}")
+    with pytest.raises(ContractViolation, match="cannot be compiled"):
+        contract.verifier.mismatch(contract.operations["get_shelf"], answer)
 
 
 @pytest.mark.parametrize("name", ["Problem", "RequestId"])

@@ -29,36 +29,54 @@ class _Body(NamedTuple):
     codes: frozenset[str] | None
 
 
-class Verifier:
-    """Checks responses against the contract.
+class _Response(NamedTuple):
+    """A declared response: its bodies by media type, and its headers, some of them required."""
 
-    Raises:
-        Mistake: the schema of a response cannot be compiled.
-    """
+    bodies: Mapping[str, _Body]
+    headers: Mapping[str, tuple[bool, Validator]]
+
+
+class Verifier:
+    """Checks responses against the contract. A schema is compiled when it is first needed."""
 
     def __init__(self, bundle: SchemaNode, validators: Validators) -> None:
         self._bundle = bundle
         self._validators = validators
-        self._problem = _Body(validators.component("Problem"), None)
-        self._bodies: dict[tuple[str, int, str], _Body] = {}
-        self._headers: dict[tuple[str, int], Mapping[str, tuple[bool, Validator]]] = {}
-        for path, method, declared in declared_operations(bundle):
+        self._declared = {
+            (str(declared["operationId"]), int(status)): resolve(bundle, node)
+            for _path, _method, declared in declared_operations(bundle)
+            for status, node in declared["responses"].items()
+        }
+        self._compiled: dict[tuple[str, int], _Response] = {}
+
+    def compile_all(self) -> None:
+        """Compile the schemas of all responses.
+
+        Raises:
+            Mistake: the schema of a response cannot be compiled.
+        """
+        for path, method, declared in declared_operations(self._bundle):
             try:
-                self._compile(declared)
+                for status in declared["responses"]:
+                    self._response(str(declared["operationId"]), int(status))
             except ContractViolation as violation:
                 raise Mistake(("paths", path, method), str(violation)) from violation
 
-    def _compile(self, declared: SchemaNode) -> None:
-        for status, node in declared["responses"].items():
-            response = resolve(self._bundle, node)
-            key = (str(declared["operationId"]), int(status))
-            self._headers[key] = {
-                name.lower(): self._header(resolve(self._bundle, header))
-                for name, header in response.get("headers", {}).items()
-            }
-            for media_type, content in response.get("content", {}).items():
-                validator = self._validators.of(content["schema"])
-                self._bodies[*key, media_type] = _Body(validator, _codes(content))
+    def _response(self, operation: str, status: int) -> _Response | None:
+        key = (operation, status)
+        if key not in self._compiled and key in self._declared:
+            declared = self._declared[key]
+            self._compiled[key] = _Response(
+                {
+                    media_type: _Body(self._validators.of(content["schema"]), _codes(content))
+                    for media_type, content in declared.get("content", {}).items()
+                },
+                {
+                    name.lower(): self._header(resolve(self._bundle, header))
+                    for name, header in declared.get("headers", {}).items()
+                },
+            )
+        return self._compiled.get(key)
 
     def _header(self, declared: SchemaNode) -> tuple[bool, Validator]:
         schema = resolve(self._bundle, declared["schema"])
@@ -68,18 +86,19 @@ class Verifier:
         """Return how the response breaks the contract, or None."""
         media_type = (answer.header("content-type") or "").partition(";")[0]
         if operation is None:
-            return _body_mismatch(self._problem, media_type, answer) if answer.body else None
-        key = (operation.id, answer.status)
-        if key not in self._headers:
+            problem = _Body(self._validators.component("Problem"), None)
+            return _body_mismatch(problem, media_type, answer) if answer.body else None
+        declared = self._response(operation.id, answer.status)
+        if declared is None:
             return f"status {answer.status} is not declared"
         if answer.body or media_type:
-            body = self._bodies.get((*key, media_type))
+            body = declared.bodies.get(media_type)
             if body is None:
                 return f"media type {media_type!r} is not declared for {answer.status}"
             mismatch = _body_mismatch(body, media_type, answer)
             if mismatch:
                 return mismatch
-        return self._header_mismatch(self._headers[key], answer)
+        return self._header_mismatch(declared.headers, answer)
 
     def _header_mismatch(
         self, declared: Mapping[str, tuple[bool, Validator]], answer: Answer
