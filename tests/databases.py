@@ -22,11 +22,11 @@ from sqlalchemy import Delete, Update, make_url, update
 import models
 from models.accounts.ended_tokens import clear_ended_accounts, delete_ended_tokens
 from models.identity.user import User
+from models.set_aside import SetAside
 from models.storage.base import utcnow
 from models.storage.batches import change_batch
 from models.storage.database import Database
 from models.storage.migrating import migrate
-from models.storage.set_aside import SetAside
 
 # Whatever looks at every table has to see those that only some programs import.
 for module in pkgutil.walk_packages(models.__path__, "models."):

@@ -78,11 +78,11 @@ class Page(Protocol):
 class Transactions(Protocol):
     """Runs functions in transactions: `glance` on the event loop, the others in threads."""
 
-    def transact(self, work: Callable[[Session], T], *, late: bool = False) -> T:
+    def transact(self, work: Callable[[Session], T], *, late: bool, brief: bool) -> T:
         """Run the work in one transaction and return its result; any error rolls it back.
 
-        A `late` transaction reads for some time before it writes. The work may be restarted from
-        the beginning.
+        A `late` transaction reads for some time before it writes. A `brief` one may share its
+        commit with others. The work may be restarted from the beginning.
         """
 
     def read(self, work: Callable[[Reader], T], *, single: bool = False) -> T:

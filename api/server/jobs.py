@@ -18,10 +18,10 @@ from models.messages.mailbox import MailboxUse
 from models.messages.message import Message
 from models.orders.order_erasure import forget_old_orders
 from models.orders.order_expiry import expire_orders
+from models.set_aside import SetAside
 from models.storage.batches import change_batch
 from models.storage.database import Database
 from models.storage.idempotency_record import IdempotencyRecord
-from models.storage.set_aside import SetAside
 from models.webhooks.delivery import Delivery
 
 

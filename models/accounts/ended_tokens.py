@@ -13,11 +13,11 @@ from models.identity.audit_event import AuditEvent
 from models.identity.known_address import KnownAddress
 from models.identity.token import Token
 from models.identity.user import User
+from models.set_aside import SetAside
 from models.storage.base import utcnow
 from models.storage.batches import BATCH
 from models.storage.database import Database
 from models.storage.reader import Reader
-from models.storage.set_aside import SetAside
 
 _AT_ONCE = 50
 """Number of accounts, or of tokens, that one run looks at."""

@@ -13,10 +13,10 @@ from models.identity.token import Token
 from models.identity.user import User
 from models.lifecycle import Lifecycle
 from models.orders.order import Order
+from models.set_aside import SetAside
 from models.storage.base import utcnow
 from models.storage.database import Database
 from models.storage.reader import Reader
-from models.storage.set_aside import SetAside
 
 _BATCH = 100
 

@@ -26,9 +26,9 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.files.picture import Picture, draw
 from models.files.store import FileStore
+from models.set_aside import SetAside
 from models.storage.base import ERASED, Base, BigId, UTCDateTime, utcnow
 from models.storage.database import Database
-from models.storage.set_aside import SetAside
 
 _UNUSED_FOR: Final = timedelta(hours=1)
 """Time after which an unused picture is deleted. It is longer than any request takes."""

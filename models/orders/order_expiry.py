@@ -21,10 +21,10 @@ from models.orders.order_event import OrderEvent
 from models.orders.order_feed import feed_event
 from models.orders.order_reading import COLUMNS, view_orders
 from models.orders.order_view import OrderView
+from models.set_aside import SetAside
 from models.storage.base import utcnow
 from models.storage.constants import constant, write_rows
 from models.storage.database import Database
-from models.storage.set_aside import SetAside
 
 _BATCH = 50
 """Orders that expire in one transaction, which meanwhile locks their products."""

@@ -1,5 +1,6 @@
 """The interface between `models.storage.database` and each supported database."""
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -19,6 +20,10 @@ JSON_CODEC: Final[Mapping[str, Callable[[Any], Any]]] = {
 }
 """The JSON serializer for JSON columns. It must be fast, because each row of a list may have two of
 them."""
+
+
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +65,37 @@ class WatchedPool(QueuePool):
 
 
 class Engines(NamedTuple):
-    """The engines for single statements and for three kinds of transactions.
+    """The engines for single statements and for four kinds of transactions.
 
     A `reading` transaction only reads, a `late` one reads before it writes, and a `writing` one
-    writes from the start. `glancing` runs statements on an event loop, and is `None` unless the
-    database is embedded.
+    writes from the start, as does a `brief` one, which may share its commit. `glancing` runs
+    statements on an event loop, and is `None` unless the database is embedded.
     """
 
     single: Engine
     reading: Engine
     late: Engine
     writing: Engine
+    brief: Engine
     glancing: Engine | None = None
+
+
+class Patience:
+    """The deadline for retries after conflicts, and the pauses between them."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._pause = _FIRST_PAUSE
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() > self._deadline
+
+    def wait(self) -> None:
+        """Sleep for a random time with a growing limit, so that competing transactions spread."""
+        time.sleep(random.uniform(0, self._pause))  # noqa: S311 - no secret rests on it.
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 
 class Fault(Enum):

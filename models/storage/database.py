@@ -1,7 +1,5 @@
 """The database interface of Concord, which runs each unit of work in one transaction."""
 
-import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -17,14 +15,12 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from models.errors import DatabaseUnavailable
 from models.storage import sqlite
-from models.storage.backend import Backend, Engines, Fault, Limits, WatchedPool
+from models.storage.backend import Backend, Engines, Fault, Limits, Patience, WatchedPool
 from models.storage.reader import ConnectionReader, Reader
 from models.storage.schema_version import SchemaError, schema_fault
 
 T = TypeVar("T")
 
-_FIRST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.2
 _RUNNING = "concord_statement"
 
 
@@ -72,7 +68,12 @@ class Database:
         self._probe = self._connect(Limits(1, 1.0, 2.0, 1.0, 1.0))
 
     def transact(
-        self, work: Callable[[Session], T], *, write: bool = True, late: bool = False
+        self,
+        work: Callable[[Session], T],
+        *,
+        write: bool = True,
+        late: bool = False,
+        brief: bool = False,
     ) -> T:
         """Run `work` in one transaction, commit, and return its result.
 
@@ -86,13 +87,16 @@ class Database:
         change. If another transaction wrote in the meantime, the work is retried with the write
         lock from the start.
 
+        On SQLite, `brief` work may share its transaction, and so its commit, with others that wait.
+
         Raises:
             DatabaseUnavailable: The database is unreachable or full, or conflicts lasted longer
                 than `lock_timeout`.
         """
-        patience = _Patience(self._limits.lock_timeout)
+        patience = Patience(self._limits.lock_timeout)
         while True:
-            begun = self._engines.late if late else self._engines.writing
+            writing = self._engines.brief if brief else self._engines.writing
+            begun = self._engines.late if late else writing
             engine = begun if write else self._engines.reading
             try:
                 with Session(engine, expire_on_commit=False) as session, session.begin():
@@ -114,7 +118,7 @@ class Database:
             RuntimeError: `work` ran another statement, although it is `single`.
         """
         engine = self._engines.single if single else self._engines.reading
-        patience = _Patience(self._limits.lock_timeout)
+        patience = Patience(self._limits.lock_timeout)
         while True:
             try:
                 with (
@@ -280,7 +284,7 @@ class Database:
         return self._backend.connect(self._url, limits)
 
     def _insist_on_conflict(
-        self, error: SQLAlchemyError, patience: "_Patience", *, write: bool
+        self, error: SQLAlchemyError, patience: Patience, *, write: bool
     ) -> None:
         """Raise unless the error is a conflict that may still be retried."""
         fault = self._diagnose(error, write=write)
@@ -303,24 +307,6 @@ def together(connection: Connection) -> AbstractContextManager[None]:
     Their errors are raised by the end of the block.
     """
     return _backend(connection.dialect.name).together(connection)
-
-
-class _Patience:
-    """The deadline for retries after conflicts, and the pauses between them."""
-
-    def __init__(self, seconds: float) -> None:
-        self._deadline = time.monotonic() + seconds
-        self._pause = _FIRST_PAUSE
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the deadline has passed."""
-        return time.monotonic() > self._deadline
-
-    def wait(self) -> None:
-        """Sleep for a random time with a growing limit, so that competing transactions spread."""
-        time.sleep(random.uniform(0, self._pause))  # noqa: S311 - no secret rests on it.
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 
 def _backend(name: str) -> Backend:

@@ -123,7 +123,7 @@ def connect(url: URL, limits: Limits) -> Engines:
     single = engine.execution_options(isolation_level="AUTOCOMMIT")
     # All statements of a reading transaction see the same snapshot, as in SQLite.
     reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    return Engines(single, reading, engine, engine)
+    return Engines(single, reading, engine, engine, engine)
 
 
 def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:

@@ -16,11 +16,14 @@ from sqlalchemy.exc import DBAPIError
 
 from models.folders import make_private_folder
 from models.storage.backend import JSON_CODEC, Engines, Fault, Limits, WatchedPool
+from models.storage.shared_writer import SharedWriter, Writer, WriterPool
 
 _BEGIN = "concord_begin"
 """The execution option with the statement that begins a transaction; `None` begins none."""
 
 _WRITE = "BEGIN IMMEDIATE"
+
+_SHARE = "BEGIN IMMEDIATE, or a part of a shared transaction"
 
 _POLL_SECONDS = 0.0005
 """The time between two attempts to acquire the write lock from another process."""
@@ -50,8 +53,7 @@ def connect(url: URL, limits: Limits) -> Engines:
     of the timeout, because another one wrote in the meantime.
 
     The writers of a process share one connection. SQLite allows one writer at a time and makes the
-    others sleep and poll, whereas the pool queues them and wakes them. With 16 threads, this
-    increases write throughput by half.
+    others sleep and poll, whereas `SharedWriter` queues them and wakes them.
 
     Raises:
         ValueError: The URL does not name a file.
@@ -60,13 +62,13 @@ def connect(url: URL, limits: Limits) -> Engines:
         raise ValueError("The SQLite URL must name a file, like sqlite:///var/concord.db.")
     make_private_folder(Path(url.database).parent)
     snapshots = _engine(url, limits, "BEGIN")
-    one_writer = replace(limits, pool_size=1, pool_timeout=limits.lock_timeout)
-    writing = _engine(url, one_writer, _WRITE)
+    writing = _engine(url, limits, _WRITE)
+    brief = writing.execution_options(**{_BEGIN: _SHARE})
     # A statement outside a transaction has a snapshot of its own.
     single = snapshots.execution_options(**{_BEGIN: None})
     never_waiting = replace(limits, pool_size=1, pool_timeout=0.0, lock_timeout=0.0)
     glancing = _engine(url, never_waiting, None)
-    return Engines(single, snapshots, snapshots, writing, glancing)
+    return Engines(single, snapshots, snapshots, writing, brief, glancing)
 
 
 def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001 - both databases have one signature
@@ -102,6 +104,8 @@ def exclusive(connection: Connection, *, patience: float) -> Iterator[None]:
     # to it (https://sqlite.org/lang_altertable.html#otheralter). Foreign keys are therefore off
     # until the check at the end.
     cursor.execute("PRAGMA foreign_keys = OFF")
+    # An index of a large table is sorted in files.
+    cursor.execute("PRAGMA temp_store = FILE")
     with connection.begin():
         yield
         orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
@@ -113,7 +117,7 @@ def _engine(url: URL, limits: Limits, begin: str | None) -> Engine:
     engine = create_engine(
         url,
         connect_args={"timeout": limits.lock_timeout, "check_same_thread": False},
-        poolclass=WatchedPool,
+        poolclass=WriterPool if begin == _WRITE else WatchedPool,
         pool_size=limits.pool_size,
         max_overflow=0,
         pool_timeout=limits.pool_timeout,
@@ -123,41 +127,42 @@ def _engine(url: URL, limits: Limits, begin: str | None) -> Engine:
         **JSON_CODEC,
     )
     event.listen(engine, "do_connect", partial(_make_private, str(url.database)))
-    event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
+    if isinstance(pool := engine.pool, WriterPool):
+        pool.shared = SharedWriter(
+            _configure_writer, _begin_to_write, pool.report, patience=limits.lock_timeout
+        )
+        event.listen(engine, "do_connect", pool.shared.connect)
+    else:
+        event.listen(engine, "connect", _configure)
     return engine
 
 
 def _begin(connection: Connection) -> None:
     begin = connection.get_execution_options()[_BEGIN]
-    if begin == _WRITE:
-        _begin_to_write(connection)
+    driver = cast("sqlite3.Connection | Writer", connection.connection.driver_connection)
+    if isinstance(driver, Writer):
+        try:
+            driver.begin(is_brief=begin == _SHARE)
+        except sqlite3.Error as error:
+            raise DBAPIError(_WRITE, None, error) from error
     elif begin is not None:
         # This locks nothing and cannot fail, so it need not go through SQLAlchemy.
-        _driver_of(connection).execute(begin)
+        driver.execute(begin)
 
 
-def _begin_to_write(connection: Connection) -> None:
+def _begin_to_write(driver: sqlite3.Connection) -> None:
     """Begin a transaction soon after no other process writes, within the busy timeout.
 
     SQLite would poll with growing pauses of up to 100 ms, in which the other process, whose threads
     wait for the pool instead, would write again and again.
     """
-    driver = _driver_of(connection)
     (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
     driver.execute("PRAGMA busy_timeout = 0")
     try:
-        with contextlib.suppress(sqlite3.OperationalError):
-            _insist(driver, _WRITE, timeout / 1000, pause=_POLL_SECONDS)
-            return
-        # It fails once more, as an error of SQLAlchemy.
-        connection.exec_driver_sql(_WRITE)
+        _insist(driver, _WRITE, timeout / 1000, pause=_POLL_SECONDS)
     finally:
         driver.execute(f"PRAGMA busy_timeout = {timeout}")
-
-
-def _driver_of(connection: Connection) -> sqlite3.Connection:
-    return cast("sqlite3.Connection", connection.connection.driver_connection)
 
 
 def _make_private(file: str, *_connection: object) -> None:
@@ -174,7 +179,13 @@ def _make_private(file: str, *_connection: object) -> None:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
-def _configure(connection: sqlite3.Connection, _record: object) -> None:
+def _configure_writer(connection: sqlite3.Connection) -> None:
+    _configure(connection)
+    # Savepoints copy pages to a temporary file, unless they may do so in memory.
+    connection.execute("PRAGMA temp_store = MEMORY")
+
+
+def _configure(connection: sqlite3.Connection, _record: object = None) -> None:
     # The driver would send BEGIN only before the first change, so SQLAlchemy's event sends it.
     connection.isolation_level = None
     _enter_wal(connection)

@@ -18,8 +18,8 @@ from models.orders.order import Order
 from models.orders.order_event import OrderEvent
 from models.orders.order_expiry import expire_orders
 from models.orders.order_placing import OrderDetails
+from models.set_aside import SetAside
 from models.storage.database import Database
-from models.storage.set_aside import SetAside
 from tests.factories import (
     HALF_AN_HOUR,
     LIFECYCLE,

@@ -18,8 +18,8 @@ from models.events.event import Event
 from models.orders.order import Order
 from models.orders.order_event import OrderEvent
 from models.orders.order_expiry import expire_orders
+from models.set_aside import SetAside
 from models.storage.database import Database
-from models.storage.set_aside import SetAside
 from tests.databases import make_database_url
 from tests.factories import LIFECYCLE, ROOT, make_buyer, make_order, make_product
 from tests.models.actions import cancel, expire, expire_overdue, pay, refund, update

@@ -3,7 +3,7 @@
 import pytest
 
 from models.errors import DatabaseUnavailable
-from models.storage.set_aside import SetAside
+from models.set_aside import SetAside
 
 
 def fail() -> None:
@@ -33,7 +33,7 @@ def test_only_rows_that_fail_are_set_aside(aside: SetAside[int], reported: list[
 def test_a_row_is_tried_again_later(
     aside: SetAside[int], reported: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.storage.set_aside._SECONDS", -1)
+    monkeypatch.setattr("models.set_aside._SECONDS", -1)
     for _ in range(2):
         aside.attempt(1, fail)
         assert aside.keys == []
@@ -60,7 +60,7 @@ def test_the_run_ends_if_every_row_fails(aside: SetAside[int], reported: list[in
 def test_the_number_of_rows_set_aside_is_limited(
     aside: SetAside[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.storage.set_aside._MOST", 1)
+    monkeypatch.setattr("models.set_aside._MOST", 1)
     aside.attempt(1, fail)
     with pytest.raises(ValueError, match="bad"):
         aside.attempt(2, fail)

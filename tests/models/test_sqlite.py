@@ -95,6 +95,20 @@ def test_a_writer_takes_its_lock_before_it_reads(database: Database, url: str) -
     impatient.dispose()
 
 
+def test_the_writers_of_a_process_are_counted_as_one_connection(database: Database) -> None:
+    pool = database.pools["writes"]
+    counts = [(pool.size(), pool.opened(), pool.checkedout())]
+
+    def work(session: Session) -> None:
+        session.connection()
+        counts.append((pool.size(), pool.opened(), pool.checkedout()))
+
+    together(*[lambda: database.transact(work, brief=True)] * 3)
+    counts.append((pool.size(), pool.opened(), pool.checkedout()))
+
+    assert counts == [(1, 0, 0), *[(1, 1, 1)] * 3, (1, 1, 0)]
+
+
 def test_writers_of_several_processes_take_turns(url: str) -> None:
     # Each has a pool of its own, as if it were another process: nothing but the file is shared.
     databases = [Database(url) for _ in range(6)]

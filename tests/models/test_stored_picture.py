@@ -13,9 +13,9 @@ from models.files.store import FileStore
 from models.files.stored_picture import Pictures, PictureUse, StoredPicture
 from models.identity.audit_event import RequestOrigin
 from models.identity.user import User
+from models.set_aside import SetAside
 from models.storage.base import utcnow
 from models.storage.database import Database
-from models.storage.set_aside import SetAside
 from tests.factories import LIFECYCLE, ROOT, make_user
 from tests.pictures import make_picture
 

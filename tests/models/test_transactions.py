@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 import pytest
@@ -8,14 +9,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from models.errors import DatabaseUnavailable
+from models.errors import DatabaseUnavailable, EmailTaken
 from models.identity.user import User
 from models.identity.user_list import find_users
 from models.storage.database import Database
 from models.storage.reader import Reader
 from tests.factories import ROOT, make_user
 from tests.models.actions import change_user
-from tests.models.reading import read_user
+from tests.models.reading import read_page, read_user
 from tests.models.together import together
 
 Work = Callable[[Session], object]
@@ -162,6 +163,33 @@ def test_a_changed_row_restarts_the_transaction(database: Database) -> None:
 
     assert database.transact(work, write=True) == 3
     assert len(set(attempts)) == 3
+
+
+def test_brief_works_at_once_succeed_and_fail_each_for_itself(database: Database) -> None:
+    conflicts = set(range(2, 60, 4))
+
+    def register(number: int) -> None:
+        def work(session: Session) -> None:
+            email = f"{number}@example.com" if number % 4 != 3 else "taken@example.com"
+            User.register(session, name="Alice", email=email, password_hash=None)
+            if number in conflicts:
+                conflicts.remove(number)
+                raise StaleDataError
+            if number % 4 == 1:
+                raise ZeroDivisionError
+
+        database.transact(work, brief=True)
+        # What was reported as done is visible to every other transaction.
+        assert database.transact(partial(User.by_email, email=f"{number}@example.com"), write=False)
+
+    make_user(database, email="taken@example.com")
+    results = together(*(partial(register, number) for number in range(60)))
+
+    expected = [type(None), ZeroDivisionError, type(None), EmailTaken] * 15
+    assert [type(each) for each in results] == expected
+    emails = {user.email for user in read_page(database, limit=100).items}
+    kept = {f"{number}@example.com" for number in range(0, 60, 2)}
+    assert emails == {"taken@example.com", *kept}
 
 
 def test_a_transaction_that_always_conflicts_is_given_up(database_url: str) -> None:

@@ -10,9 +10,9 @@ from models.accounts.unclaimed import erase_unclaimed
 from models.identity.audit_event import AuditEvent, RequestOrigin
 from models.identity.token import Token
 from models.identity.user import User
+from models.set_aside import SetAside
 from models.storage.base import utcnow
 from models.storage.database import Database
-from models.storage.set_aside import SetAside
 from tests.factories import LIFECYCLE, make_order, make_user
 
 pytestmark = pytest.mark.mission("M11")

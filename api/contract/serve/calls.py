@@ -101,7 +101,7 @@ class Call:
         claim = None if kept is None else kept.claim(request)
         attempt = partial(self._try, request, claim)
         with nullcontext() if kept is None or claim is None else kept.alone(claim):
-            outcome = self._database.transact(attempt, late=kind == "late-write")
+            outcome = self._database.transact(attempt, late=kind == "late-write", brief=True)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome

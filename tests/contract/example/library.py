@@ -68,8 +68,8 @@ class Library:
         self.books.append({"id": len(self.books) + 1, **book})
         return self.books[-1]
 
-    def transact(self, work: Callable[[Any], T], *, late: bool = False) -> T:
-        del late
+    def transact(self, work: Callable[[Any], T], *, late: bool = False, brief: bool = False) -> T:
+        del late, brief
         with self._lock:
             return work(self)
 
