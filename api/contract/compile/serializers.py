@@ -25,6 +25,7 @@ optional `total` that is itself an object, the function is
 import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -43,7 +44,7 @@ _BELOW_SERVER = "x-engine-below-server"
 """Key of a property whose value is a path, to be written below the path of the first server."""
 _ALLOWED_ACTIONS = "allowed_actions"
 _RULED_OUT = "x-engine-ruled-out"
-"""Key that names the attribute with the actions that a resource rules out besides its state."""
+"""Key that names the attribute with the actions, a tuple, that a resource rules out by itself."""
 
 # Dataclasses pass through unserialized, so that none is written field for field by accident.
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -129,9 +130,9 @@ def _compile_object(bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Conv
 def _allow(allowed: Mapping[str, tuple[str, ...]]) -> Convert:
     """Return a function from a state and its ruled-out actions, if any, to the allowed actions."""
 
-    def convert(state: str, ruled_out: Sequence[str] = ()) -> tuple[str, ...]:
-        actions = allowed[state]
-        return tuple(each for each in actions if each not in ruled_out) if ruled_out else actions
+    @lru_cache(maxsize=1024)
+    def convert(state: str, ruled_out: tuple[str, ...] = ()) -> tuple[str, ...]:
+        return tuple(each for each in allowed[state] if each not in ruled_out)
 
     return convert
 
