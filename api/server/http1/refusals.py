@@ -68,7 +68,9 @@ def cors_headers(
     return [*((b"access-control-allow-origin", each) for each in named[:1]), (b"vary", b"Origin")]
 
 
-MALFORMED_REQUEST = Refusal("malformed-request", "The request is not well-formed HTTP/1.1.")
+MALFORMED_REQUEST = Refusal(
+    "malformed-request", "The request is not well-formed HTTP/1.1, or its method is unknown."
+)
 REQUEST_TIMEOUT = Refusal("request-timeout", "The request's headers did not arrive in time.")
 HEADER_FIELDS_TOO_LARGE = Refusal(
     "header-fields-too-large",
