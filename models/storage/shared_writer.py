@@ -90,7 +90,7 @@ class SharedWriter:
             else:
                 self._begin(writer.driver)
                 self._begun = time.monotonic()
-        except sqlite3.Error as error:
+        except BaseException as error:
             self._finish(writer, error)
             raise
 
@@ -104,8 +104,8 @@ class SharedWriter:
         if is_part or commits:
             self._group.append(writer)
         try:
-            if self._group and not driver.in_transaction:
-                raise _undone()
+            if self._group:
+                _require_transaction(driver)
             if is_part:
                 driver.execute("RELEASE part" if commits else "ROLLBACK TO part")
             elif not commits:
@@ -113,12 +113,12 @@ class SharedWriter:
             is_over = not self._share(writer)
             if is_over and self._group:
                 driver.commit()
-        except sqlite3.Error as error:
+        except BaseException as error:
             self._finish(writer, error)
+            raise
+        if is_over:
+            self._finish(writer)
         else:
-            if is_over:
-                self._finish(writer)
-        if is_part or commits:
             writer.wait_for_commit()
 
     def _wait_for_turn(self, writer: "Writer") -> None:
@@ -151,8 +151,8 @@ class SharedWriter:
             self._waiting.popleft().signal.release()
         return True
 
-    def _finish(self, writer: "Writer", error: sqlite3.Error | None = None) -> None:
-        """Pass the turn on after the transaction has ended, and tell its writers how."""
+    def _finish(self, writer: "Writer", error: BaseException | None = None) -> None:
+        """Pass the turn on after the transaction has ended, and tell its other writers how."""
         if error is not None:
             with contextlib.suppress(sqlite3.Error):
                 writer.driver.rollback()
@@ -162,9 +162,12 @@ class SharedWriter:
                 self._waiting.popleft().signal.release()
             else:
                 self.is_taken = False
+        if error is not None and not isinstance(error, sqlite3.Error):
+            error = _undone()
         for each in group:
-            each.error = error
-            each.signal.release()
+            if each is not writer:
+                each.error = error
+                each.signal.release()
 
 
 class WriterPool(WatchedPool):
@@ -263,6 +266,11 @@ class Writer:
         if self._has_turn:
             self._has_turn = False
             self._shared.end(self, commits=commits)
+
+
+def _require_transaction(driver: sqlite3.Connection) -> None:
+    if not driver.in_transaction:
+        raise _undone()
 
 
 def _undone() -> sqlite3.Error:

@@ -20,15 +20,13 @@ Work = Callable[[Writer], object]
 
 
 class FailingDriver(sqlite3.Connection):
-    """A connection whose commits fail while it is told so."""
+    """A connection whose commits fail while it has an error."""
 
-    fails = False
+    error: Exception | None = None
 
     def commit(self) -> None:
-        if self.fails:
-            error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
-            raise error
+        if self.error is not None:
+            raise self.error
         super().commit()
 
 
@@ -40,6 +38,8 @@ class Shelf:
         self.dialect = create_engine(f"sqlite:///{file}").dialect
         self.begun = 0
         """The number of transactions."""
+        self.fails = False
+        """Whether transactions cannot begin."""
         self.driver: sqlite3.Connection | None = None
         self.waits: list[str] = []
         self.shared = self.share(patience=10)
@@ -59,6 +59,8 @@ class Shelf:
         driver.execute("CREATE TABLE IF NOT EXISTS things (name UNIQUE)")
 
     def _begin(self, driver: sqlite3.Connection) -> None:
+        if self.fails:
+            raise RuntimeError
         driver.execute("BEGIN IMMEDIATE")
         self.begun += 1
 
@@ -170,34 +172,56 @@ def test_a_failing_first_writer_leaves_nothing_behind(shelf: Shelf) -> None:
     assert shelf.read() == ["second"]
 
 
-def test_a_failing_commit_fails_for_all(shelf: Shelf) -> None:
+def io_error() -> sqlite3.Error:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(io_error(), sqlite3.SQLITE_IOERR), (MemoryError(), sqlite3.SQLITE_BUSY)],
+)
+def test_a_failing_commit_fails_for_all(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
     def refuse(_writer: Writer) -> None:
         raise ZeroDivisionError
 
-    def break_disk(_writer: Writer) -> None:
-        FailingDriver.fails = True
+    works = (
+        add("second"),
+        refuse,
+        lambda _writer: monkeypatch.setattr(FailingDriver, "error", error),
+    )
+    shelf.first.begin(is_brief=True)
+    with ThreadPoolExecutor(3) as pool:
+        others = []
+        for number, work in enumerate(works, start=1):
+            others.append(pool.submit(shelf.run, work))
+            shelf.wait_for(number)
+        add("first")(shelf.first)
+        with pytest.raises(sqlite3.OperationalError) as first:
+            shelf.first.commit()
+        # A refusal fails too, because its reason may never have been stored.
+        *waiting, last = [first.value, *(each.exception() for each in others)]
+    monkeypatch.setattr(FailingDriver, "error", None)
 
-    try:
-        shelf.first.begin(is_brief=True)
-        with ThreadPoolExecutor(3) as pool:
-            others = []
-            for number, work in enumerate((add("second"), refuse, break_disk), start=1):
-                others.append(pool.submit(shelf.run, work))
-                shelf.wait_for(number)
-            add("first")(shelf.first)
-            with pytest.raises(sqlite3.OperationalError, match="I/O") as first:
-                shelf.first.commit()
-            errors = [first.value, *(each.exception() for each in others)]
-    finally:
-        FailingDriver.fails = False
-
-    # The refusal may have been for a reason that was never stored.
-    assert [type(each) for each in errors] == [sqlite3.OperationalError] * 4
-    assert [getattr(each, "sqlite_errorcode", 0) for each in errors] == [sqlite3.SQLITE_IOERR] * 4
-    assert len({id(each) for each in errors}) == 4
+    assert last is error
+    assert [getattr(each, "sqlite_errorcode", 0) for each in waiting] == [code] * 3
+    assert len({id(each) for each in waiting}) == 3
     assert shelf.read() == []
     shelf.run(add("again"))
     assert shelf.read() == ["again"]
+
+
+def test_a_transaction_that_cannot_begin_passes_the_turn_on(shelf: Shelf) -> None:
+    shelf.fails = True
+    with pytest.raises(RuntimeError):
+        shelf.run(add("first"))
+    shelf.fails = False
+    shelf.run(add("second"))
+
+    assert shelf.read() == ["second"]
 
 
 def test_a_transaction_that_sqlite_undoes_is_a_conflict_for_the_others(shelf: Shelf) -> None:

@@ -2,7 +2,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -136,6 +136,27 @@ def test_a_full_disk_is_unavailable_and_harmless(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable):
         database.transact(work, write=True)
     assert not read_page(database).items
+
+
+def test_a_full_disk_fails_only_the_work_that_needs_room(database: Database) -> None:
+    def fill(session: Session) -> None:
+        connection = session.connection()
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")
+        try:
+            connection.exec_driver_sql("CREATE TABLE large AS SELECT randomblob(1000000) AS bytes")
+        finally:
+            connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+
+    def register(number: int, session: Session) -> None:
+        User.register(session, name="Alice", email=f"{number}@example.com", password_hash=None)
+
+    works: list[Callable[[Session], None]] = [partial(register, number) for number in range(12)]
+    works[4:4] = [fill] * 4
+    results = together(*(partial(database.transact, work, brief=True) for work in works))
+
+    assert [type(each) for each in results[4:8]] == [DatabaseUnavailable] * 4
+    assert [*results[:4], *results[8:]] == [None] * 12
+    assert len(read_page(database).items) == 12
 
 
 def test_a_read_only_disk_is_unavailable(database: Database) -> None:
