@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from models.errors import EventsExpired
 from models.events.event import Event
 from models.storage.base import utcnow
+from models.storage.constants import constant
 from models.storage.database import Database
 from models.storage.identifiers import first_id_from
 from models.storage.reader import Reader
@@ -28,8 +29,9 @@ _BATCH = 500
 _SCANNED = 1000
 """Maximum number of events that one request examines for its types."""
 
-_ANY_UNPLACED = select(Event.sequence).where(Event.position.is_(None)).limit(1)
-_NEWEST = (
+# Each process asks these four times a second.
+_ANY_UNPLACED = constant(select(Event.sequence).where(Event.position.is_(None)).limit(1))
+_NEWEST = constant(
     select(Event.id).where(Event.position.is_not(None)).order_by(Event.position.desc()).limit(1)
 )
 
@@ -51,7 +53,8 @@ def place_events(database: Database) -> bool:
     Raises:
         DatabaseUnavailable: The database failed. Nothing was placed.
     """
-    if database.read(lambda reader: reader.scalar(_ANY_UNPLACED), single=True) is None:
+    unplaced = database.read(lambda reader: reader.execute(_ANY_UNPLACED).all(), single=True)
+    if not unplaced:
         return False
     return database.transact(partial(_place, database))
 
@@ -87,7 +90,7 @@ def read_events(
 
 def newest_event(reader: Reader) -> UUID | None:
     """Return the id of the last event of the feed."""
-    return reader.scalar(_NEWEST)
+    return reader.execute(_NEWEST).scalar()
 
 
 def _position_of(reader: Reader, event_id: UUID | None) -> int:

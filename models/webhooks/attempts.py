@@ -6,7 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import bindparam, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from models.access.secret_box import SecretBox
@@ -14,6 +14,7 @@ from models.events.event import Event, EventData
 from models.identity.user import User
 from models.messages.message import Message
 from models.storage.base import utcnow
+from models.storage.constants import constant
 from models.storage.database import Database
 from models.storage.identifiers import instant_of
 from models.storage.reader import Reader
@@ -26,6 +27,21 @@ MAX_LEASED = 20
 """Deliveries to one endpoint that a process leases at once."""
 _MAX_NOTIFIED = 100
 """Administrators who get a message about an endpoint that was switched off."""
+
+# Each process asks these several times a second.
+_BEHIND = constant(
+    select(WebhookEndpoint.id).where(
+        WebhookEndpoint.position < select(func.max(Event.position)).scalar_subquery()
+    )
+)
+_DUE = constant(
+    select(WebhookEndpoint.id).where(
+        WebhookEndpoint.active,
+        exists().where(
+            Delivery.webhook_id == WebhookEndpoint.id, Delivery.due_at <= bindparam("now")
+        ),
+    )
+)
 
 
 class OutgoingRequest(NamedTuple):
@@ -51,17 +67,14 @@ def create_deliveries(database: Database) -> bool:
     Raises:
         DatabaseUnavailable: The database failed. Nothing was created.
     """
-    last = select(func.max(Event.position)).scalar_subquery()
-    behind = select(WebhookEndpoint.id).where(WebhookEndpoint.position < last)
-    found = database.read(lambda reader: reader.scalars(behind).all(), single=True)
+    found = database.read(lambda reader: reader.execute(_BEHIND).scalars().all(), single=True)
     more = [database.transact(partial(_create_deliveries_to, webhook_id=each)) for each in found]
     return any(more)
 
 
 def due_endpoints(reader: Reader) -> Sequence[UUID]:
     """Return the ids of the active endpoints that have due deliveries."""
-    due = exists().where(Delivery.webhook_id == WebhookEndpoint.id, Delivery.due_at <= utcnow())
-    return reader.scalars(select(WebhookEndpoint.id).where(WebhookEndpoint.active, due)).all()
+    return reader.execute(_DUE, {"now": utcnow()}).scalars().all()
 
 
 def lease_requests(session: Session, box: SecretBox, webhook_id: UUID) -> RequestBatch | None:

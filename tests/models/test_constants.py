@@ -32,6 +32,7 @@ from sqlalchemy.orm import Session
 
 from models.access.token_status import TokenStatuses
 from models.errors import DatabaseUnavailable
+from models.events.feed import newest_event, place_events
 from models.identity.user import User
 from models.identity.user_view import view_user
 from models.orders.order_list import OrderFilter, OrderSort, find_orders
@@ -42,6 +43,7 @@ from models.storage.constants import constant, read_rows, write_rows
 from models.storage.database import Database
 from models.storage.idempotency_record import IdempotencyRecord, KeptAnswer
 from models.storage.reader import ConnectionReader, Reader
+from models.webhooks.attempts import create_deliveries, due_endpoints
 from tests.databases import KINDS
 from tests.factories import ROOT, Person, make_order, make_product, make_token, make_user
 from tests.models.actions import expire_overdue
@@ -162,6 +164,9 @@ def test_constant_statements_do_what_sqlalchemy_does(
     database.read(read)
     database.transact(write)
     assert expire_overdue(database) == 1
+    assert place_events(database) is create_deliveries(database) is False
+    assert database.read(newest_event) is not None
+    assert database.read(due_endpoints) == []
     assert constants_of_modules() <= seen
 
 
