@@ -5,10 +5,11 @@ file that it shows.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, starmap
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from api.contract.compile.document import load_document
+from api.contract.compile.published import WEBHOOKS
 from api.contract.compile.transitions import compile_state_machine
 from api.pages.diagrams import mermaid
 from api.server.commands import cli
@@ -97,6 +99,29 @@ def _order_states() -> str:
     return _block("mermaid", mermaid(Lifecycle(*compile_state_machine(bundle, "OrderStatus"))))
 
 
+def _event_types() -> Iterator[str]:
+    bundle = load_document(CONTRACT).bundle
+    for name in bundle["components"]["schemas"]["EventType"]["enum"]:
+        content = bundle[WEBHOOKS][name]["post"]["requestBody"]["content"]
+        body = content["application/json"]["schema"]
+        subject = body["properties"]["subject"]["example"].partition("/")[0]
+        member = name.partition(".")[0]
+        facts = body["properties"]["data"]["properties"][member]["properties"]
+        told = "; ".join(filter(None, starmap(_told, facts.items())))
+        yield f"| `{name}` | `{subject}/…` | `{member}` | {told} |"
+
+
+def _told(name: str, schema: Mapping[str, object]) -> str:
+    """Tell what is particular to a member of an event's data, if it is not a component."""
+    values = schema.get("enum")
+    if values == [None]:
+        return f"`{name}` is null"
+    if isinstance(values, list):
+        shown = [f"`{each if isinstance(each, str) else json.dumps(each)}`" for each in values]
+        return f"`{name}` is {' or '.join(shown)}"
+    return ""
+
+
 def _edits() -> str:
     edits = yaml.safe_load((EXAMPLE / "edits.yaml").read_text("utf-8"))
     shown = []
@@ -127,6 +152,9 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
         _settings(),
     ),
     "order-states": _order_states,
+    "event-types": lambda: _table(
+        "| type | `subject` | member of `data` | particulars |", _event_types()
+    ),
     "edits": _edits,
 }
 """How each part is generated, by its name."""

@@ -94,19 +94,26 @@ class Pair:
 
 
 @contextmanager
-def running_pair(tmp_path: Path) -> Iterator[Pair]:
-    """Run two servers until the block ends, which may stop either."""
+def running_server(tmp_path: Path, **settings: str) -> Iterator[Pair]:
+    """Run the first server until the block ends, which may start the second one."""
     _find("initdb")
     folder = Path(tempfile.mkdtemp(dir=fast_folder(tmp_path)))
     own(folder)
     pair = Pair(folder, (free_port(), free_port()))
     try:
-        pair.create(synchronous_standby_names="*")
-        pair.follow()
+        pair.create(**settings)
         yield pair
     finally:
         pair.close()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def running_pair(tmp_path: Path) -> Iterator[Pair]:
+    """Run two servers until the block ends, which may stop either."""
+    with running_server(tmp_path, synchronous_standby_names="*") as pair:
+        pair.follow()
+        yield pair
 
 
 def own(folder: Path) -> None:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +25,10 @@ from api.server.http1.limits import ConnectionLimits, ProtocolConfig
 from api.server.http1.protocol import HttpProtocol
 from api.server.settings import Settings
 from app import create_app
+from models.errors import DatabaseUnavailable
 from models.identity.password import Passwords
 from models.identity.user import User
+from tests.event_schemas import check_written_events
 from tests.seen import note_seen
 from tests.signing import PAYMENT_SECRETS
 
@@ -135,6 +137,8 @@ def running(tmp_path: Path, database_url: str, **environment: str) -> Iterator[S
         service = Service(app, url)
         try:
             yield service
+            with suppress(DatabaseUnavailable):
+                check_written_events(app.database)
         finally:
             for client in service.clients:
                 client.close()

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
+from api.contract.compile.published import WEBHOOKS
 from api.contract.compile.schemas import SchemaNode
 from tests.contract.walk import Finding, operations, schemas
 
@@ -18,6 +20,7 @@ OPERATION_EXTENSIONS = {
 }
 SCHEMA_EXTENSIONS = {
     *("x-engine-attribute", "x-engine-below-server", "x-engine-reader", "x-engine-ruled-out"),
+    *("x-engine-names-webhook", "x-engine-webhooks"),
     *("x-enum-varnames", "x-message", "x-property-names", "x-transitions"),
 }
 
@@ -35,6 +38,14 @@ def extensions_are_known(bundle: SchemaNode) -> Iterator[Finding]:
         for key in schema:
             if key.startswith("x-") and key not in SCHEMA_EXTENSIONS:
                 yield Finding(place, f"has an unknown extension {key}")
+
+
+def narrowed_schemas_name_webhooks(bundle: SchemaNode) -> Iterator[Finding]:
+    """`x-engine-webhooks` is for webhooks that exist, and each line of it applies to one."""
+    for place, schema in schemas(bundle):
+        for names in schema.get("x-engine-webhooks", {}):
+            if not any(fnmatchcase(name, names) for name in bundle[WEBHOOKS]):
+                yield Finding(place, f"is narrowed for {names}, which is no webhook")
 
 
 def attributes_can_be_read(bundle: SchemaNode) -> Iterator[Finding]:

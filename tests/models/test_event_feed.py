@@ -1,15 +1,18 @@
 """Events: one for each change, in the transaction of the change, and in one order for all."""
 
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.errors import EventsExpired, OutOfStock
@@ -19,6 +22,7 @@ from models.identity.user import User
 from models.orders.order_event import OrderEvent
 from models.storage.database import Database
 from models.storage.identifiers import new_id
+from models.storage.migrating import migrate
 from tests.databases import make_database_url
 from tests.factories import STATUSES, make_buyer, make_order, make_product
 from tests.models.actions import (
@@ -31,8 +35,14 @@ from tests.models.actions import (
 )
 from tests.models.feeds import check_replay, read_feed, types_of
 from tests.models.together import together
+from tests.postgresql_pair import running_server
 
 pytestmark = pytest.mark.mission("M31")
+
+OPEN_WRITERS = (
+    "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'transactionid' AND granted"
+)
+"""A transaction that has written holds a lock on its own id."""
 
 
 def record_some(database: Database, number: int, *, subject: str = "users/1") -> None:
@@ -145,32 +155,31 @@ def test_events_are_kept_for_a_time_and_never_lost_in_between(database: Database
         database.read(partial(read_events, types=None, after=new_id(), limit=5))
 
 
-WRITERS, ROUNDS = 24, 15
+def write_events(database: Database, rounds: int, meet: Callable[[], object], writer: int) -> None:
+    """Write two events in each of several transactions, of which every fifth is rolled back.
 
-
-def write_events(database: Database, writer: int) -> None:
-    """Write two events in each of many transactions, of which every fifth is rolled back.
-
-    Transactions stay open for different times, so they end in another order than they write.
+    Each transaction calls `meet` when it has written. Transactions then stay open for different
+    times, so they end in another order than they write.
     """
 
     def work(session: Session, number: int) -> None:
         for version in (2 * number + 1, 2 * number + 2):
-            event = NewEvent("account.update", f"users/{writer}", version, {})
-            Event.record(session, event)
+            Event.record(session, NewEvent("account.update", f"users/{writer}", version, {}))
             session.flush()
-            session.execute(select(func.pg_sleep((writer * 7 + number) % 5 / 1000)))
-        if number % 5 == 4:
+        meet()
+        time.sleep((writer * 7 + number) % 5 / 1000)
+        if (writer + number) % 5 == 4:
             raise ZeroDivisionError
 
-    for number in range(ROUNDS):
+    for number in range(rounds):
         with suppress(ZeroDivisionError):
             database.transact(partial(work, number=number))
 
 
 def place_until(database: Database, done: threading.Event) -> None:
     while not done.is_set():
-        place_events(database)
+        if not place_events(database):
+            done.wait(0.01)
 
 
 def read_until(database: Database, done: threading.Event) -> list[Event]:
@@ -183,26 +192,56 @@ def read_until(database: Database, done: threading.Event) -> list[Event]:
         seen += page.items
         if finished and not page.items:
             return seen
+        if not page.items:
+            done.wait(0.01)
+
+
+def check_live_reader(
+    url: str, writers: int, rounds: int, meet: Callable[[], object] = lambda: None
+) -> None:
+    """Read the feed while several writers write, and check that each event is seen once."""
+    database = Database(url, pool_size=writers + 4)
+    done = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        placing = [pool.submit(place_until, database, done) for _ in range(2)]
+        reading = pool.submit(read_until, database, done)
+        write = partial(write_events, database, rounds, meet)
+        written = together(*(partial(write, each) for each in range(writers)))
+        read_feed(database)
+        done.set()
+        seen = reading.result()
+        placed = [each.result() for each in placing]
+    database.dispose()
+    assert (written, placed) == ([None] * writers, [None, None])
+    assert len({event.id for event in seen}) == len(seen)
+    for writer in range(writers):
+        versions = [event.version for event in seen if event.subject == f"users/{writer}"]
+        kept = [number for number in range(rounds) if (writer + number) % 5 != 4]
+        assert versions == [each for number in kept for each in (2 * number + 1, 2 * number + 2)]
 
 
 @pytest.mark.postgresql
-@pytest.mark.timeout(60)
-def test_a_live_reader_sees_each_event_once_beside_many_writers(tmp_path: Path) -> None:
-    with make_database_url("postgresql", tmp_path) as url:
-        database = Database(url, pool_size=WRITERS + 4)
-        done = threading.Event()
-
-        with ThreadPoolExecutor() as pool:
-            placing = [pool.submit(place_until, database, done) for _ in range(2)]
-            reading = pool.submit(read_until, database, done)
-            written = together(*(partial(write_events, database, each) for each in range(WRITERS)))
-            read_feed(database)
-            done.set()
-            seen = reading.result()
-            placed = [each.result() for each in placing]
+@pytest.mark.timeout(120)
+def test_a_live_reader_sees_each_event_once_beside_200_open_transactions(tmp_path: Path) -> None:
+    """All writers have written and none has committed, in each round, before the first one ends."""
+    writers, rounds = 200, 3
+    counts = []
+    with running_server(tmp_path, max_connections=str(writers + 20)) as server:
+        url = server.url_of(0)
+        database = Database(url)
+        migrate(database)
         database.dispose()
-    assert (written, placed) == ([None] * WRITERS, [None, None])
-    assert len({event.id for event in seen}) == len(seen) == WRITERS * (ROUNDS - ROUNDS // 5) * 2
-    for writer in range(WRITERS):
-        versions = [event.version for event in seen if event.subject == f"users/{writer}"]
-        assert versions == sorted(versions)
+
+        def count() -> None:
+            with psycopg.connect(url) as connection:
+                counts.append(connection.execute(OPEN_WRITERS).fetchall()[0][0])
+
+        check_live_reader(url, writers, rounds, threading.Barrier(writers, count, 30).wait)
+    assert len(counts) == rounds
+    assert min(counts) >= writers
+
+
+def test_a_live_reader_sees_each_event_once_beside_writers_in_turn(tmp_path: Path) -> None:
+    """SQLite lets one writer in at a time."""
+    with make_database_url("sqlite", tmp_path) as url:
+        check_live_reader(url, 24, 5)

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from api.contract.compile.implied import add_implied
 from api.contract.compile.problem_kinds import PROBLEMS, ProblemKind, compile_kinds
-from api.contract.compile.published import WEBHOOKS, publish, upgrade
+from api.contract.compile.published import WEBHOOKS, narrow_webhooks, publish, upgrade
 from api.contract.compile.schemas import SchemaNode
 from api.contract.engine_errors import ContractError, Mistake
 
@@ -105,6 +105,7 @@ def load_document(folder: Path) -> Document:
     for error in _openapi().iter_errors(bundle):
         raise ContractError(*_origin(error.instance_path, files), error.message)
     add_implied(bundle, files)
+    narrow_webhooks(bundle)
     return Document(bundle, files)
 
 

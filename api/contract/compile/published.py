@@ -2,8 +2,21 @@
 
 OpenAPI 3.0.3 allows scopes only for OAuth 2 and OpenID Connect, so an operation lists them in
 `x-scopes` instead. Their sentence in the description is for tools that show no extensions.
+
+Webhooks share a schema. The name of a webhook is the type of what it sends, so `order.pay` sends
+fewer values than the schema of all webhooks allows. Schemas declare this for the webhooks that use
+them, and remain as they are elsewhere:
+
+- `x-engine-webhooks` maps webhooks to keys that replace those of the schema, and a partial example.
+  The first match counts, and `order.*` matches all names with this beginning. A key without a value
+  is removed. A nullable schema is null in the other webhooks.
+- `x-engine-names-webhook: true` narrows an enum to the webhook's name, or to its part after the
+  last dot.
+- `x-transitions` narrows a state to those that the action after the last dot leads to.
 """
 
+import re
+from fnmatch import fnmatchcase
 from typing import Final
 
 from api.contract.compile.operations import METHODS
@@ -18,6 +31,7 @@ from api.contract.compile.schemas import (
     translate_exclusive_bounds,
     with_null,
 )
+from api.contract.compile.transitions import TRANSITIONS
 
 ENGINE_PREFIX: Final = "x-engine-"
 """Prefix of keys that only the engine uses. They are left out of the served document."""
@@ -26,9 +40,22 @@ WEBHOOKS: Final = "x-webhooks"
 SCOPES: Final = "x-scopes"
 """Key of the scopes that an operation requires, because `security` may not list them."""
 
+_NARROWED: Final = "x-engine-webhooks"
+_NAMES: Final = "x-engine-names-webhook"
+_NULL: Final = {"nullable": True, "enum": [None], "description": "Always null.", "example": None}
 _VERSION: Final = "3.1.0"
 _VALUES: Final = ("default", "enum", "example", "examples")
 """Keys whose values are no part of the document's structure."""
+
+
+def narrow_webhooks(bundle: SchemaNode) -> None:
+    """Narrow the bodies of a bundle's webhooks in place."""
+    for name, item in bundle.get(WEBHOOKS, {}).items():
+        webhook = _Webhook(bundle, name)
+        for method in METHODS:
+            body = item.get(method, {}).get("requestBody", {})
+            for media in body.get("content", {}).values():
+                media["schema"] = webhook.narrow(media["schema"])
 
 
 def publish(bundle: SchemaNode) -> SchemaNode:
@@ -158,3 +185,74 @@ def _copy(node: object) -> object:
     if isinstance(node, list):
         return [_copy(item) for item in node]
     return node
+
+
+class _Webhook:
+    """A webhook, whose name begins the titles of its schemas."""
+
+    def __init__(self, bundle: SchemaNode, name: str) -> None:
+        self._bundle = bundle
+        self._name = name
+        self._action = name.rpartition(".")[2]
+        self._title = "".join(part.capitalize() for part in re.findall(r"[a-z]+", name))
+
+    def narrow(self, schema: SchemaNode) -> SchemaNode:
+        """Return a schema as this webhook uses it: the same one if it is not narrowed."""
+        declared = resolve(self._bundle, schema)
+        own = self._own(declared)
+        if own is None:
+            closed = {"additionalProperties": False} if declared["type"] == "object" else {}
+            return {"type": declared["type"], **closed, **_NULL}
+        properties = declared.get("properties", {})
+        changed = {
+            name: inner
+            for name, each in properties.items()
+            if (inner := self.narrow(each)) is not each
+        }
+        narrowed = {key: value for key, value in {**declared, **own}.items() if value is not None}
+        if changed:
+            shown = {name: inner["example"] for name, inner in changed.items()}
+            narrowed["properties"] = {**properties, **changed}
+            narrowed["example"] = {**narrowed["example"], **shown}
+            for inner in changed.values():
+                # The outermost example is enough. Redocly takes each `id` in one for a schema's.
+                if "properties" in inner:
+                    del inner["example"]
+        if narrowed == declared:
+            return schema
+        if "$ref" in schema:
+            narrowed["title"] = f"{self._title}{schema['$ref'].rpartition('/')[2]}"
+        return narrowed
+
+    def _own(self, declared: SchemaNode) -> SchemaNode | None:
+        """Return the keys in which a schema differs for this webhook; `None` if it is null.
+
+        A key without a value is left out of the schema.
+        """
+        table: SchemaNode = declared.get(_NARROWED, {})
+        matches = (keys for names, keys in table.items() if fnmatchcase(self._name, names))
+        found: SchemaNode | None = next(matches, None)
+        if found is None and table and declared.get("nullable"):
+            return None
+        own = {**(found or {})}
+        values = self._values(declared)
+        if values and values != declared["enum"]:
+            shown = declared["example"] if declared["example"] in values else values[0]
+            own = {"enum": values, "example": shown, TRANSITIONS: None, **own}
+        if isinstance(own.get("example"), dict):
+            own["example"] = {**declared["example"], **own["example"]}
+        return own
+
+    def _values(self, declared: SchemaNode) -> list[object]:
+        """Return the values that this webhook sends of an enum; none if they are not declared."""
+        values: list[object] = declared.get("enum", [])
+        if declared.get(_NAMES):
+            return [each for each in values if each in (self._name, self._action)]
+        tables = declared.get(TRANSITIONS, {}).values()
+        targets = {
+            target
+            for table in tables
+            for choices in table.values()
+            for target in choices.get(self._action, ())
+        }
+        return [each for each in values if each in targets]
