@@ -39,16 +39,16 @@ from api.providers.payment_providers import PaymentProviders
 from api.server.application import Application
 from api.server.commands import Program, cli
 from api.server.feed_tail import FeedTail
-from api.server.jobs import make_jobs
 from api.server.kept_answers import Idempotency
 from api.server.logs import Logger, make_logger
+from api.server.maintenance import make_jobs
 from api.server.metrics import Metrics
 from api.server.problem_documents import Problems
 from api.server.readiness import Readiness
 from api.server.setting_types import mail_host
 from api.server.settings import Settings
 from api.server.traces.tracing import make_tracing
-from api.server.upkeep import Background, Job, Upkeep, report_row, stop_all
+from api.server.upkeep import Background, Job, Reporter, Upkeep, report_row, stop_all
 from models.access.secret_box import SecretBox
 from models.access.session import SessionRules
 from models.access.token_status import TokenStatus, TokenStatuses
@@ -154,14 +154,24 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         list(map(tracing.traced, lane))
         for lane in (
             make_jobs(
-                settings, database, lifecycle, pictures, partial(report_row, logger, metrics)
+                settings,
+                database,
+                lifecycle,
+                pictures,
+                partial(report_row, logger, metrics, database),
             ),
             _make_mail_jobs(settings, database, logger, keys, draining.is_set),
         )
         if lane
     ]
     # Without its database, each of these jobs would fail and say so.
-    upkeep = partial(Upkeep, logger=logger, ready=partial(bool, readiness), metrics=metrics)
+    upkeep = partial(
+        Upkeep,
+        logger=logger,
+        ready=partial(bool, readiness),
+        metrics=metrics,
+        reporter=Reporter(database, logger),
+    )
     probe = Upkeep(
         [Job("readiness", 0, readiness.check), Job("metrics", 0, metrics.refresh)], logger
     )
@@ -180,7 +190,8 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
             [
                 Job("uses", 15, partial(note_uses, database, uses.take)),
                 Job("backlog", 15, lambda: metrics.set_backlog(database.read(read_backlog))),
-            ]
+            ],
+            reporter=None,
         ),
         *(background.threads if does_upkeep else [probe]),
     ]
@@ -235,7 +246,9 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         idempotency=Idempotency(database),
         rate_limiter=rate_limiter,
         render=make_renderer(public.path),
-        services=services,
+        # Mail may be left to other processes, and each process that serves places events.
+        services=services
+        | {"job_names": ("feed", *{"mail", *(job.name for job in background.jobs)})},
         from_request={"origin": origin_of},
         waits={"events": feed.wait},
         readers={"picture": pictures.receive},

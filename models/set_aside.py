@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Hashable
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 from models.errors import DatabaseUnavailable
@@ -9,7 +10,7 @@ from models.errors import DatabaseUnavailable
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-_SECONDS = 3600
+ASIDE = timedelta(hours=1)
 """Time after which a row is tried again."""
 _IN_A_ROW = 10
 _MOST = 1000
@@ -49,7 +50,7 @@ class SetAside(Generic[K]):
             if self._failures >= _IN_A_ROW or len(self._until) >= _MOST:
                 raise
             self._failures += 1
-            self._until[key] = time.monotonic() + _SECONDS
+            self._until[key] = time.monotonic() + ASIDE.total_seconds()
             self._report(key, error)
             return None
         self._failures = 0

@@ -3,11 +3,19 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
+from uuid import uuid4
 
 from api.server.logs import Logger
 from api.server.metrics import Metrics
+from models.errors import DatabaseUnavailable
+from models.jobs.job_state import CAUSE_LENGTH, Failure, JobState, ReportedRun, RowSetAside
+from models.storage.base import utcnow
+from models.storage.database import Database
 
 _PAUSE = 1.0
 _REST, _SHORTEST_REST, _LONGEST_REST = 2.0, 0.01, 1.0
@@ -15,6 +23,9 @@ _REST, _SHORTEST_REST, _LONGEST_REST = 2.0, 0.01, 1.0
 
 Rests leave the processor and the locks to requests.
 """
+_REPORT_SECONDS = 60.0
+_PATIENCE = timedelta(seconds=150)
+"""Time without a report after which a failure of another process is over, besides two intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +35,30 @@ class Job:
     A job may be interrupted at any time, and other processes run the same jobs. If `work` returns
     True, more is left to do, and the job is repeated after the other jobs have had their turn. If
     it `rests`, it first waits twice as long as the work took, to leave most time to requests.
-    `has_recovered` tells whether work without an error means that an earlier failure is over.
+    Work without an error means that an earlier failure is over, unless `has_recovered` says no.
     Several processes that do a job at once share the work only if it `is_shared`.
     """
 
     name: str
     seconds: float
     work: Callable[[], object]
-    has_recovered: Callable[[], bool] = lambda: True
+    has_recovered: Callable[[], bool] | None = None
     is_shared: bool = False
     rests: bool = True
 
 
-def report_row(logger: Logger, metrics: Metrics, job: str) -> Callable[[object, Exception], None]:
-    """Return a function that logs and counts a row that a job sets aside."""
+def report_row(
+    logger: Logger, metrics: Metrics, database: Database, job: str
+) -> Callable[[object, Exception], None]:
+    """Return a function that logs, counts and records a row that a job sets aside."""
 
     def report(key: object, error: Exception) -> None:
         # Messages of errors may contain personal data.
         cause = type(error.__cause__ or error).__name__
         logger.warning("row set aside", job=job, row=str(key), cause=cause)
         metrics.count_row_set_aside(job)
+        with suppress(DatabaseUnavailable):
+            database.transact(partial(RowSetAside.record, job=job, key=str(key)))
 
     return report
 
@@ -58,40 +73,89 @@ class BackgroundThread(Protocol):
         """Begin nothing further, and wait up to `seconds` for what is running."""
 
 
-class Runner:
-    """Runs jobs, and logs and counts their failures. Used by one thread."""
+class Reporter:
+    """Reports the runs of jobs in one process to the database, for administrators. Thread-safe.
 
-    def __init__(self, logger: Logger, metrics: Metrics) -> None:
+    A success is reported once a minute, and at once if it ends a failure. With `takes_turns`, the
+    processes run a job in turn, so that the success of any of them ends a failure.
+    """
+
+    def __init__(self, database: Database, logger: Logger, *, takes_turns: bool = False) -> None:
+        self._database = database
+        self._logger = logger
+        self._takes_turns = takes_turns
+        self._id = uuid4()
+        self._due: dict[str, float] = {}
+
+    def report(
+        self, job: Job, started_at: datetime, failure: Failure | None, *, has_changed: bool
+    ) -> None:
+        """Report a run that has ended, if it is time."""
+        clock = time.monotonic()
+        if not has_changed and clock < self._due.get(job.name, clock):
+            return
+        # A database that fails is not asked more often than one that does not.
+        self._due[job.name] = clock + _REPORT_SECONDS
+        now = utcnow()
+        ends_any = self._takes_turns and job.has_recovered is None
+        patience = timedelta() if ends_any else timedelta(seconds=2 * job.seconds) + _PATIENCE
+        run = ReportedRun(job.name, started_at, now, self._id, failure, now - patience)
+        try:
+            self._database.transact(partial(JobState.report, run=run))
+        except DatabaseUnavailable:
+            # Readiness reports it.
+            pass
+        except Exception as error:  # noqa: BLE001 - the job goes on, whatever it is.
+            self._logger.warning("job not reported", job=job.name, cause=type(error).__name__)
+
+
+class Runner:
+    """Runs jobs, and logs, counts and reports their failures. Used by one thread."""
+
+    def __init__(self, logger: Logger, metrics: Metrics, reporter: Reporter | None = None) -> None:
         self._logger = logger
         self._metrics = metrics
-        self._failing: set[str] = set()
+        self._reporter = reporter
+        self._failing: dict[str, Failure] = {}
 
     def attempt(self, job: Job) -> float | None:
         """Run a job; return the seconds until its next part, or `None` if nothing is left to do.
 
         The first failure and the recovery are logged, not every failure.
         """
-        began = time.monotonic()
+        began, started_at = time.monotonic(), utcnow()
+        before = self._failing.get(job.name)
         try:
             more = job.work() is True
         except Exception as error:  # noqa: BLE001 - whatever it is, the next time may be better.
-            # Only class names are logged, because messages of errors may contain personal data.
-            cause = error.__cause__ or error
-            if job.name not in self._failing:
-                name, code = type(cause).__name__, getattr(cause, "smtp_code", None)
-                reply = {} if code is None else {"code": code}
-                self._logger.warning("upkeep failed", job=job.name, cause=name, **reply)
-            self._failing.add(job.name)
-            self._metrics.count_job(job.name, succeeded=False)
-            return None
-        self._metrics.count_job(job.name, succeeded=True)
-        if job.name in self._failing and job.has_recovered():
-            self._logger.info("upkeep recovered", job=job.name)
-            self._failing.discard(job.name)
+            self._fail(job, error)
+            more = False
+        else:
+            self._metrics.count_job(job.name, succeeded=True)
+            if before and (job.has_recovered is None or job.has_recovered()):
+                self._logger.info("upkeep recovered", job=job.name)
+                del self._failing[job.name]
+        seconds = time.monotonic() - began
+        if self._reporter:
+            failure = self._failing.get(job.name)
+            has_changed = (failure is None) != (before is None)
+            self._reporter.report(job, started_at, failure, has_changed=has_changed)
         if not more:
             return None
-        rest = _REST * (time.monotonic() - began) if job.rests else 0.0
+        rest = _REST * seconds if job.rests else 0.0
         return min(max(rest, _SHORTEST_REST), _LONGEST_REST)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        # Only class names are logged, because messages of errors may contain personal data.
+        cause, now = error.__cause__ or error, utcnow()
+        name, code = type(cause).__name__, getattr(cause, "smtp_code", None)
+        before = self._failing.get(job.name)
+        if before is None:
+            reply = {} if code is None else {"code": code}
+            self._logger.warning("upkeep failed", job=job.name, cause=name, **reply)
+        since = before.since if before else now
+        self._failing[job.name] = Failure(since, now, name[:CAUSE_LENGTH])
+        self._metrics.count_job(job.name, succeeded=False)
 
 
 class Upkeep:
@@ -108,6 +172,7 @@ class Upkeep:
         *,
         ready: Callable[[], bool] = lambda: True,
         metrics: Metrics | None = None,
+        reporter: Reporter | None = None,
         pause: float = _PAUSE,
     ) -> None:
         """Create the thread without starting it; due jobs are looked for every `pause` seconds.
@@ -115,7 +180,7 @@ class Upkeep:
         Jobs run only while `ready()` returns true.
         """
         self._jobs = jobs
-        self._runner = Runner(logger, metrics or Metrics())
+        self._runner = Runner(logger, metrics or Metrics(), reporter)
         self._ready = ready
         self._pause = pause
         self._stopping = threading.Event()

@@ -13,7 +13,7 @@ ADMIN_SCOPE: Final = "admin:access"
 _ADMINISTRATOR = (
     ADMIN_SCOPE,
     *("users:list", "products:write", "stock:read", "stock:write", "orders:manage"),
-    *("events:read", "webhooks:read", "webhooks:write"),
+    *("events:read", "jobs:read", "webhooks:read", "webhooks:write"),
 )
 SCOPES_OF_ROLE: Final[Mapping[str, tuple[str, ...]]] = {
     "user": _USER,

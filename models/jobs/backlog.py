@@ -11,7 +11,7 @@ from models.storage.reader import Reader
 
 
 class Backlog(NamedTuple):
-    """The number of messages, the age of the oldest in seconds, and the number of overdue orders.
+    """The number of messages and of overdue orders, each with the age of the oldest in seconds.
 
     An unpaid order is overdue from its expiry time until the next run of the job that expires it.
     """
@@ -19,6 +19,7 @@ class Backlog(NamedTuple):
     messages: int
     message_seconds: float
     overdue_orders: int
+    overdue_seconds: float
 
 
 def read_backlog(reader: Reader) -> Backlog:
@@ -26,9 +27,11 @@ def read_backlog(reader: Reader) -> Backlog:
     now = utcnow()
     waiting = select(func.count(), func.coalesce(func.min(Message.created_at), now))
     messages, oldest = reader.execute(waiting).one()
-    overdue = select(func.count()).select_from(Order).where(Order.expires_at <= now)
+    overdue = select(func.count(), func.coalesce(func.min(Order.expires_at), now))
+    orders, earliest = reader.execute(overdue.where(Order.expires_at <= now)).one()
     return Backlog(
         messages,
         max(0.0, (now - oldest).total_seconds()),
-        reader.scalar(overdue) or 0,
+        orders,
+        max(0.0, (now - (earliest or now)).total_seconds()),
     )

@@ -49,7 +49,7 @@ SCOPES = {
     KEY: frozenset(KEY_SCOPES),
     ADMINISTRATOR: USER_SCOPES
     | {"users:list", "products:write", "stock:read", "stock:write", "orders:manage", "events:read"}
-    | {"webhooks:read", "webhooks:write", "admin:access"},
+    | {"jobs:read", "webhooks:read", "webhooks:write", "admin:access"},
 }
 
 

@@ -141,10 +141,12 @@ def test_a_job_that_had_nothing_to_do_has_not_recovered(log: io.StringIO) -> Non
     assert "CANARY" not in log.getvalue()
 
 
-def test_a_row_that_is_set_aside_is_logged_and_counted(log: io.StringIO) -> None:
-    metrics = Metrics()
+def test_a_row_that_is_set_aside_is_logged_and_counted(
+    log: io.StringIO, fresh_service: Service
+) -> None:
+    metrics, database = Metrics(), fresh_service.app.database
     failure = ValueError("CANARY")
-    report_row(make_logger(SETTINGS, log), metrics, "files")("row 7", failure)
+    report_row(make_logger(SETTINGS, log), metrics, database, "files")("row 7", failure)
     for part in ('"level":"warning"', '"job":"files"', '"row":"row 7"', '"cause":"ValueError"'):
         assert part in log.getvalue()
     assert "CANARY" not in log.getvalue()

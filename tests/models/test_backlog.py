@@ -17,7 +17,7 @@ pytestmark = pytest.mark.mission("M20")
 
 def test_a_new_shop_has_no_backlog(database: Database) -> None:
     make_order(database)
-    assert database.read(read_backlog) == (0, 0.0, 0)
+    assert database.read(read_backlog) == (0, 0.0, 0, 0.0)
 
 
 def test_messages_and_overdue_orders_are_counted(database: Database) -> None:
@@ -34,3 +34,4 @@ def test_messages_and_overdue_orders_are_counted(database: Database) -> None:
     found = database.read(read_backlog)
     assert (found.messages, found.overdue_orders) == (2, 2)
     assert 300 <= found.message_seconds < 330
+    assert 1 <= found.overdue_seconds < 30

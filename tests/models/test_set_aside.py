@@ -1,5 +1,7 @@
 """A row that fails does not end a job's run, and a failure that concerns all rows does (M28)."""
 
+from datetime import timedelta
+
 import pytest
 
 from models.errors import DatabaseUnavailable
@@ -33,7 +35,7 @@ def test_only_rows_that_fail_are_set_aside(aside: SetAside[int], reported: list[
 def test_a_row_is_tried_again_later(
     aside: SetAside[int], reported: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.set_aside._SECONDS", -1)
+    monkeypatch.setattr("models.set_aside.ASIDE", timedelta(seconds=-1))
     for _ in range(2):
         aside.attempt(1, fail)
         assert aside.keys == []

@@ -23,7 +23,7 @@ from celery.exceptions import OperationalError
 from api.server.application import Application
 from api.server.processes import supervisor
 from api.server.processes.workers import Pulse
-from api.server.upkeep import Job, Runner, stop_all
+from api.server.upkeep import Job, Reporter, Runner, stop_all
 from models.errors import DatabaseUnavailable
 from models.jobs.job_run import JobRun
 
@@ -46,7 +46,8 @@ class JobTask:
         self._database = app.database
         self._stopping = app.draining
         self._jobs = {job.name: job for job in app.background.jobs}
-        self._runner = Runner(app.logger, app.metrics)
+        reporter = Reporter(app.database, app.logger, takes_turns=True)
+        self._runner = Runner(app.logger, app.metrics, reporter)
         self._ask_for_help = ask_for_help
         self._began: float | None = None
 
