@@ -127,7 +127,8 @@ def changes() -> Iterator[list[int]]:
     counts: list[int] = []
 
     def total(connection: Connection) -> int:
-        return int(getattr(connection.connection.dbapi_connection, "total_changes", 0))
+        used = connection.connection.dbapi_connection
+        return int(getattr(getattr(used, "driver", used), "total_changes", 0))
 
     def begin(connection: Connection) -> None:
         begun[id(connection)] = total(connection)
