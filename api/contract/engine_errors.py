@@ -7,14 +7,14 @@ violation and what the contract requires there.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _REASON_LENGTH = 300
 MAX_VIOLATIONS = 50
 """Maximum number of violations in one response; more would not help the client."""
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(NamedTuple):
     """A violation in a body: its JSON Pointer (RFC 6901), the rule's code, and a sentence."""
 
     pointer: str

@@ -5,9 +5,8 @@ formats are translated to JSON Schema 2020-12, which `jsonschema-rs` compiles. P
 regular expressions: they run in linear time, and `$` matches only at the end of the text.
 """
 
-import itertools
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -66,6 +65,10 @@ def flatten(bundle: SchemaNode, schema: SchemaNode) -> SchemaNode:
     return {"type": "object", **merged, "properties": properties} if properties else merged
 
 
+class _Enough(Exception):
+    """As many violations are found as the caller wants."""
+
+
 class Validator:
     """A compiled schema."""
 
@@ -85,17 +88,26 @@ class Validator:
 
     def violations(self, value: object) -> tuple[list[Violation], list[str]]:
         """Return the violations (at most 50) and the names of missing members."""
-        violations = list(itertools.islice(self._violations(value), MAX_VIOLATIONS))
+        violations = self._find(value, MAX_VIOLATIONS)
         missing = filter(None, map(missing_name, violations))
         return violations, list(dict.fromkeys(missing))
 
     def violation(self, value: object) -> Violation | None:
         """Return the first violation; None if the value is valid."""
-        return next(self._violations(value), None)
+        return next(iter(self._find(value, 1)), None)
 
-    def _violations(self, value: object) -> Iterator[Violation]:
+    def _find(self, value: object, most: int) -> list[Violation]:
+        found: list[Violation] = []
+
+        def note(violation: Violation) -> None:
+            found.append(violation)
+            if len(found) == most:
+                raise _Enough
+
         if not self._compiled.is_valid(value):
-            yield from self._finder.find(value)
+            with suppress(_Enough):
+                self._finder.find(value, note)
+        return found
 
     @cached_property
     def _finder(self) -> Finder:

@@ -6,7 +6,7 @@ validator of its own, which only returns true or false. The walk over the value 
 its caller has enough violations, and skips arrays and objects that are larger than declared.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from api.contract.engine_errors import Violation
@@ -14,6 +14,7 @@ from api.contract.engine_errors import Violation
 JSONSchema: TypeAlias = dict[str, Any]
 """A schema in JSON Schema 2020-12, with references to `$defs`."""
 Check: TypeAlias = Callable[[object], bool]
+Note: TypeAlias = Callable[[Violation], None]
 
 MESSAGE = "x-message"
 """Key of the message for a text that does not match the pattern, or for such a name in a map."""
@@ -73,9 +74,9 @@ class Finder:
         ]
         self._parts = [inner(part) for part in schema.get("allOf", ())]
         self._items = inner(schema["items"]) if schema.get("items") else None
-        self._required: list[str] = schema.get("required", [])
+        self._required = [(name, _below(name)) for name in schema.get("required", [])]
         self._properties = {
-            name: inner(part) for name, part in schema.get("properties", {}).items()
+            name: (_below(name), inner(part)) for name, part in schema.get("properties", {}).items()
         }
         self._others = inner(others) if others and isinstance(others, dict) else None
         self._is_closed = others is False
@@ -83,62 +84,60 @@ class Finder:
         self._name_message = schema.get(MESSAGE)
         self._pattern = names["pattern"] if names else ""
 
-    def find(
-        self, value: object, pointer: str = "", *, is_shown: bool = True
-    ) -> Iterator[Violation]:
-        """Yield the violations in a value at a JSON Pointer.
+    def find(self, value: object, note: Note, pointer: str = "", *, is_shown: bool = True) -> None:
+        """Call `note` with each violation in a value at a JSON Pointer. It may raise to stop.
 
         With `is_shown` false, the value is inside a member of a map with a name that cannot be
         shown, and the pointer is left at the map.
         """
         for keyword, message, is_valid in self._checks:
             if not is_valid(value):
-                yield Violation(pointer, keyword, message)
+                note(Violation(pointer, keyword, message))
                 if keyword in _SIZES:
                     return
         if isinstance(value, dict):
-            yield from self._find_in_object(value, pointer, is_shown=is_shown)
+            self._find_in_object(value, note, pointer, is_shown=is_shown)
         elif isinstance(value, list) and self._items is not None:
             for index, item in enumerate(value):
                 place = f"{pointer}/{index}" if is_shown else pointer
-                yield from self._items.find(item, place, is_shown=is_shown)
+                self._items.find(item, note, place, is_shown=is_shown)
         for part in self._parts:
-            yield from part.find(value, pointer, is_shown=is_shown)
+            part.find(value, note, pointer, is_shown=is_shown)
         if self._reference:
             referred = self._definitions[self._reference]
-            yield from referred.find(value, pointer, is_shown=is_shown)
+            referred.find(value, note, pointer, is_shown=is_shown)
 
     def _find_in_object(
-        self, value: dict[str, object], pointer: str, *, is_shown: bool
-    ) -> Iterator[Violation]:
-        for name in self._required:
+        self, value: dict[str, object], note: Note, pointer: str, *, is_shown: bool
+    ) -> None:
+        for name, below in self._required:
             if name not in value:
-                yield Violation(f"{pointer}/{_escape(name)}", "required", "is required")
-        for name, inner in self._properties.items():
+                note(Violation(pointer + below, "required", "is required"))
+        for name, (below, inner) in self._properties.items():
             if name in value:
-                place = f"{pointer}/{_escape(name)}" if is_shown else pointer
-                yield from inner.find(value[name], place, is_shown=is_shown)
-        yield from self._find_in_map(value, pointer, is_shown=is_shown)
+                place = pointer + below if is_shown else pointer
+                inner.find(value[name], note, place, is_shown=is_shown)
+        self._find_in_map(value, note, pointer, is_shown=is_shown)
 
     def _find_in_map(
-        self, value: dict[str, object], pointer: str, *, is_shown: bool
-    ) -> Iterator[Violation]:
-        """Yield the violations in undeclared members and in member names."""
+        self, value: dict[str, object], note: Note, pointer: str, *, is_shown: bool
+    ) -> None:
+        """Find the violations in undeclared members and in member names."""
         if self._is_closed and not self._properties.keys() >= value.keys():
             declared = ", ".join(self._properties) or "none"
             reason = f"has an undeclared member; declared members are: {declared}"
-            yield Violation(pointer, "additionalProperties", reason)
+            note(Violation(pointer, "additionalProperties", reason))
         if self._others is None and self._is_name is None:
             return
         for name, item in value.items():
             is_plain = is_shown and len(name) <= _LONGEST_NAME and name.isprintable()
-            place = f"{pointer}/{_escape(name)}" if is_plain else pointer
+            place = pointer + _below(name) if is_plain else pointer
             if self._others is not None and name not in self._properties:
-                yield from self._others.find(item, place, is_shown=is_plain)
+                self._others.find(item, note, place, is_shown=is_plain)
             if self._is_name is not None and not self._is_name(name):
                 subject = "a name that" if is_plain else "a member whose name"
                 message = f"has {subject} does not match {self._pattern}"
-                yield Violation(place, "propertyNames", self._name_message or message)
+                note(Violation(place, "propertyNames", self._name_message or message))
 
 
 def missing_name(violation: Violation) -> str | None:
@@ -166,6 +165,6 @@ def _message(keyword: str, schema: JSONSchema) -> str:
     return _MESSAGES.get(keyword, "does not match the schema").format(wanted)
 
 
-def _escape(name: str) -> str:
-    """Escape a member name for a JSON Pointer (RFC 6901, section 3)."""
-    return name.replace("~", "~0").replace("/", "~1")
+def _below(name: str) -> str:
+    """Return what a JSON Pointer to a member adds to that of its object (RFC 6901, section 3)."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
