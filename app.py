@@ -246,7 +246,7 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         idempotency=Idempotency(database),
         rate_limiter=rate_limiter,
         render=make_renderer(public.path),
-        # Mail may be left to other processes, and each process that serves places events.
+        # Other processes may send the mail, and each process that serves places events in the feed.
         services=services
         | {"job_names": ("feed", *{"mail", *(job.name for job in background.jobs)})},
         from_request={"origin": origin_of},

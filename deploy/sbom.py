@@ -1,6 +1,6 @@
 """Prints the software bill of materials of a requirements file, as CycloneDX 1.6: `make sbom`.
 
-It lists the locked packages for this platform, their licences, and which package needs which.
+It lists the locked packages for this platform, their licences and their dependencies.
 """
 
 # ruff: noqa: INP001 - a script, which nothing imports.
@@ -64,7 +64,7 @@ def _packages(requirements: str) -> Iterator[tuple[Mapping[str, object], list[st
 
 
 def _licences(name: str) -> list[dict[str, object]]:
-    """Return what an installed package says of its licence."""
+    """Return the licences that a package declares; none if it is not installed."""
     try:
         about = metadata(name)
     except PackageNotFoundError:

@@ -3,11 +3,12 @@
 #
 #   deploy/upgrade.sh /opt/concord-0.3.0 /var/backups/concord-0.3.0
 #
-# The second folder is created for a backup of the database. The settings of the service must be in the environment.
+# The script creates the second folder for a backup of the database. It needs the settings of the service in its
+# environment.
 set -eu
 new=$1 backup=$2
-# A link to the folder of the release in use, a command that restarts all processes, and what must be ready after about
-# PATIENCE seconds.
+# A link to the folder of the release in use, a command that restarts all processes, and a URL that must return no error
+# within about PATIENCE seconds.
 link=${CONCORD:-/opt/concord}
 restart=${RESTART:-systemctl restart concord}
 ready=${READY:-http://127.0.0.1:8080/health/ready}
@@ -34,6 +35,6 @@ if start "$new"; then
   echo "Upgraded from $old to $new."
   exit
 fi
-echo "$new did not get ready. Returning to $old, which works with the new schema." >&2
-start "$old" || echo "$old did not get ready either: restore $backup, see docs/operating.md." >&2
+echo "$new did not become ready. Returning to $old, which works with the new schema." >&2
+start "$old" || echo "$old did not become ready either. Restore $backup as docs/operating.md describes." >&2
 exit 1

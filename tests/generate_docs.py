@@ -112,13 +112,15 @@ def _event_types() -> Iterator[str]:
 
 
 def _told(name: str, schema: Mapping[str, object]) -> str:
-    """Tell what is particular to a member of an event's data, if it is not a component."""
+    """Describe the values of a member of an event's data, if its schema is not a component."""
     values = schema.get("enum")
     if values == [None]:
         return f"`{name}` is null"
     if isinstance(values, list):
         shown = [f"`{each if isinstance(each, str) else json.dumps(each)}`" for each in values]
-        return f"`{name}` is {' or '.join(shown)}"
+        *others, last = shown
+        listed = f"{', '.join(others)} or {last}" if others else last
+        return f"`{name}` is {listed}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard of `deploy/monitoring/`, tried with programs that read them."""
+"""The alert rules and the dashboard of `deploy/monitoring/`, tested with their programs."""
 
 import json
 import re

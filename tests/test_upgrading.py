@@ -182,7 +182,7 @@ def test_an_upgrade_keeps_all_orders_and_returns_if_it_fails(
         # The release does not start, so the old one serves again, on the new schema.
         failed = site.run(SCRIPT, broken, tmp_path / "first")
         assert (failed.returncode, link.readlink()) == (1, tmp_path / "old"), failed
-        assert "did not get ready. Returning to" in failed.stderr
+        assert "did not become ready. Returning to" in failed.stderr
         customer.order()
         assert customer.sees_all()
 

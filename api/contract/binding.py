@@ -18,7 +18,7 @@ import flask
 
 from api.contract.leaving_out import leaving_out
 
-# Connexion's client for tests, and clients for remote tokens and references, would take 7 MB.
+# Connexion's test client, and its HTTP clients for remote tokens and references, would take 7 MB.
 with leaving_out("starlette.testclient", "httpx", "requests"):
     from connexion.apps.abstract import AbstractApp
     from connexion.apps.flask import FlaskApi, FlaskApp
@@ -156,13 +156,13 @@ class ContractASGIApp(SpecMiddleware):  # type: ignore[misc]  # connexion ships 
         return api
 
     def dispatch(self, request: Request) -> Answer:
-        """Run a matched request's view of Flask in the current thread.
+        """Run the Flask view of a matched request in the current thread.
 
-        Handlers take all that they need as arguments, so Flask's context is left out if nothing is
-        registered that could use it.
+        Handlers take all that they need as arguments, so Flask's context is set up only if
+        something is registered that could use it.
         """
         if request.operation is None:
-            raise ContractViolation("Flask is reached by requests that are matched only")
+            raise ContractViolation("Only matched requests may reach Flask")
         rule = self.app.rules[request.operation.id]
         if not self.app.is_extended:
             return cast("Answer", self.app.view_functions[rule.endpoint](request=request))

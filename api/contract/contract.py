@@ -54,8 +54,8 @@ def load_contract(
     `handlers` names a package with one module per tag, or a single module for all operations. Each
     operation is handled by the function that its `operationId` names. `scope_fault` returns the
     reason why an operation's scopes are invalid, or None. With `public_url`, the document names it
-    as its first server, and paths in responses begin with its path. The schemas of a contract that
-    `is_tested` are compiled when a response is first checked, which saves memory.
+    as its first server, and paths in responses begin with its path. If the contract
+    `is_tested`, the schema of a response is compiled when it is first needed, which saves memory.
 
     Raises:
         ContractError: the contract has a mistake; the error names its file and location.

@@ -1,4 +1,4 @@
-"""Importing a package without modules that it imports for features that are not used."""
+"""Imports of a package without the modules that only its unused features need."""
 
 import sys
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from types import ModuleType
 
 @contextmanager
 def leaving_out(*names: str) -> Iterator[None]:
-    """Let imports of these modules in the block find modules in which every name is None.
+    """Replace these modules, for imports in the block, with modules in which every name is None.
 
-    A module that was imported before the block is found as usual.
+    Modules that were imported before the block are not replaced.
     """
     empty = {name: ModuleType(name) for name in names if name not in sys.modules}
     for module in empty.values():

@@ -25,7 +25,7 @@ Rests leave the processor and the locks to requests.
 """
 _REPORT_SECONDS = 60.0
 _PATIENCE = timedelta(seconds=150)
-"""Time without a report after which a failure of another process is over, besides two intervals."""
+"""Time after a failure's last report, plus two intervals, before another process can end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Job:
     A job may be interrupted at any time, and other processes run the same jobs. If `work` returns
     True, more is left to do, and the job is repeated after the other jobs have had their turn. If
     it `rests`, it first waits twice as long as the work took, to leave most time to requests.
-    Work without an error means that an earlier failure is over, unless `has_recovered` says no.
+    Work without an error ends an earlier failure, unless `has_recovered` returns False.
     Several processes that do a job at once share the work only if it `is_shared`.
     """
 
@@ -76,8 +76,9 @@ class BackgroundThread(Protocol):
 class Reporter:
     """Reports the runs of jobs in one process to the database, for administrators. Thread-safe.
 
-    A success is reported once a minute, and at once if it ends a failure. With `takes_turns`, the
-    processes run a job in turn, so that the success of any of them ends a failure.
+    A job is reported once a minute, and at once when it begins or ceases to fail. With
+    `takes_turns`, processes run a job in turn, so the success of any of them ends a failure of a
+    job without `has_recovered`.
     """
 
     def __init__(self, database: Database, logger: Logger, *, takes_turns: bool = False) -> None:
@@ -90,11 +91,11 @@ class Reporter:
     def report(
         self, job: Job, started_at: datetime, failure: Failure | None, *, has_changed: bool
     ) -> None:
-        """Report a run that has ended, if it is time."""
+        """Report a run that has ended, if a report is due."""
         clock = time.monotonic()
         if not has_changed and clock < self._due.get(job.name, clock):
             return
-        # A database that fails is not asked more often than one that does not.
+        # A report that fails is not repeated sooner, to spare the database.
         self._due[job.name] = clock + _REPORT_SECONDS
         now = utcnow()
         ends_any = self._takes_turns and job.has_recovered is None

@@ -121,7 +121,7 @@ def refresh_session(
         token.expires_at = min(now + rules.idle, token.created_at + rules.longest)
         token.address, token.user_agent = origin.address, origin.user_agent
         session.add(RefreshToken(hash=_hash(successor), session_id=token.id, created_at=now))
-    # A clock that was set back must not extend the grace.
+    # A clock that was set back must not extend the grace period.
     elif abs(now - known.used_at) > rules.grace or _was_used(session, successor):
         token.ended_at = now
         AuditEvent.record(session, "refresh.replay", origin, user_id=user.id, succeeded=False)

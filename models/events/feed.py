@@ -29,7 +29,7 @@ _BATCH = 500
 _SCANNED = 1000
 """Maximum number of events that one request examines for its types."""
 
-# Each process asks these four times a second.
+# Each process executes these statements four times a second.
 _ANY_UNPLACED = constant(select(Event.sequence).where(Event.position.is_(None)).limit(1))
 _NEWEST = constant(
     select(Event.id).where(Event.position.is_not(None)).order_by(Event.position.desc()).limit(1)

@@ -1,4 +1,4 @@
-"""The progress and failures of background jobs, as all processes report them together."""
+"""The progress and failures of background jobs, combined from the reports of all processes."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ _KEY_LENGTH = 200
 
 
 class Failure(NamedTuple):
-    """A job that fails in one process: since when, when it last failed, and the error's class."""
+    """A failure of a job in one process: its start, its last occurrence, and the error's class."""
 
     since: datetime
     last: datetime
@@ -28,8 +28,8 @@ class Failure(NamedTuple):
 class ReportedRun(NamedTuple):
     """A run of a job in the process `reporter`.
 
-    `failure` is `None` if the job does not fail there. Then failures of other processes that were
-    last reported before `outdated_before` are over, too.
+    `failure` is `None` if the job does not fail there. In this case, failures of other
+    processes that were last reported before `outdated_before` are over, too.
     """
 
     name: str
@@ -43,9 +43,9 @@ class ReportedRun(NamedTuple):
 class JobState(Base):
     """The last reported run of a job, and its failures.
 
-    `failing_since` is set while the job fails in a process. The process that reported this last is
-    `reporter`. The job fails until this process reports a success, or has reported no failure for
-    some time and another process reports a success.
+    `failing_since` is set while the job fails in a process. `reporter` is the last process that
+    reported a failure. The job fails until this process reports a success, or has reported no
+    failure for some time and another process reports a success.
     """
 
     __tablename__ = "job_states"
@@ -74,7 +74,7 @@ class JobState(Base):
 
 
 class RowSetAside(Base):
-    """A row that a job has set aside in one of the processes, until a time."""
+    """A row that a job in one of the processes has set aside until a given time."""
 
     __tablename__ = "rows_set_aside"
 
@@ -84,7 +84,7 @@ class RowSetAside(Base):
 
     @classmethod
     def record(cls, session: Session, job: str, key: str) -> None:
-        """Record a row, and forget those of the job that are no longer set aside."""
+        """Record a row, and delete records of the job's rows that are no longer set aside."""
         now = utcnow()
         session.execute(delete(cls).where(cls.job == job, cls.until <= now))
         values = {"job": job, "key": key[:_KEY_LENGTH], "until": now + ASIDE}
@@ -106,7 +106,7 @@ class JobView(NamedTuple):
 
 
 def view_jobs(reader: Reader, names: Iterable[str]) -> Sequence[JobView]:
-    """Return the state of each named job, by name."""
+    """Return the state of each named job, ordered by name."""
     states = {state.name: state for state in reader.scalars(select(JobState))}
     kept = select(RowSetAside.job, func.count()).where(RowSetAside.until > utcnow())
     aside = {row[0]: row[1] for row in reader.execute(kept.group_by(RowSetAside.job)).all()}

@@ -87,7 +87,7 @@ class Database:
         change. If another transaction wrote in the meantime, the work is retried with the write
         lock from the start.
 
-        On SQLite, `brief` work may share its transaction, and so its commit, with others that wait.
+        On SQLite, `brief` work may share its transaction, and so its commit, with other work.
 
         Raises:
             DatabaseUnavailable: The database is unreachable or full, or conflicts lasted longer

@@ -18,7 +18,7 @@ _MOST = 16
 """Maximum number of transactions that share a commit."""
 
 _SECONDS = 0.008
-"""Time after which a transaction is not shared any further, because other processes wait for it."""
+"""Time after which a transaction is no longer shared, because other processes wait for it."""
 
 Use: TypeAlias = Callable[[sqlite3.Connection], None]
 Report: TypeAlias = Callable[[float, str], None]
@@ -37,7 +37,7 @@ class SharedWriter:
     """
 
     def __init__(self, configure: Use, begin: Use, report: Report, *, patience: float) -> None:
-        """Take what configures a new connection, what begins a transaction, and what counts waits.
+        """Take functions that configure a new connection, begin a transaction, and count a wait.
 
         A writer waits up to `patience` seconds for its turn.
         """
@@ -59,7 +59,7 @@ class SharedWriter:
     def connect(
         self, dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]
     ) -> "Writer":
-        """Return another use of the connection for a pool. The first one opens it."""
+        """Return a new use of the connection for a pool. The first use opens the connection."""
         with self._lock:
             if self._driver is None:
                 driver: Any = dialect.connect(*arguments, **options)
@@ -69,7 +69,7 @@ class SharedWriter:
             return Writer(self, self._driver)
 
     def disconnect(self) -> None:
-        """End a use of the connection. The last one closes it."""
+        """End a use of the connection. The end of the last use closes the connection."""
         with self._lock:
             self._uses -= 1
             if not self._uses and self._driver is not None:
@@ -80,8 +80,8 @@ class SharedWriter:
         """Wait for the writer's turn, then begin a transaction, or a part of a shared one.
 
         Raises:
-            PoolTimeout: Its turn did not come in time.
-            sqlite3.Error: No transaction could be begun.
+            PoolTimeout: The writer's turn did not come in time.
+            sqlite3.Error: The transaction could not begin.
         """
         self._wait_for_turn(writer)
         try:
@@ -134,14 +134,14 @@ class SharedWriter:
                 if writer in self._waiting:
                     self._waiting.remove(writer)
                 else:
-                    # Its turn came just now.
+                    # The writer's turn came just now.
                     served = writer.signal.acquire()
         self._report(time.monotonic() - asked, "served" if served else "timed_out")
         if not served:
             raise PoolTimeout("the other writers took too long")
 
     def _share(self, writer: "Writer") -> bool:
-        """Leave the open transaction to the next writer, if it may be shared, and say whether."""
+        """Pass the open transaction to the next writer if it may be shared; return whether."""
         is_long = time.monotonic() - self._begun > _SECONDS
         if not self._group or len(self._group) >= _MOST or is_long or not writer.is_brief:
             return False
@@ -152,7 +152,7 @@ class SharedWriter:
         return True
 
     def _finish(self, writer: "Writer", error: BaseException | None = None) -> None:
-        """Pass the turn on after the transaction has ended, and tell its other writers how."""
+        """Pass the turn on after the transaction has ended, and tell its writers the outcome."""
         if error is not None:
             with contextlib.suppress(sqlite3.Error):
                 writer.driver.rollback()
@@ -171,7 +171,7 @@ class SharedWriter:
 
 
 class WriterPool(WatchedPool):
-    """The pool of the uses of a shared connection, which counts the connection instead."""
+    """A pool of uses of a shared connection. It counts the connection, not its uses."""
 
     shared: SharedWriter | None = None
 
@@ -196,7 +196,7 @@ class WriterPool(WatchedPool):
 class Writer:
     """A use of the shared connection, which a pool lends to one thread at a time.
 
-    It has what SQLAlchemy needs of a connection.
+    It has the attributes of a connection that SQLAlchemy needs.
     """
 
     isolation_level = None
@@ -209,7 +209,7 @@ class Writer:
         self.is_brief = False
         self.error: sqlite3.Error | None = None
         self.signal = threading.Lock()
-        """Released by another writer when the turn has come, and when the transaction has ended."""
+        """Released by another writer when this one's turn comes, and when the transaction ends."""
         self.signal.acquire()
 
     def begin(self, *, is_brief: bool) -> None:
@@ -246,9 +246,9 @@ class Writer:
             self._shared.disconnect()
 
     def create_function(self, *_: object, **__: object) -> None:
-        """Do nothing. SQLAlchemy defines functions for each connection of a pool, here too often.
+        """Do nothing. SQLAlchemy would define its functions again for each use of the connection.
 
-        While a statement is running, SQLite would refuse to define a function again.
+        While a statement is running, SQLite refuses to define a function again.
         """
 
     def wait_for_commit(self) -> None:
@@ -259,7 +259,7 @@ class Writer:
         """
         self.signal.acquire()
         if self.error is not None:
-            # Each thread has an error of its own, because raising one changes it.
+            # Each thread raises its own copy, because raising an error changes it.
             raise copy(self.error)
 
     def _end(self, *, commits: bool) -> None:
@@ -276,7 +276,7 @@ def _require_transaction(driver: sqlite3.Connection) -> None:
 def _undone() -> sqlite3.Error:
     """Return the error for a transaction that SQLite rolled back by itself, as on a full disk.
 
-    It is a conflict, so each of the works is tried again, without the one that failed.
+    The error counts as a conflict, so the other writers retry their work.
     """
     error = sqlite3.OperationalError("the shared transaction was rolled back")
     error.sqlite_errorcode = sqlite3.SQLITE_BUSY

@@ -104,7 +104,7 @@ def exclusive(connection: Connection, *, patience: float) -> Iterator[None]:
     # to it (https://sqlite.org/lang_altertable.html#otheralter). Foreign keys are therefore off
     # until the check at the end.
     cursor.execute("PRAGMA foreign_keys = OFF")
-    # An index of a large table is sorted in files.
+    # SQLite sorts a new index of a large table in files instead of in memory.
     cursor.execute("PRAGMA temp_store = FILE")
     with connection.begin():
         yield
@@ -155,7 +155,7 @@ def _begin_to_write(driver: sqlite3.Connection) -> None:
     """Begin a transaction soon after no other process writes, within the busy timeout.
 
     SQLite would poll with growing pauses of up to 100 ms, in which the other process, whose threads
-    wait for the pool instead, would write again and again.
+    wait for their turns instead, would write again and again.
     """
     (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
     driver.execute("PRAGMA busy_timeout = 0")
@@ -181,7 +181,7 @@ def _make_private(file: str, *_connection: object) -> None:
 
 def _configure_writer(connection: sqlite3.Connection) -> None:
     _configure(connection)
-    # Savepoints copy pages to a temporary file, unless they may do so in memory.
+    # Otherwise, savepoints would copy pages to a temporary file.
     connection.execute("PRAGMA temp_store = MEMORY")
 
 

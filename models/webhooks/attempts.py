@@ -28,7 +28,7 @@ MAX_LEASED = 20
 _MAX_NOTIFIED = 100
 """Administrators who get a message about an endpoint that was switched off."""
 
-# Each process asks these several times a second.
+# Each process executes these statements several times a second.
 _BEHIND = constant(
     select(WebhookEndpoint.id).where(
         WebhookEndpoint.position < select(func.max(Event.position)).scalar_subquery()

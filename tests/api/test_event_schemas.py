@@ -39,7 +39,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def change_everything(service: Service) -> None:
-    """Do something of each kind that has a type of event."""
+    """Make a change of each type of event."""
     database = service.app.database
     person = service.user()
     change_user(database, person.id, name="Ada Lovelace")
@@ -68,7 +68,7 @@ def read_events(client: httpx.Client) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def events(service: Service, receiver: Receiver) -> list[dict[str, Any]]:
-    """All events of a service, as the feed returns them, and as the receiver gets them."""
+    """All events of a service, as the feed returns them and as the receiver gets them."""
     client = service.admin().client
     created = client.post("/v1/webhook-endpoints", json={"url": f"{receiver.url}/all"})
     assert created.status_code == 201, created.text
@@ -98,8 +98,8 @@ def test_an_event_matches_the_schema_of_no_other_type(events: list[dict[str, Any
         assert matching == {event["type"]} & TYPES
 
 
-def test_each_schema_holds_its_type_to_what_occurs(events: list[dict[str, Any]]) -> None:
-    """Members that another type of the same subject has, or a state it leads to, are not valid."""
+def test_each_schema_rejects_values_of_other_types(events: list[dict[str, Any]]) -> None:
+    """Members and states that only other types of the same subject have are invalid."""
     by_type = {event["type"]: event for event in events}
     for wrong, name, keys, value in (
         ("order.ship", "order", "amount", by_type["order.pay"]["data"]["order"]["amount"]),

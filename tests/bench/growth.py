@@ -1,8 +1,8 @@
 """What gives way first: `python tests/bench/growth.py --database-url postgresql://…/empty`.
 
 Measures on an empty PostgreSQL database how fast processes place orders of one product and of many,
-how fast the feed takes events in, and how many bytes an order takes. With these figures, it prints
-for shops of several sizes which share of each capacity the busy hour needs.
+how fast events enter the feed, and how many bytes an order takes. From these figures, it calculates
+the share of each capacity that a busy hour needs in shops of several sizes.
 """
 
 # ruff: noqa: E402 - as a script it has to say first where the repository is.
@@ -43,7 +43,7 @@ HOT = 0.2
 
 
 def place_for(url: str, products: list[int], buyer: Actor, seconds: float) -> list[float]:
-    """Place orders of a random product for some seconds; return what each took, in seconds."""
+    """Place orders of a random product for some seconds; return the seconds that each took."""
     database, random, took = Database(url, pool_size=1, lock_timeout=30.0), Random(), []  # noqa: S311 - not a secret.
     until = time.monotonic() + seconds
     while (begun := time.monotonic()) < until:

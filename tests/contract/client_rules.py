@@ -10,7 +10,7 @@ from tests.contract.walk import Finding, components, operations, schemas
 def enums_are_named(bundle: SchemaNode) -> Iterator[Finding]:
     """A generator has no name for the type of an enum that is no component of its own.
 
-    In webhooks, an enum that is narrowed has a title, and no client has a type for null alone.
+    In webhooks, a narrowed enum has a title, and clients need no type for null alone.
     """
     named = {place for place, _ in components(bundle, "schemas")}
     for place, schema in schemas(bundle):

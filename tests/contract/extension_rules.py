@@ -41,11 +41,11 @@ def extensions_are_known(bundle: SchemaNode) -> Iterator[Finding]:
 
 
 def narrowed_schemas_name_webhooks(bundle: SchemaNode) -> Iterator[Finding]:
-    """`x-engine-webhooks` is for webhooks that exist, and each line of it applies to one."""
+    """Each name in `x-engine-webhooks` matches a webhook."""
     for place, schema in schemas(bundle):
         for names in schema.get("x-engine-webhooks", {}):
             if not any(fnmatchcase(name, names) for name in bundle[WEBHOOKS]):
-                yield Finding(place, f"is narrowed for {names}, which is no webhook")
+                yield Finding(place, f"is narrowed for {names}, which matches no webhook")
 
 
 def attributes_can_be_read(bundle: SchemaNode) -> Iterator[Finding]:

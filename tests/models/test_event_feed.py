@@ -159,7 +159,7 @@ def write_events(database: Database, rounds: int, meet: Callable[[], object], wr
     """Write two events in each of several transactions, of which every fifth is rolled back.
 
     Each transaction calls `meet` when it has written. Transactions then stay open for different
-    times, so they end in another order than they write.
+    times, so they end in a different order than they write.
     """
 
     def work(session: Session, number: int) -> None:
@@ -242,6 +242,6 @@ def test_a_live_reader_sees_each_event_once_beside_200_open_transactions(tmp_pat
 
 
 def test_a_live_reader_sees_each_event_once_beside_writers_in_turn(tmp_path: Path) -> None:
-    """SQLite lets one writer in at a time."""
+    """SQLite allows one writer at a time."""
     with make_database_url("sqlite", tmp_path) as url:
         check_live_reader(url, 24, 5)

@@ -1,4 +1,4 @@
-"""The state of each job, as several processes report it together (M24)."""
+"""The state of each job, combined from the reports of several processes (M24)."""
 
 from datetime import timedelta
 from functools import partial

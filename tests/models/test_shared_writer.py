@@ -90,7 +90,7 @@ class Shelf:
             writer.close()
 
     def line_up(self, *works: Work, is_brief: bool = True) -> list[BaseException | None]:
-        """Run a work that adds "first", and the others once it is done; return their errors.
+        """Run work that adds "first", and the other works after it; return their errors.
 
         The others ask for their turns in this order while the first one has its turn.
         """
@@ -105,7 +105,7 @@ class Shelf:
         return [each.exception() for each in errors]
 
     def wait_for(self, writers: int) -> None:
-        """Wait until so many writers wait for their turns."""
+        """Wait until this number of writers wait for their turns."""
         deadline = time.monotonic() + 10
         while len(self.shared._waiting) < writers:  # noqa: SLF001 - nothing else needs to know.
             assert time.monotonic() < deadline

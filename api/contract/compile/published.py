@@ -3,16 +3,17 @@
 OpenAPI 3.0.3 allows scopes only for OAuth 2 and OpenID Connect, so an operation lists them in
 `x-scopes` instead. Their sentence in the description is for tools that show no extensions.
 
-Webhooks share a schema. The name of a webhook is the type of what it sends, so `order.pay` sends
-fewer values than the schema of all webhooks allows. Schemas declare this for the webhooks that use
-them, and remain as they are elsewhere:
+Webhooks share a schema. The name of a webhook is the type of its event, so `order.pay` sends only
+some of the values that the shared schema allows. Schemas declare this with keys that apply only in
+webhooks:
 
-- `x-engine-webhooks` maps webhooks to keys that replace those of the schema, and a partial example.
-  The first match counts, and `order.*` matches all names with this beginning. A key without a value
-  is removed. A nullable schema is null in the other webhooks.
+- `x-engine-webhooks` maps names of webhooks to keys that replace those of the schema; an object as
+  `example` is merged with the schema's. The first match applies, and `order.*` matches all names
+  that begin with `order.`. A key whose value is null is removed. In a webhook without a match, a
+  nullable schema is always null.
 - `x-engine-names-webhook: true` narrows an enum to the webhook's name, or to its part after the
   last dot.
-- `x-transitions` narrows a state to those that the action after the last dot leads to.
+- `x-transitions` narrows a state to the states that the action after the last dot leads to.
 """
 
 import re
@@ -197,7 +198,7 @@ class _Webhook:
         self._title = "".join(part.capitalize() for part in re.findall(r"[a-z]+", name))
 
     def narrow(self, schema: SchemaNode) -> SchemaNode:
-        """Return a schema as this webhook uses it: the same one if it is not narrowed."""
+        """Return a schema as this webhook uses it: the same object if it is not narrowed."""
         declared = resolve(self._bundle, schema)
         own = self._own(declared)
         if own is None:
@@ -215,7 +216,7 @@ class _Webhook:
             narrowed["properties"] = {**properties, **changed}
             narrowed["example"] = {**narrowed["example"], **shown}
             for inner in changed.values():
-                # The outermost example is enough. Redocly takes each `id` in one for a schema's.
+                # The outermost example is enough. Redocly takes an `id` in others for a schema's.
                 if "properties" in inner:
                     del inner["example"]
         if narrowed == declared:
@@ -227,7 +228,7 @@ class _Webhook:
     def _own(self, declared: SchemaNode) -> SchemaNode | None:
         """Return the keys in which a schema differs for this webhook; `None` if it is null.
 
-        A key without a value is left out of the schema.
+        A key whose value is `None` is removed from the schema.
         """
         table: SchemaNode = declared.get(_NARROWED, {})
         matches = (keys for names, keys in table.items() if fnmatchcase(self._name, names))
@@ -244,7 +245,7 @@ class _Webhook:
         return own
 
     def _values(self, declared: SchemaNode) -> list[object]:
-        """Return the values that this webhook sends of an enum; none if they are not declared."""
+        """Return the values of an enum that this webhook sends; none if they are not declared."""
         values: list[object] = declared.get("enum", [])
         if declared.get(_NAMES):
             return [each for each in values if each in (self._name, self._action)]

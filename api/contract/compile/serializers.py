@@ -44,7 +44,7 @@ _BELOW_SERVER = "x-engine-below-server"
 """Key of a property whose value is a path, to be written below the path of the first server."""
 _ALLOWED_ACTIONS = "allowed_actions"
 _RULED_OUT = "x-engine-ruled-out"
-"""Key that names the attribute with the actions, a tuple, that a resource rules out by itself."""
+"""Key that names the attribute with the tuple of actions that a resource itself rules out."""
 
 # Dataclasses pass through unserialized, so that none is written field for field by accident.
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS

@@ -144,7 +144,7 @@ class FormReader:
     def close(self) -> None:
         """Remove the files."""
         for upload in self._files:
-            # Closing writes what is left, for which there may be no room.
+            # Closing a file writes its buffer, for which there may be no disk space.
             with suppress(OSError):
                 upload.file.close()
 
@@ -282,11 +282,11 @@ def uploads(form: Form, body: object) -> Iterator[tuple[Part, Upload]]:
 
 @contextmanager
 def _room() -> Iterator[None]:
-    """Refuse a file that the temporary folder cannot hold now."""
+    """Raise `Overloaded` if the temporary folder has no room for a file."""
     try:
         yield
     except OSError as error:
-        raise Overloaded("There is no room for the file; try again shortly.") from error
+        raise Overloaded("There is no disk space for the file; try again shortly.") from error
 
 
 def _default(part: Part) -> str:

@@ -30,7 +30,7 @@ class _Body(NamedTuple):
 
 
 class _Response(NamedTuple):
-    """A declared response: its bodies by media type, and its headers, some of them required."""
+    """A declared response: its bodies by media type, and its headers, some required."""
 
     bodies: Mapping[str, _Body]
     headers: Mapping[str, tuple[bool, Validator]]
