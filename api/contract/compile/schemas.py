@@ -66,7 +66,7 @@ def flatten(bundle: SchemaNode, schema: SchemaNode) -> SchemaNode:
 
 
 class _Enough(Exception):
-    """As many violations are found as the caller wants."""
+    """The caller has as many violations as it asked for."""
 
 
 class Validator:

@@ -85,7 +85,7 @@ class Finder:
         self._pattern = names["pattern"] if names else ""
 
     def find(self, value: object, note: Note, pointer: str = "", *, is_shown: bool = True) -> None:
-        """Call `note` with each violation in a value at a JSON Pointer. It may raise to stop.
+        """Call `note` with each violation in a value at a JSON Pointer; `note` may raise to stop.
 
         With `is_shown` false, the value is inside a member of a map with a name that cannot be
         shown, and the pointer is left at the map.
@@ -166,5 +166,5 @@ def _message(keyword: str, schema: JSONSchema) -> str:
 
 
 def _below(name: str) -> str:
-    """Return what a JSON Pointer to a member adds to that of its object (RFC 6901, section 3)."""
+    """Return the end of a JSON Pointer that names a member of an object (RFC 6901, section 3)."""
     return "/" + name.replace("~", "~0").replace("/", "~1")

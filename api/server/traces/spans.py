@@ -86,7 +86,7 @@ class Spans:
     @contextmanager
     def job(self, name: str) -> Iterator[None]:
         """Record the block as a run of a background job."""
-        # Messages of errors may contain personal data. The logs name only the class of an error.
+        # Messages of errors may contain personal data. The logs describe errors without messages.
         with self._tracer.start_as_current_span(f"job {name}", record_exception=False):
             yield
 
