@@ -6,27 +6,30 @@
 # The script creates the second folder for a backup of the database. It needs the settings of the service in its
 # environment.
 set -eu
-new=$1 backup=$2
+new=$(readlink -e -v "$1")
+backup=$2
 # A link to the folder of the release in use, a command that restarts all processes, and a URL that must return no error
 # within about PATIENCE seconds.
 link=${CONCORD:-/opt/concord}
 restart=${RESTART:-systemctl restart concord}
 ready=${READY:-http://127.0.0.1:8080/health/ready}
-old=$(readlink -f "$link")
+old=$(readlink -v "$link")
+database=${DATABASE_URL:-}
+[ "$database" ] || database=$(cat "$DATABASE_URL_FILE")
 
 # start FOLDER: restart with the release in a folder, and wait until it is ready.
 start() {
-  ln -s -f -n "$1" "$link.new"
-  mv -T "$link.new" "$link"
-  $restart &&
+  ln -s -f -T "$1" "$link.new" &&
+    mv -T "$link.new" "$link" &&
+    $restart &&
     curl --silent --fail --output /dev/null --max-time 2 --retry "${PATIENCE:-60}" --retry-delay 1 --retry-all-errors "$ready"
 }
 
 umask 077
 mkdir "$backup"
-case $DATABASE_URL in
-  sqlite:///*) sqlite3 "${DATABASE_URL#sqlite:///}" ".backup '$backup/concord.db'" ;;
-  *) pg_dump --format=custom --file="$backup/concord.dump" "$DATABASE_URL" ;;
+case $database in
+  sqlite:///*) sqlite3 "${database#sqlite:///}" ".backup '$backup/concord.db'" ;;
+  *) pg_dump --format=custom --file="$backup/concord.dump" "$database" ;;
 esac
 # The old release serves meanwhile. If this fails, it continues to serve.
 "$new/bin/concord" migrate

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -54,6 +54,7 @@ class Site:
     folder: Path
     database_url: str
     url: str = field(default_factory=lambda: f"http://{HOST}:{free_port()}")
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,6 +71,7 @@ class Site:
             "RESTART": str(self.folder / "restart"),
             "READY": f"{self.url}/health/ready",
             "URL": self.url,
+            **self.settings,
         }
 
     def release(self, name: str, app: Path, program: str = CONCORD) -> Path:
@@ -208,3 +210,65 @@ def test_an_upgrade_keeps_all_orders_and_returns_if_it_fails(
             stored = database.read(lambda reader: reader.scalars(select(Order.id)).all())
             database.dispose()
     assert {str(order) for order in stored} == before
+
+
+@pytest.fixture
+def pretended(tmp_path: Path) -> Site:
+    """A machine whose releases do nothing, and are ready if the link leads to the new one."""
+    find_tool("curl")
+    find_tool("sqlite3")
+    folder = tmp_path / "a machine"
+    for name in ("old", "new"):
+        command = folder / "releases" / name / "bin" / "concord"
+        command.parent.mkdir(parents=True)
+        command.write_text("#!/bin/sh\n")
+        command.chmod(0o755)
+    (folder / "releases" / "new" / "ready").touch()
+    link = folder / "concord"
+    link.symlink_to("releases/old")
+    (folder / "database-url").write_text(f"sqlite:///{folder}/concord.db\n")
+    settings = {
+        "DATABASE_URL": "",
+        "DATABASE_URL_FILE": str(folder / "database-url"),
+        "READY": (link / "ready").as_uri(),
+        "RESTART": "true",
+        "PATIENCE": "0",
+    }
+    return Site(folder, "", settings=settings)
+
+
+def test_an_upgrade_takes_relative_folders_and_a_file_with_the_url(
+    pretended: Site,
+) -> None:
+    pretended.succeed(SCRIPT, "releases/new", "a backup")
+
+    assert (pretended.folder / "concord").readlink() == pretended.folder / "releases" / "new"
+    assert (pretended.folder / "a backup" / "concord.db").exists()
+
+
+def test_an_upgrade_restores_a_relative_link(pretended: Site) -> None:
+    (pretended.folder / "releases" / "new" / "ready").unlink()
+
+    assert pretended.run(SCRIPT, "releases/new", "backup").returncode == 1
+    assert (pretended.folder / "concord").readlink() == Path("releases/old")
+
+
+def test_an_upgrade_needs_a_link_and_settings_and_else_changes_nothing(pretended: Site) -> None:
+    without = pretended.run("env", "-u", "DATABASE_URL_FILE", SCRIPT, "releases/new", "backup")
+    assert "DATABASE_URL_FILE" in without.stderr
+    link = pretended.folder / "concord"
+    link.unlink()
+    # It is ready, although it is not the new release.
+    shutil.copytree(pretended.folder / "releases" / "new", link)
+    folder = pretended.run(SCRIPT, "releases/new", "backup")
+
+    assert [each.returncode > 0 for each in (without, folder)] == [True, True]
+    assert not (pretended.folder / "backup").exists()
+
+
+def test_an_upgrade_whose_link_cannot_be_made_fails(pretended: Site) -> None:
+    (pretended.folder / "concord.new").mkdir()
+    (pretended.folder / "releases" / "old" / "ready").touch()
+
+    failed = pretended.run(SCRIPT, "releases/new", "backup")
+    assert (failed.returncode, failed.stdout) == (1, "")
