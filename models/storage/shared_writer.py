@@ -154,7 +154,7 @@ class SharedWriter:
     def _finish(self, writer: "Writer", error: BaseException | None = None) -> None:
         """Pass the turn on after the transaction has ended, and tell its writers the outcome."""
         if error is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(Exception):
                 writer.driver.rollback()
         group, self._group = self._group, []
         with self._lock:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import create_engine
@@ -222,6 +223,23 @@ def test_a_transaction_that_cannot_begin_passes_the_turn_on(shelf: Shelf) -> Non
     shelf.run(add("second"))
 
     assert shelf.read() == ["second"]
+
+
+def test_a_rollback_without_memory_passes_the_turn_on(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(FailingDriver, "rollback", Mock(side_effect=MemoryError))
+        shelf.first.begin(is_brief=True)
+        add("first")(shelf.first)
+        with pytest.raises(MemoryError):
+            shelf.first.rollback()
+    # The transaction is still open. The next writer undoes it.
+    with pytest.raises(sqlite3.OperationalError):
+        shelf.run(add("second"))
+    shelf.run(add("third"))
+
+    assert shelf.read() == ["third"]
 
 
 def test_a_transaction_that_sqlite_undoes_is_a_conflict_for_the_others(shelf: Shelf) -> None:
