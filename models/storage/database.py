@@ -122,7 +122,8 @@ class Database:
         while True:
             try:
                 with (
-                    engine.begin() as connection,
+                    engine.connect() as connection,
+                    connection.begin(),
                     ConnectionReader(connection, single=single) as reader,
                 ):
                     return work(reader)

@@ -118,11 +118,13 @@ def connect(url: URL, limits: Limits) -> Engines:
     engine.dialect.use_insertmanyvalues_wo_returning = True
     event.listen(engine, "do_connect", partial(_open, limits.statement_timeout))
     event.listen(engine, "checkout", partial(_make_sure, engine.dialect))
-    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkin", _check_in)
     # In autocommit mode there is no BEGIN or COMMIT, so a statement takes one exchange.
-    single = engine.execution_options(isolation_level="AUTOCOMMIT")
+    single = engine.execution_options()
+    event.listen(single, "begin", _begin_statement)
     # All statements of a reading transaction see the same snapshot, as in SQLite.
-    reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    reading = engine.execution_options()
+    event.listen(reading, "begin", _begin_snapshot)
     return Engines(single, reading, engine, engine, engine)
 
 
@@ -155,9 +157,8 @@ def try_lock(connection: Connection, number: int) -> bool:
 @contextmanager
 def together(connection: Connection) -> Iterator[None]:
     """Send the block's statements without waiting for each response (pipeline mode)."""
-    driver = cast("BoundedConnection", connection.connection.driver_connection)
     try:
-        with driver.pipeline():
+        with _driver(connection).pipeline():
             yield
     except psycopg.Error as error:
         # The error is raised while reading the responses, outside SQLAlchemy's own handling.
@@ -211,8 +212,31 @@ def _has_news(connection: BoundedConnection) -> bool:
     return bool(unread.poll(0))
 
 
-def _note_use(_connection: object, record: PoolRecord) -> None:
+# SQLAlchemy's option `isolation_level` does the same, but takes longer.
+def _begin_statement(connection: Connection) -> None:
+    _driver(connection).autocommit = True
+
+
+def _begin_snapshot(connection: Connection) -> None:
+    driver = _driver(connection)
+    driver.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    driver.read_only = True
+
+
+def _driver(connection: Connection) -> BoundedConnection:
+    return cast("BoundedConnection", connection.connection.driver_connection)
+
+
+def _check_in(connection: BoundedConnection | None, record: PoolRecord) -> None:
+    """Undo the settings of `_begin_statement` and `_begin_snapshot`, and note the time."""
     record.info[_USED] = time.monotonic()
+    if connection is None or connection.closed:
+        return
+    if connection.autocommit:
+        connection.autocommit = False
+    if connection.read_only:
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        connection.read_only = None
 
 
 def _open(

@@ -20,6 +20,7 @@ from models.errors import DatabaseUnavailable
 from models.storage.database import Database
 from models.storage.migrating import migrate
 from models.storage.postgresql import BoundedConnection
+from models.storage.reader import Reader
 from models.storage.schema_version import SchemaError
 from tests.databases import CLOSE_SESSIONS, make_database_url
 from tests.factories import make_user
@@ -123,6 +124,24 @@ def test_every_transaction_is_configured(url: str) -> None:
     assert setting(database, "transaction_isolation", write=True) == "read committed"
     assert setting(database, "transaction_read_only", write=True) == "off"
     assert setting(database, "transaction_read_only", write=False) == "on"
+    database.dispose()
+
+
+def test_kinds_of_transactions_share_a_connection(url: str) -> None:
+    database = Database(url, pool_size=1)
+    # Without a transaction, a statement starts at the time that `now` returns.
+    query = text(
+        "SELECT current_setting('transaction_isolation'), "
+        "current_setting('transaction_read_only'), now() < statement_timestamp()"
+    )
+
+    def settings(reader: Reader | Session) -> list[object]:
+        return list(reader.execute(query).one())  # type: ignore[arg-type] # Text has no types.
+
+    for _ in range(2):
+        assert database.read(settings) == ["repeatable read", "on", True]
+        assert database.read(settings, single=True) == ["read committed", "off", False]
+        assert database.transact(settings) == ["read committed", "off", True]
     database.dispose()
 
 
