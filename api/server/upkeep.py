@@ -25,7 +25,7 @@ Rests leave the processor and the locks to requests.
 """
 _REPORT_SECONDS = 60.0
 _PATIENCE = timedelta(seconds=150)
-"""Time after a failure's last report, plus two intervals, before another process can end it."""
+"""Time after which a job that says when it `has_recovered` no longer fails in a silent process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,14 @@ class BackgroundThread(Protocol):
 class Reporter:
     """Reports the runs of jobs in one process to the database, for administrators. Thread-safe.
 
-    A job is reported once a minute, and at once when it begins or ceases to fail. With
-    `takes_turns`, processes run a job in turn, so the success of any of them ends a failure of a
-    job without `has_recovered`.
+    A job is reported once a minute, and at once when it begins or ceases to fail. A success in any
+    process ends a failure, unless the job says when it `has_recovered`, which the process that
+    failed has to tell.
     """
 
-    def __init__(self, database: Database, logger: Logger, *, takes_turns: bool = False) -> None:
+    def __init__(self, database: Database, logger: Logger) -> None:
         self._database = database
         self._logger = logger
-        self._takes_turns = takes_turns
         self._id = uuid4()
         self._due: dict[str, float] = {}
 
@@ -98,8 +97,7 @@ class Reporter:
         # A report that fails is not repeated sooner, to spare the database.
         self._due[job.name] = clock + _REPORT_SECONDS
         now = utcnow()
-        ends_any = self._takes_turns and job.has_recovered is None
-        patience = timedelta() if ends_any else timedelta(seconds=2 * job.seconds) + _PATIENCE
+        patience = _PATIENCE if job.has_recovered else timedelta()
         run = ReportedRun(job.name, started_at, now, self._id, failure, now - patience)
         try:
             self._database.transact(partial(JobState.report, run=run))

@@ -44,8 +44,8 @@ class JobState(Base):
     """The last reported run of a job, and its failures.
 
     `failing_since` is set while the job fails in a process. `reporter` is the last process that
-    reported a failure. The job fails until this process reports a success, or has reported no
-    failure for some time and another process reports a success.
+    reported a failure. The job fails until this process reports a success, or another process
+    does so for which that failure is outdated.
     """
 
     __tablename__ = "job_states"

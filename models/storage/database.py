@@ -103,8 +103,9 @@ class Database:
                     return work(session)
             except SQLAlchemyError as error:
                 self._insist_on_conflict(error, patience, write=write)
-            # A reading transaction can only conflict because it wrote something.
-            write, late = True, False
+            # A reading transaction can only conflict because it wrote something. Slow work shares
+            # no commit, because others would wait for it.
+            write, late, brief = True, False, brief and not late
             patience.wait()
 
     def read(self, work: Callable[[Reader], T], *, single: bool = False) -> T:

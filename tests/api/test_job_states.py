@@ -97,11 +97,11 @@ def test_a_job_that_runs_often_is_reported_once_a_minute(
     assert [run.failure and run.failure.cause for run in mine] == [None, "OSError", None]
 
 
-def test_processes_that_take_turns_end_the_failures_of_each_other(fresh_service: Service) -> None:
+def test_a_process_ends_a_failure_of_another_unless_that_one_must_recover(
+    fresh_service: Service,
+) -> None:
     database, log = fresh_service.app.database, make_logger(SETTINGS, io.StringIO())
-    first, second = (
-        Runner(log, Metrics(), Reporter(database, log, takes_turns=True)) for _ in range(2)
-    )
+    first, second = (Runner(log, Metrics(), Reporter(database, log)) for _ in range(2))
 
     def fail() -> None:
         raise OSError

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, make_url, select, text
+from sqlalchemy import func, make_url, select, text, update
 from sqlalchemy.orm import Session
 
 from models.errors import DatabaseUnavailable
@@ -244,3 +244,18 @@ def test_two_processes_see_each_others_writes(tmp_path: Path) -> None:
         seen = database.transact(partial(User.by_email, email=email), write=False)
         assert seen is not None
     database.dispose()
+
+
+def test_a_late_writer_shares_no_commit_when_it_restarts(database: Database) -> None:
+    begun: list[object] = []
+
+    def work(session: Session) -> None:
+        seen = session.scalar(select(func.count()).select_from(User))
+        begun.append(session.connection().get_execution_options()["concord_begin"])
+        if len(begun) == 1:
+            make_user(database)
+        session.execute(update(User).values(name=f"{seen} users"))
+
+    database.transact(work, late=True, brief=True)
+
+    assert begun == ["BEGIN", "BEGIN IMMEDIATE"]

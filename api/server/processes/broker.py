@@ -46,8 +46,7 @@ class JobTask:
         self._database = app.database
         self._stopping = app.draining
         self._jobs = {job.name: job for job in app.background.jobs}
-        reporter = Reporter(app.database, app.logger, takes_turns=True)
-        self._runner = Runner(app.logger, app.metrics, reporter)
+        self._runner = Runner(app.logger, app.metrics, Reporter(app.database, app.logger))
         self._ask_for_help = ask_for_help
         self._began: float | None = None
 
