@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from typing_extensions import override
 
 JSON_CODEC: Final[Mapping[str, Callable[[Any], Any]]] = {
     "json_serializer": lambda value: orjson.dumps(value).decode(),
@@ -42,14 +43,26 @@ class Limits:
 
 
 class WatchedPool(QueuePool):
-    """A pool of connections that reports each wait for one."""
+    """A pool of connections that reports each wait for one, and leaves none open at its end."""
 
     on_wait: Callable[[float, str], None] | None = None
     """Called after a wait with its seconds, and its outcome: `served` or `timed_out`."""
+    is_disposed = False
 
     def opened(self) -> int:
         """Return the number of connections, in use or idle."""
         return self.checkedout() + self.checkedin()
+
+    @override
+    def dispose(self) -> None:
+        """Close idle connections now, and those in use when they are returned."""
+        self.is_disposed = True
+        super().dispose()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if self.is_disposed:
+            record.close()
+        super()._do_return_conn(record)
 
     def _do_get(self) -> ConnectionPoolEntry:
         if self._overflow < 0 or not self._pool.empty() or self.on_wait is None:

@@ -2,6 +2,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
@@ -267,6 +268,20 @@ def test_waiting_for_a_connection_times_out(database_url: str) -> None:
 
     database.transact(work, write=False)
     database.dispose()
+
+
+def test_a_connection_in_use_is_closed_after_its_database(database: Database) -> None:
+    used: list[Any] = []
+
+    def work(session: Session) -> None:
+        used.append(session.connection().connection.dbapi_connection)
+        database.dispose()
+        assert session.scalar(select(1)) == 1
+
+    database.transact(work, write=False)
+
+    with pytest.raises(Exception, match="closed"):
+        used[0].cursor().execute("SELECT 1")
 
 
 def test_the_number_of_connections_is_bounded(database_url: str) -> None:
