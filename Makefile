@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
-LOCK := $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 # Test folders with Node.js packages. npm creates this file, so it also shows that the packages are installed.
 NODE_READY := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/*/package-lock.json))
@@ -65,10 +65,11 @@ sbom: $(VENV)/run-ready ## Write the software bill of materials to var/sbom.json
 	@$(BIN)/python deploy/sbom.py requirements.txt > var/sbom.json
 
 lock: $(VENV)/dev-ready ## Lock what pyproject.toml asks for, keeping versions that still fit
-	@$(LOCK) --output-file requirements.txt
-	@$(LOCK) --all-extras --constraint requirements.txt --output-file requirements-all.txt
-	@$(LOCK) --all-extras --group dev --constraint requirements.txt --output-file requirements-dev.txt
-	@$(LOCK) --group bench --constraint requirements.txt --output-file requirements-bench.txt
+	@$(LOCK) pyproject.toml --output-file requirements.txt
+	@$(LOCK) pyproject.toml --all-extras --constraint requirements.txt --output-file requirements-all.txt
+	@$(LOCK) pyproject.toml --all-extras --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	@$(LOCK) --group build --constraint requirements-dev.txt --output-file requirements-build.txt
+	@$(LOCK) pyproject.toml --group bench --constraint requirements.txt --output-file requirements-bench.txt
 
 upgrade: LOCK += --upgrade
 upgrade: lock ## Lock the newest versions that pyproject.toml allows

@@ -221,7 +221,14 @@ def test_the_image_is_built_from_the_files_of_the_package_only() -> None:
     ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    needed = {*packed, "LICENSE", "README.md", "pyproject.toml", "requirements-all.txt"}
+    needed = {
+        *packed,
+        "LICENSE",
+        "README.md",
+        "pyproject.toml",
+        "requirements-all.txt",
+        "requirements-build.txt",
+    }
     assert "*" in ignored
     assert {line[1:] for line in ignored if line.startswith("!")} == needed
 

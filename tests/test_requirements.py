@@ -32,7 +32,7 @@ def bill() -> dict[str, Any]:
 def test_each_package_is_locked_by_hash(lock: str) -> None:
     entries = re.split(r"(?m)^(?=\S)", (ROOT / lock).read_text())
     packages = [entry for entry in entries if entry and not entry.startswith("#")]
-    assert len(packages) > 50
+    assert len(packages) > 5
     for package in packages:
         assert re.match(r"[a-z0-9.-]+==\S+ .*\\\n +--hash=sha256:[0-9a-f]{64}\b", package), package
 

@@ -187,7 +187,7 @@ class RateLimitExceeded(RequestError):
 
 
 class Overloaded(RequestError):
-    """The queue is full, the disk has no space for a file, or a rate limit cannot be counted."""
+    """The queue is full, a file cannot be written to disk, or a rate limit cannot be counted."""
 
     detail = "The service is busy; try again shortly."
     retry_after = 1

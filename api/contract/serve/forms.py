@@ -282,11 +282,11 @@ def uploads(form: Form, body: object) -> Iterator[tuple[Part, Upload]]:
 
 @contextmanager
 def _room() -> Iterator[None]:
-    """Raise `Overloaded` if the temporary folder has no room for a file."""
+    """Raise `Overloaded` if a file cannot be written to the temporary folder."""
     try:
         yield
     except OSError as error:
-        raise Overloaded("There is no disk space for the file; try again shortly.") from error
+        raise Overloaded("The file could not be written to disk; try again shortly.") from error
 
 
 def _default(part: Part) -> str:
