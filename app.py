@@ -98,7 +98,9 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
     # Upkeep, mail, the feed and notes of uses take one connection each, and webhooks two. Readiness
     # checks have their own.
     database = Database(
-        settings.database_url, pool_size=sum(pool.threads for pool in pools.values()) + 6
+        settings.database_pooler_url or settings.database_url,
+        pool_size=sum(pool.threads for pool in pools.values()) + 6,
+        is_pooled=settings.database_pooler_url is not None,
     )
     metrics.watch_database(database)
     tracing = make_tracing(

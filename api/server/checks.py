@@ -47,6 +47,8 @@ def examine(
     yield Finding("settings", "ok", f"valid for {settings.app_env}")
     yield _contract(load_contract)
     yield from _database(settings)
+    if settings.database_pooler_url is not None:
+        yield _pooler(settings.database_pooler_url)
     yield _redis(settings)
     yield _broker(settings)
     yield _storage(settings)
@@ -85,6 +87,15 @@ def _database(settings: Settings) -> Iterator[Finding]:
     skew = (there - now).total_seconds()
     text = f"{abs(skew):.1f} s {'ahead of' if skew < 0 else 'behind'} the clock of the database"
     yield Finding("clock", "ok" if abs(skew) < _SKEW_SECONDS else "failed", text)
+
+
+def _pooler(url: str) -> Finding:
+    database = Database(url, is_pooled=True)
+    fault = database.fault()
+    database.dispose()
+    if fault is not None:
+        return Finding("pooler", "failed", fault)
+    return Finding("pooler", "ok", "reachable, and the role has the settings that it needs")
 
 
 def _redis(settings: Settings) -> Finding:

@@ -70,6 +70,11 @@ class Settings(BaseModel):
         repr=False,
         description="database: sqlite:///file or postgresql://user:password@host/database",
     )
+    database_pooler_url: DatabaseUrl | None = Field(
+        None,
+        repr=False,
+        description="PgBouncer in transaction mode, through which `serve` and `work` connect",
+    )
     redis_url: RedisUrl | None = Field(
         None, repr=False, description="Redis server where all processes count rate limits"
     )
@@ -195,10 +200,7 @@ class Settings(BaseModel):
         description="retention of responses to requests with an Idempotency-Key",
     )
     session_idle_seconds: int = Field(
-        1_209_600,
-        ge=60,
-        le=31_622_400,
-        description="lifetime of a session without a refresh",
+        1_209_600, ge=60, le=31_622_400, description="lifetime of a session without a refresh"
     )
     session_seconds: int = Field(
         7_776_000,
@@ -213,16 +215,10 @@ class Settings(BaseModel):
         description="time in which a refresh token can be sent again if the response was lost",
     )
     audit_seconds: int = Field(
-        31_536_000,
-        ge=86_400,
-        le=315_360_000,
-        description="retention of audit events",
+        31_536_000, ge=86_400, le=315_360_000, description="retention of audit events"
     )
     events_seconds: int = Field(
-        2_592_000,
-        ge=604_800,
-        le=315_360_000,
-        description="retention of events in the feed",
+        2_592_000, ge=604_800, le=315_360_000, description="retention of events in the feed"
     )
     unclaimed_seconds: int | None = Field(
         None,
@@ -237,13 +233,11 @@ class Settings(BaseModel):
         description="retention of personal data in orders that have ended; unset: kept",
     )
     admin_second_factor: bool = Field(
-        default=False,
-        description="require a second factor for administrator rights",
+        default=False, description="require a second factor for administrator rights"
     )
     reservation_seconds: int = Field(
         1_800, ge=1, le=2_592_000, description="time that an unpaid order reserves its stock"
     )
-
     payment_secrets: PaymentSecrets = Field(
         (),
         repr=False,
@@ -268,6 +262,14 @@ class Settings(BaseModel):
         if info.data.get("app_env") == "production":
             raise ValueError("is missing, and production does not start without it")
         return _DEFAULT_FILES[str(info.field_name)]
+
+    @field_validator("database_pooler_url")
+    @classmethod
+    def _must_lead_to_postgresql(cls, value: str, info: ValidationInfo) -> str:
+        urls = (value, info.data.get("database_url", ""))
+        if any(url.startswith("sqlite:") for url in urls):
+            raise ValueError("must start with postgresql://, and so must DATABASE_URL")
+        return value
 
     @field_validator("storage_reads")
     @classmethod

@@ -40,6 +40,8 @@ class Limits:
     connect_timeout: float
     lock_timeout: float
     statement_timeout: float | None
+    is_pooled: bool = False
+    """Whether connections lead to PgBouncer, so that the role brings the limits of the server."""
 
 
 class WatchedPool(QueuePool):

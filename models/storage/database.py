@@ -15,7 +15,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from models.errors import DatabaseUnavailable
 from models.storage import sqlite
-from models.storage.backend import Backend, Engines, Fault, Limits, Patience, WatchedPool
+from models.storage.backend import Backend, Fault, Limits, Patience, WatchedPool
 from models.storage.reader import ConnectionReader, Reader
 from models.storage.schema_version import SchemaError, schema_fault
 
@@ -34,6 +34,7 @@ class Database:
         connect_timeout: Seconds to wait for the server to accept a connection (at least 2).
         lock_timeout: Seconds to wait for a row lock or, in SQLite, for the write lock.
         statement_timeout: Maximum seconds for one statement (PostgreSQL only).
+        is_pooled: Whether the URL leads to PgBouncer, through which nothing can be migrated.
 
     Raises:
         ValueError: The URL does not name a supported database.
@@ -48,6 +49,7 @@ class Database:
         connect_timeout: float = 3.0,
         lock_timeout: float = 5.0,
         statement_timeout: float = 5.0,
+        is_pooled: bool = False,
     ) -> None:
         try:
             self._url = make_url(url)
@@ -58,14 +60,15 @@ class Database:
                 "The database URL must start with sqlite:// or postgresql://."
             ) from None
         self._limits = Limits(
-            pool_size, pool_timeout, connect_timeout, lock_timeout, statement_timeout
+            pool_size, pool_timeout, connect_timeout, lock_timeout, statement_timeout, is_pooled
         )
-        self._engines = self._connect(self._limits)
+        self._engines = self._backend.connect(self._url, self._limits)
         # The connection for the next glance, because taking one from its pool takes longer than the
         # statement.
         self._glancer: list[Connection] = []
         # Health checks use their own connection, so that they never wait for the pool.
-        self._probe = self._connect(Limits(1, 1.0, 2.0, 1.0, 1.0))
+        limits = Limits(1, 1.0, 2.0, 1.0, 1.0, is_pooled)
+        self._probe = self._backend.connect(self._url, limits)
 
     def transact(
         self,
@@ -101,7 +104,7 @@ class Database:
             try:
                 with Session(engine, expire_on_commit=False) as session, session.begin():
                     return work(session)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, SchemaError) as error:
                 self._insist_on_conflict(error, patience, write=write)
             # A reading transaction can only conflict because it wrote something. Slow work shares
             # no commit, because others would wait for it.
@@ -128,7 +131,7 @@ class Database:
                     ConnectionReader(connection, single=single) as reader,
                 ):
                     return work(reader)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, SchemaError) as error:
                 # `write=True` because a read is never retried as a writing transaction.
                 self._insist_on_conflict(error, patience, write=True)
             patience.wait()
@@ -193,12 +196,12 @@ class Database:
         """Return the time of the database's clock within a few seconds.
 
         Raises:
-            DatabaseUnavailable: The database is unreachable.
+            DatabaseUnavailable: The database is unreachable, or unsuitable.
         """
         try:
             with self._probe.reading.connect() as connection:
                 now = connection.execute(select(func.now())).scalar_one()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, SchemaError) as error:
             raise DatabaseUnavailable from error
         # SQLite has no time zones, and gives its time in UTC.
         return now if now.tzinfo else now.replace(tzinfo=UTC)
@@ -227,7 +230,8 @@ class Database:
             DatabaseUnavailable: The database is unreachable, or another process was migrating it
                 for more than `patience` seconds.
         """
-        engines = self._connect(replace(self._limits, pool_size=1, statement_timeout=None))
+        limits = replace(self._limits, pool_size=1, statement_timeout=None)
+        engines = self._backend.connect(self._url, limits)
         try:
             with (
                 engines.writing.connect() as connection,
@@ -282,12 +286,7 @@ class Database:
         for engine in filter(None, (*self._engines, *self._probe)):
             engine.dispose()
 
-    def _connect(self, limits: Limits) -> Engines:
-        return self._backend.connect(self._url, limits)
-
-    def _insist_on_conflict(
-        self, error: SQLAlchemyError, patience: Patience, *, write: bool
-    ) -> None:
+    def _insist_on_conflict(self, error: Exception, patience: Patience, *, write: bool) -> None:
         """Raise unless the error is a conflict that may still be retried."""
         fault = self._diagnose(error, write=write)
         if fault is None:
@@ -295,10 +294,10 @@ class Database:
         if fault is Fault.UNAVAILABLE or patience.is_over:
             raise DatabaseUnavailable from error
 
-    def _diagnose(self, error: SQLAlchemyError, *, write: bool) -> Fault | None:
+    def _diagnose(self, error: Exception, *, write: bool) -> Fault | None:
         if isinstance(error, StaleDataError):
             return Fault.CONFLICT
-        if isinstance(error, PoolTimeout):
+        if isinstance(error, PoolTimeout | SchemaError):
             return Fault.UNAVAILABLE
         return self._backend.diagnose(error, write=write) if isinstance(error, DBAPIError) else None
 

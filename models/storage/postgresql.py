@@ -46,6 +46,18 @@ _TRUSTED = 1.0
 _USED = "concord_used"
 
 _LONGEST_SILENCE = "30s"  # between two statements of a transaction
+_UNSET = """
+    SELECT string_agg(format('ALTER ROLE %I SET %s = %L;', session_user, name, needed), ' ')
+    FROM (VALUES
+        ('TimeZone', 'UTC'), ('lock_timeout', '5s'), ('statement_timeout', '5s'),
+        ('idle_in_transaction_session_timeout', '30s')
+    ) AS settings (name, needed)
+    WHERE CASE name
+        WHEN 'TimeZone' THEN current_setting(name) <> needed
+        ELSE current_setting(name)::interval NOT BETWEEN '1 ms' AND needed::interval
+    END
+"""
+"""Returns the statements that set what a role needs behind PgBouncer. A limit may be shorter."""
 _MIGRATION_LOCK = 0x436F6E636F7264
 """Key of the advisory lock: "Concord" in ASCII."""
 
@@ -82,29 +94,17 @@ def knows_option(name: str) -> bool:
 
 def connect(url: URL, limits: Limits) -> Engines:
     """Create the pool with psycopg 3, keeping the `options` of the URL."""
-    given = url.query.get("options", "")
-    options = [given if isinstance(given, str) else " ".join(given), "-c timezone=UTC"]
-    # psycopg prepares frequent statements, and the server would soon use one plan for all values.
-    # The best index depends on the value, such as how rare a status or a word is.
-    options.append("-c plan_cache_mode=force_custom_plan")
-    options.append(f"-c lock_timeout={limits.lock_timeout * 1000:.0f}")
-    options.append(f"-c statement_timeout={(limits.statement_timeout or 0) * 1000:.0f}")
-    # A process that was stopped or disconnected must not keep its locks forever.
-    silence = 0 if limits.statement_timeout is None else _LONGEST_SILENCE
-    options.append(f"-c idle_in_transaction_session_timeout={silence}")
-    # No limit applies between the statements of a pipeline, so the server must notice by itself
-    # within 25 seconds that a machine has vanished.
-    options.append(
-        "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
-    )
+    arguments: _Arguments = {"connect_timeout": round(limits.connect_timeout)}
+    if limits.is_pooled:
+        # PgBouncer refuses options. Its next connection lacks the prepared statements of the last.
+        arguments["prepare_threshold"] = None
+    else:
+        arguments["options"] = _options(url, limits)
     # A socket may stand in place of the host: postgresql://concord@%2Frun%2Fpostgresql/concord.
     host = None if url.host is None else unquote(url.host)
     engine = create_engine(
         url.set(drivername="postgresql+psycopg", host=host),
-        connect_args={
-            "connect_timeout": round(limits.connect_timeout),
-            "options": " ".join(options),
-        },
+        connect_args=arguments,
         isolation_level="READ COMMITTED",
         poolclass=WatchedPool,
         pool_size=limits.pool_size,
@@ -116,7 +116,7 @@ def connect(url: URL, limits: Limits) -> Engines:
     )
     # Insert several rows with one statement instead of one statement each.
     engine.dialect.use_insertmanyvalues_wo_returning = True
-    event.listen(engine, "do_connect", partial(_open, limits.statement_timeout))
+    event.listen(engine, "do_connect", partial(_open, limits))
     event.listen(engine, "checkout", partial(_make_sure, engine.dialect))
     event.listen(engine, "checkin", _check_in)
     # In autocommit mode there is no BEGIN or COMMIT, so a statement takes one exchange.
@@ -239,15 +239,53 @@ def _check_in(connection: BoundedConnection | None, record: PoolRecord) -> None:
         connection.read_only = None
 
 
+def _options(url: URL, limits: Limits) -> str:
+    given = url.query.get("options", "")
+    options = [given if isinstance(given, str) else " ".join(given), "-c timezone=UTC"]
+    # psycopg prepares frequent statements, and the server would soon use one plan for all values.
+    # The best index depends on the value, such as how rare a status or a word is.
+    options.append("-c plan_cache_mode=force_custom_plan")
+    options.append(f"-c lock_timeout={limits.lock_timeout * 1000:.0f}")
+    options.append(f"-c statement_timeout={(limits.statement_timeout or 0) * 1000:.0f}")
+    # A process that was stopped or disconnected must not keep its locks forever.
+    silence = 0 if limits.statement_timeout is None else _LONGEST_SILENCE
+    options.append(f"-c idle_in_transaction_session_timeout={silence}")
+    # No limit applies between the statements of a pipeline, so the server must notice by itself
+    # within 25 seconds that a machine has vanished.
+    options.append(
+        "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+    )
+    return " ".join(options)
+
+
 def _open(
-    patience: float | None, _dialect: object, _record: object, args: list[str], kwargs: _Arguments
+    limits: Limits, _dialect: object, _record: object, args: list[str], kwargs: _Arguments
 ) -> BoundedConnection:
     connection = BoundedConnection.connect(*args, **kwargs)
+    # One more second lets a healthy server cancel the statement itself and keep the connection.
+    patience = limits.statement_timeout
+    connection.patience = None if patience is None else patience + 1.0
+    try:
+        _require_settings(connection, is_pooled=limits.is_pooled)
+    except Exception:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_settings(connection: BoundedConnection, *, is_pooled: bool) -> None:
     # Other encodings cannot store every name. `initdb` chooses one if the locale is C.
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        connection.close()
         raise SchemaError(f"the database has the encoding {encoding}: create it with UTF8")
-    # One more second lets a healthy server cancel the statement itself and keep the connection.
-    connection.patience = None if patience is None else patience + 1.0
-    return connection
+    if is_pooled:
+        # PgBouncer opens the connections to the server, so their settings are those of the role.
+        connection.autocommit = True
+        (statements,) = connection.execute(_UNSET).fetchone() or (None,)
+        connection.autocommit = False
+        if statements is not None:
+            raise SchemaError(
+                f"the role lacks settings: run {statements} then RECONNECT in PgBouncer"
+            )
+    elif connection.info.parameter_status("TimeZone") != "UTC":
+        raise SchemaError("the server ignored options: lead DATABASE_URL past PgBouncer to it")

@@ -194,6 +194,8 @@ def test_lists_are_separated_by_commas() -> None:
         ("DATABASE_URL", "sqlite://"),
         ("DATABASE_URL", "postgresql://u:p@ss@localhost/concord"),
         ("DATABASE_URL", "postgresql://u:p@ss/word@localhost:port/concord"),
+        ("DATABASE_POOLER_URL", "mysql://localhost/concord"),
+        ("DATABASE_POOLER_URL", "postgresql://localhost/concord"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "redis://localhost/x"),
         ("REDIS_URL", "redis://localhost/0?socket_timeout=x"),
@@ -309,6 +311,20 @@ def test_databases_are_named_in_every_usual_way(given: str, read: str | None) ->
 
 def test_a_mail_folder_may_have_blanks_in_its_name() -> None:
     assert Settings.from_environment({"MAIL_URL": "file:my mail"}).mail_url == "file:my mail"
+
+
+def test_a_pooler_belongs_to_postgresql() -> None:
+    pooler = "postgresql://concord:hunter2-s3cret@pgbouncer:6432/concord"
+    settings = Settings.from_environment(PRODUCTION | {"DATABASE_POOLER_URL": pooler})
+    assert settings.database_pooler_url == pooler
+    assert "hunter2-s3cret" not in repr(settings)
+    for urls in (
+        {"DATABASE_POOLER_URL": "sqlite:///a.db"},
+        {"DATABASE_POOLER_URL": pooler, "DATABASE_URL": "sqlite:///a.db"},
+    ):
+        assert problems(**PRODUCTION | urls) == [
+            "DATABASE_POOLER_URL must start with postgresql://, and so must DATABASE_URL"
+        ]
 
 
 def test_only_reads_of_a_bucket_can_be_presigned() -> None:

@@ -30,6 +30,9 @@ FAULTS: dict[str, tuple[str, int, Callable[[FailingShop, int], dict[str, float]]
     "restarts": (
         "PostgreSQL crashed", 100, lambda s, n: s.repeat(FailingShop.restart_database, n), PORTION,
     ),
+    "poolers": (
+        "PgBouncer killed", 100, lambda s, n: s.repeat(FailingShop.restart_pooler, n), PORTION,
+    ),
     "deploys": ("rolling deploys", 100, lambda s, n: s.repeat(FailingShop.deploy, n), PORTION),
     "cuts": ("network cut for 8 s", 20, lambda s, n: s.repeat(FailingShop.cut, n), PORTION),
     "full": ("disk full for 3 s", 20, lambda s, n: s.repeat(FailingShop.fill_disk, n), PORTION),
@@ -48,7 +51,7 @@ def run(name: str, goal: int, done: dict[str, dict[str, float]]) -> None:
     mine = done.setdefault(name, {"times": 0})
     while (left := goal - int(mine["times"])) > 0:
         times = min(left, most)
-        with open_failing_shop(faked=name == "clocks") as shop:
+        with open_failing_shop(faked=name == "clocks", pooled=name == "poolers") as shop:
             found = fault(shop, times)
         for key, value in found.items():
             known = mine.get(key, 0)

@@ -39,8 +39,8 @@ class Buyers:
     def __post_init__(self) -> None:
         """Open the shop."""
         self._before = self.shop.statuses().keys()
-        product = self.shop.product(1_000_000, self.shop.person(admin=True)[0])
-        self._body = order_of(product)
+        self.product = self.shop.product(1_000_000, self.shop.person(admin=True)[0])
+        self._body = order_of(self.product)
         self._people = [self.shop.person()[1] for _ in range(self.people)]
         self._enough = threading.Event()
 

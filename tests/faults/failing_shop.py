@@ -26,6 +26,7 @@ from tests.faults.proxies import Proxy, running_proxy
 from tests.live import HOST, free_port
 from tests.models.books import check_books
 from tests.models.relay import Relay, relay_to
+from tests.pgbouncer import Pooler, running_pooler, set_up_role
 from tests.postgresql_pair import Pair, own
 from tests.tools import find_tool
 
@@ -88,6 +89,7 @@ class FailingShop:
     folder: Path
     pair: Pair
     relay: Relay
+    pooler: Pooler
     replicas: list[Replica]
     ports: list[int]
     shop: Shop
@@ -108,6 +110,14 @@ class FailingShop:
         time.sleep(self.chance.uniform(0.1, 0.5))
         self.pair.stop(0)
         self.pair.start(0)
+        time.sleep(1)
+
+    def restart_pooler(self) -> None:
+        """Kill PgBouncer, and start it again."""
+        time.sleep(self.chance.uniform(0.1, 0.5))
+        self.pooler.stop(signal.SIGKILL)
+        time.sleep(self.chance.uniform(0, 0.5))
+        self.pooler.start()
         time.sleep(1)
 
     def deploy(self) -> None:
@@ -230,8 +240,12 @@ def disk() -> Iterator[Path]:
 
 
 @contextmanager
-def open_failing_shop(*, faked: bool) -> Iterator[FailingShop]:
-    """Start everything afresh; with `faked`, the clock of the first replica can be set."""
+def open_failing_shop(*, faked: bool, pooled: bool) -> Iterator[FailingShop]:
+    """Start everything afresh.
+
+    With `faked`, the clock of the first replica can be set. With `pooled`, the replicas use
+    PgBouncer.
+    """
     with ExitStack() as stack:
         place = stack.enter_context(disk())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="concord-faults-")))
@@ -243,6 +257,8 @@ def open_failing_shop(*, faked: bool) -> Iterator[FailingShop]:
         database.dispose()
         relay = stack.enter_context(relay_to(HOST, pair.ports[0]))
         url = pair.url_of(0).replace(str(pair.ports[0]), str(relay.port))
+        set_up_role(pair)
+        pooler = stack.enter_context(running_pooler(relay.port))
         clock = folder / "clock"
         clock.write_text("+0\n")
         fake = {
@@ -262,6 +278,8 @@ def open_failing_shop(*, faked: bool) -> Iterator[FailingShop]:
             "MAIL_URL": f"smtp://{HOST}:{room.port}",
             "TRUSTED_PROXIES": HOST,
         }
+        if pooled:
+            settings["DATABASE_POOLER_URL"] = pooler.url_of("postgres")
         replicas = []
         for number, port in enumerate(ports):
             given = settings | (fake if faked and number == 0 else {})
@@ -274,5 +292,7 @@ def open_failing_shop(*, faked: bool) -> Iterator[FailingShop]:
         front = f"http://{HOST}:{stack.enter_context(running_proxy(proxy, 0, folder))}"
         shop = stack.enter_context(open_shop(pair.url_of(0), folder / "signing-key.pem", issuer))
         chance = Random(time.time())  # noqa: S311 - no secret rests on it.
-        yield FailingShop(place, pair, relay, replicas, ports, shop, front, chance, clock, room)
+        yield FailingShop(
+            place, pair, relay, pooler, replicas, ports, shop, front, chance, clock, room
+        )
         check_books(shop.database)

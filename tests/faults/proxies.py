@@ -163,7 +163,7 @@ def running_proxy(proxy: Proxy, upstream: int, folder: Path) -> Iterator[int]:
             stderr=output,
         )
     try:
-        _wait_until_listening(port, process, log)
+        wait_until_listening(port, process, log)
         yield port
     finally:
         process.terminate()
@@ -174,7 +174,8 @@ def running_proxy(proxy: Proxy, upstream: int, folder: Path) -> Iterator[int]:
             process.wait()
 
 
-def _wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a process listens on a port; it logs to a file."""
     until = time.monotonic() + START_SECONDS
     while True:
         try:
