@@ -1,15 +1,10 @@
-"""Transports for messages: SMTP, or files in a folder."""
+"""Transports for messages: an SMTP server, or files in a folder."""
 
 import os
 import re
 import smtplib
-import socket
 import ssl
 import tempfile
-import threading
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from email.policy import SMTPUTF8, compat32, default
@@ -19,13 +14,11 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from api.mail.bounded_smtp import BoundedSmtp, BoundedTlsSmtp, Utf8
 from models.folders import make_private_folder
 
 _STEP_SECONDS = 10.0
 """Seconds that a server may stay silent."""
-_DIALOGUE_SECONDS = 20.0
-"""Seconds for the dialogue about a message, so that a trickling server cannot delay it."""
-_OK = 250
 _CLOSING = 421
 """SMTP reply of a server that closes the connection, whatever the command was."""
 _PERMANENT = 500
@@ -115,7 +108,7 @@ class SmtpServer:
     password: str | None = field(repr=False)
     client_name: str
     """The name of this service for EHLO: a domain or an address literal (RFC 5321, 4.1.1.1)."""
-    _smtp: "_Bounded | None" = field(default=None, init=False, repr=False)
+    _smtp: BoundedSmtp | None = field(default=None, init=False, repr=False)
     _context: ssl.SSLContext | None = field(default=None, init=False, repr=False)
 
     def send(self, message: Message, /) -> None:
@@ -146,7 +139,7 @@ class SmtpServer:
             self._smtp.close()
             self._smtp = None
 
-    def _connected(self) -> "_Bounded":
+    def _connected(self) -> BoundedSmtp:
         """Return a connection that is ready for a message, with a new time limit."""
         if self._smtp is not None and not self._smtp.is_ready():
             self.close()
@@ -154,14 +147,14 @@ class SmtpServer:
             self._smtp = self._connect()
         return self._smtp
 
-    def _connect(self) -> "_Bounded":
+    def _connect(self) -> BoundedSmtp:
         # Loading the trusted certificates takes 80 ms.
         self._context = context = self._context or ssl.create_default_context()
         at = (self.host, self.port, self.client_name)
         smtp = (
-            _BoundedTls(*at, timeout=_STEP_SECONDS, context=context)
+            BoundedTlsSmtp(*at, timeout=_STEP_SECONDS, context=context)
             if self.is_tls
-            else _Bounded(*at, timeout=_STEP_SECONDS)
+            else BoundedSmtp(*at, timeout=_STEP_SECONDS)
         )
         try:
             smtp.ehlo_or_helo_if_needed()
@@ -178,83 +171,7 @@ class SmtpServer:
     def _sign_in(self, smtp: smtplib.SMTP) -> None:
         if not isinstance(smtp.sock, ssl.SSLSocket) and not _is_loopback(self.host):
             raise smtplib.SMTPNotSupportedError("a password is not sent without TLS")
-        smtp.login(_Utf8(self.user or ""), _Utf8(self.password or ""))
-
-
-class _Utf8(str):
-    """Text that is sent in UTF-8 where `smtplib` requires ASCII."""
-
-    __slots__ = ()
-
-    def encode(self, _encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """Encode in UTF-8, whatever the encoding."""
-        return super().encode("utf-8", errors)
-
-
-class _Bounded(smtplib.SMTP):
-    """An SMTP connection that is cut off if the dialogue about one message takes too long.
-
-    A message has the whole time or, if it follows another closely, at least three quarters of it.
-    """
-
-    _timer: threading.Timer | None = None
-    _timed_since: float = 0.0
-
-    def is_ready(self) -> bool:
-        """Return whether the server accepts another message, whose time limit starts now."""
-        # A timer is a thread, so messages that follow each other quickly share one.
-        if time.monotonic() - self._timed_since > _DIALOGUE_SECONDS / 4:
-            self._start_timer()
-        try:
-            # RSET, because servers count NOOP as junk.
-            return self.rset()[0] == _OK
-        except (OSError, smtplib.SMTPException):
-            return False
-
-    def getreply(self) -> tuple[int, bytes]:
-        """Read a reply; the first one, the greeting, starts the time limit."""
-        if self._timer is None:
-            self._start_timer()
-        return super().getreply()
-
-    def auth(
-        self,
-        mechanism: str,
-        authobject: Callable[..., str | None],
-        *,
-        initial_response_ok: bool = True,
-    ) -> tuple[int, bytes]:
-        """Sign in with a name and password in UTF-8 (RFC 4616)."""
-
-        def respond(challenge: bytes | None = None) -> str | None:
-            response = authobject(challenge)
-            return None if response is None else _Utf8(response)
-
-        return super().auth(mechanism, respond, initial_response_ok=initial_response_ok)  # type: ignore[arg-type]  # None is a response, too.
-
-    def close(self) -> None:
-        """Close the connection and stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-        super().close()
-
-    def _start_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timed_since = time.monotonic()
-        self._timer = threading.Timer(_DIALOGUE_SECONDS, self._cut_off)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _cut_off(self) -> None:
-        if self.sock is not None:
-            with suppress(OSError):
-                # Unlike closing, this wakes a thread that is waiting for the server.
-                self.sock.shutdown(socket.SHUT_RDWR)
-
-
-class _BoundedTls(_Bounded, smtplib.SMTP_SSL):
-    """The same connection with TLS from the start."""
+        smtp.login(Utf8(self.user or ""), Utf8(self.password or ""))
 
 
 def make_transport(mail_url: str, client_name: str) -> Transport:
