@@ -21,7 +21,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-from api.mail import transports
+from api.mail import bounded_smtp, transports
 from api.mail.composing import Composer
 from api.mail.sending import Sender
 from api.mail.transports import SmtpServer, make_transport
@@ -240,7 +240,7 @@ def test_a_hanging_server_is_abandoned(
     database: Database, monkeypatch: pytest.MonkeyPatch, greeting: bytes, drip: bytes
 ) -> None:
     monkeypatch.setattr(transports, "_STEP_SECONDS", 0.3)
-    monkeypatch.setattr(transports, "_DIALOGUE_SECONDS", 0.6)
+    monkeypatch.setattr(bounded_smtp, "_DIALOGUE_SECONDS", 0.6)
     welcome(database, make_user(database))
     with silent_server(greeting, drip=drip) as port:
         before = time.monotonic()
