@@ -61,6 +61,7 @@ from models.identity.permission import scope_fault
 from models.identity.token import note_uses
 from models.jobs.backlog import read_backlog
 from models.lifecycle import Lifecycle
+from models.replica import ReplicatedDatabase
 from models.storage.database import Database
 from models.storage.schema_version import newest_version
 
@@ -95,13 +96,7 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
         require_private(settings.signing_key_file)
     metrics, draining = _make_metrics(contract), threading.Event()
     pools = _make_pools(settings, metrics)
-    # Upkeep, mail, the feed and notes of uses take one connection each, and webhooks two. Readiness
-    # checks have their own.
-    database = Database(
-        settings.database_pooler_url or settings.database_url,
-        pool_size=sum(pool.threads for pool in pools.values()) + 6,
-        is_pooled=settings.database_pooler_url is not None,
-    )
+    database = _open_database(settings, sum(pool.threads for pool in pools.values()))
     metrics.watch_database(database)
     tracing = make_tracing(
         settings.otel_exporter_otlp_endpoint, contract.document.version, database
@@ -194,6 +189,11 @@ def create_app(settings: Settings, *, does_upkeep: bool = True) -> Application:
                 Job("backlog", 15, lambda: metrics.set_backlog(database.read(read_backlog))),
             ],
             reporter=None,
+        ),
+        *(
+            [upkeep([Job("replica", 0, database.beat)], reporter=None, pause=database.PAUSE)]
+            if isinstance(database, ReplicatedDatabase)
+            else []
         ),
         *(background.threads if does_upkeep else [probe]),
     ]
@@ -290,6 +290,24 @@ def _make_metrics(contract: Contract) -> Metrics:
     metrics = Metrics()
     metrics.set_build(contract.document.version, newest_version())
     return metrics
+
+
+def _open_database(settings: Settings, threads: int) -> Database:
+    """Create the connections of a process whose requests have a number of threads."""
+    # Upkeep, mail, the feed and notes of uses take one connection each, and webhooks two. Readiness
+    # checks have their own.
+    size, is_pooled = threads + 6, settings.database_pooler_url is not None
+    url, replica = settings.database_pooler_url or settings.database_url, settings.database_read_url
+    if replica is None:
+        return Database(url, pool_size=size, is_pooled=is_pooled)
+    # Heartbeats take one more of each.
+    return ReplicatedDatabase(
+        url,
+        replica,
+        pool_size=size + 1,
+        replica_pool_size=settings.threads + 1,
+        is_pooled=is_pooled,
+    )
 
 
 def _make_pools(settings: Settings, metrics: Metrics) -> dict[str, Pool]:

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -25,6 +26,7 @@ _SETTINGS = {
     # No test takes the power away.
     "fsync": "off",
     "wal_receiver_status_interval": "1",
+    "wal_retrieve_retry_interval": "100ms",
 }
 
 
@@ -60,6 +62,26 @@ class Pair:
         """Whether a server has neither been stopped nor crashed."""
         return (self._data(number) / "postmaster.pid").exists()
 
+    @contextmanager
+    def hanging(self, number: int) -> Iterator[None]:
+        """Let a server hang, with all its processes, until the block ends."""
+        # The first process starts all others.
+        os.kill(self.processes(number)[0], signal.SIGSTOP)
+        family = self.processes(number)
+        try:
+            for process in family:
+                os.kill(process, signal.SIGSTOP)
+            yield
+        finally:
+            for process in family:
+                os.kill(process, signal.SIGCONT)
+
+    def processes(self, number: int) -> list[int]:
+        """The processes of a server, of which the first started all others."""
+        first = (self._data(number) / "postmaster.pid").read_text().split()[0]
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return [int(first), *map(int, children)]
+
     def close(self) -> None:
         """Stop what runs."""
         for number in (1, 0):
@@ -76,15 +98,15 @@ class Pair:
         _run("initdb", *made, "-D", self._data(0))
         self.start(0, **settings)
 
-    def follow(self) -> None:
-        """Make the standby, and wait until it confirms commits."""
+    def follow(self, sync_state: str = "sync") -> None:
+        """Make the standby, and wait until it confirms commits, or follows them (`async`)."""
         source = ("-h", HOST, "-p", str(self.ports[0]), "-U", "postgres")
         _run("pg_basebackup", *source, "-R", "--no-sync", "-c", "fast", "-D", self._data(1))
         self.start(1)
         until = time.monotonic() + _SECONDS
         with psycopg.connect(self.url_of(0), autocommit=True) as connection:
             while connection.execute("SELECT sync_state FROM pg_stat_replication").fetchall() != [
-                ("sync",)
+                (sync_state,)
             ]:
                 assert time.monotonic() < until
                 time.sleep(0.02)

@@ -31,6 +31,7 @@ OPENAPI_KEYS = {
         "x-transitions",
         "x-engine-attribute",
         "x-engine-wait",
+        "x-engine-staleness",
         "x-message",
         "x-property-names",
         "x-requires-scopes",

@@ -85,10 +85,10 @@ class Transactions(Protocol):
         commit with others. The work may be restarted from the beginning.
         """
 
-    def read(self, work: Callable[[Reader], T], *, single: bool = False) -> T:
+    def read(self, work: Callable[[Reader], T], *, single: bool, staleness: float) -> T:
         """Run read-only work; all its statements see the same state.
 
-        `single` promises that it runs only one statement.
+        `single` promises that it runs only one statement. The state may be `staleness` seconds old.
         """
 
     @property

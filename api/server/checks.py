@@ -17,8 +17,9 @@ from api.credentials.key_file import SigningKeyError
 from api.server.settings import Settings
 from models.errors import DatabaseUnavailable
 from models.files.store import FileStore
+from models.replica import ReplicaOutdated, ReplicatedDatabase
 from models.storage.database import Database
-from models.storage.schema_version import newest_version, schema_fault
+from models.storage.schema_version import SchemaError, newest_version, schema_fault
 
 _REDIS_SECONDS = 3.0
 _SKEW_SECONDS = 5.0
@@ -49,6 +50,8 @@ def examine(
     yield from _database(settings)
     if settings.database_pooler_url is not None:
         yield _pooler(settings.database_pooler_url)
+    if settings.database_read_url is not None:
+        yield _replica(settings.database_url, settings.database_read_url)
     yield _redis(settings)
     yield _broker(settings)
     yield _storage(settings)
@@ -96,6 +99,23 @@ def _pooler(url: str) -> Finding:
     if fault is not None:
         return Finding("pooler", "failed", fault)
     return Finding("pooler", "ok", "reachable, and the role has the settings that it needs")
+
+
+def _replica(url: str, replica_url: str) -> Finding:
+    replica, database = Database(replica_url), ReplicatedDatabase(url, replica_url)
+    try:
+        if (copied := replica.schema_version()) != (version := database.schema_version()):
+            text = f"its schema has version {copied}, and that of the database {version}"
+            return Finding("replica", "failed", text)
+        database.beat()
+    except DatabaseUnavailable as error:
+        return Finding("replica", "failed", error.reason)
+    except (ReplicaOutdated, SchemaError) as error:
+        return Finding("replica", "failed", str(error))
+    finally:
+        replica.dispose()
+        database.dispose()
+    return Finding("replica", "ok", f"{database.age():.1f} s behind the database")
 
 
 def _redis(settings: Settings) -> Finding:

@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 
 from models.jobs.backlog import Backlog
+from models.replica import ReplicatedDatabase
 from models.storage.database import Database
 
 # Upper bounds in seconds: from a response without a database to one that reached every deadline.
@@ -80,6 +81,20 @@ class Metrics:
             "concord_database_wait_seconds",
             "Time that threads waited for a database connection",
             ("pool",),
+            registry=self._registry,
+        )
+        self._replica_reads = Counter(
+            "concord_replica_reads",
+            "Reads that a replica may serve, by the server that was asked",
+            ("server",),
+            registry=self._registry,
+        )
+        for server in ("replica", "primary"):
+            self._replica_reads.labels(server)
+        self._replica_age = Gauge(
+            "concord_replica_age_seconds",
+            "Age of the newest state that the replica has shown to a process",
+            multiprocess_mode="livemax",
             registry=self._registry,
         )
         self._counted = self._gauge(
@@ -211,6 +226,9 @@ class Metrics:
                 self._database_waits.labels(name, outcome)
             self._database_wait_seconds.labels(name)
             pool.on_wait = partial(self._count_wait, name)
+        if isinstance(database, ReplicatedDatabase):
+            database.on_read = lambda server: self._replica_reads.labels(server).inc()
+            self._watched.append((self._replica_age, database.age))
 
     def _count_wait(self, pool: str, seconds: float, outcome: str) -> None:
         self._database_waits.labels(pool, outcome).inc()

@@ -75,6 +75,9 @@ class Settings(BaseModel):
         repr=False,
         description="PgBouncer in transaction mode, through which `serve` and `work` connect",
     )
+    database_read_url: DatabaseUrl | None = Field(
+        None, repr=False, description="replica for reads of the catalogue without a token"
+    )
     redis_url: RedisUrl | None = Field(
         None, repr=False, description="Redis server where all processes count rate limits"
     )
@@ -166,10 +169,9 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="time between reporting not ready and closing the socket",
     )
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        BeforeValidator(_lower),
-    ] = Field("info", description="debug, info, warning or error")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
+        Field("info", description="debug, info, warning or error")
+    )
     metrics_port: int = Field(
         default_factory=lambda settings: 9464 if settings["app_env"] == "development" else 0,
         ge=0,
@@ -263,7 +265,7 @@ class Settings(BaseModel):
             raise ValueError("is missing, and production does not start without it")
         return _DEFAULT_FILES[str(info.field_name)]
 
-    @field_validator("database_pooler_url")
+    @field_validator("database_pooler_url", "database_read_url")
     @classmethod
     def _must_lead_to_postgresql(cls, value: str, info: ValidationInfo) -> str:
         urls = (value, info.data.get("database_url", ""))

@@ -9,7 +9,8 @@ from enum import Enum, auto
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
@@ -22,6 +23,8 @@ JSON_CODEC: Final[Mapping[str, Callable[[Any], Any]]] = {
 """The JSON serializer for JSON columns. It must be fast, because each row of a list may have two of
 them."""
 
+
+_RUNNING = "concord_statement"
 
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.2
@@ -93,6 +96,25 @@ class Engines(NamedTuple):
     writing: Engine
     brief: Engine
     glancing: Engine | None = None
+
+    def watch(self, begin: Callable[[str], Callable[[], None]]) -> None:
+        """Watch statements, as in `Database.watch_statements`."""
+
+        def before(connection: Connection, _cursor: object, sql: str, *_: object) -> None:
+            connection.info[_RUNNING] = begin(sql)
+
+        def after(connection: Connection, *_: object) -> None:
+            connection.info.pop(_RUNNING)()
+
+        def failed(context: ExceptionContext) -> None:
+            if context.connection and (end := context.connection.info.pop(_RUNNING, None)):
+                end()
+
+        # The other engines are variants of these with other options.
+        for engine in {self.late, self.writing, self.glancing} - {None}:
+            event.listen(engine, "before_cursor_execute", before)
+            event.listen(engine, "after_cursor_execute", after)
+            event.listen(engine, "handle_error", failed)
 
 
 class Patience:

@@ -6,8 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar, cast
 
-from sqlalchemy import Connection, event, func, make_url, select, text
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy import Connection, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -20,8 +19,6 @@ from models.storage.reader import ConnectionReader, Reader
 from models.storage.schema_version import SchemaError, schema_fault
 
 T = TypeVar("T")
-
-_RUNNING = "concord_statement"
 
 
 class Database:
@@ -111,16 +108,20 @@ class Database:
             write, late, brief = True, False, brief and not late
             patience.wait()
 
-    def read(self, work: Callable[[Reader], T], *, single: bool = False) -> T:
+    def read(
+        self, work: Callable[[Reader], T], *, single: bool = False, staleness: float = 0.0
+    ) -> T:
         """Run `work` to read, and return its result. All its statements see the same state.
 
         With `single`, `work` runs only one statement. It then needs no transaction, which saves
-        BEGIN and COMMIT on PostgreSQL.
+        BEGIN and COMMIT on PostgreSQL. The state may be `staleness` seconds old, but without a
+        replica it is the newest one.
 
         Raises:
             DatabaseUnavailable: As in `transact`.
             RuntimeError: `work` ran another statement, although it is `single`.
         """
+        del staleness
         engine = self._engines.single if single else self._engines.reading
         patience = Patience(self._limits.lock_timeout)
         while True:
@@ -253,23 +254,7 @@ class Database:
 
         Neither is given values, which may be personal data.
         """
-
-        def before(connection: Connection, _cursor: object, sql: str, *_: object) -> None:
-            connection.info[_RUNNING] = begin(sql)
-
-        def after(connection: Connection, *_: object) -> None:
-            connection.info.pop(_RUNNING)()
-
-        def failed(context: ExceptionContext) -> None:
-            if context.connection and (end := context.connection.info.pop(_RUNNING, None)):
-                end()
-
-        # The other engines are variants of these with other options.
-        watched = {self._engines.late, self._engines.writing, self._engines.glancing} - {None}
-        for engine in watched:
-            event.listen(engine, "before_cursor_execute", before)
-            event.listen(engine, "after_cursor_execute", after)
-            event.listen(engine, "handle_error", failed)
+        self._engines.watch(begin)
 
     @property
     def pools(self) -> dict[str, WatchedPool]:

@@ -44,7 +44,7 @@ NOTHING_PERSONAL = {"alembic_version", "mailbox_uses", "order_lines", "products"
 NOTHING_PERSONAL |= {"stored_pictures", "picture_uses", "payment_events"}
 NOTHING_PERSONAL |= {"events", "stock_entries", "recovery_codes", "second_factors"}
 NOTHING_PERSONAL |= {"webhook_endpoints", "webhook_deliveries", "job_runs"}
-NOTHING_PERSONAL |= {"job_states", "rows_set_aside"}
+NOTHING_PERSONAL |= {"job_states", "rows_set_aside", "heartbeats"}
 """Tables without a text about a customer; what is sealed or hashed has a test of its own."""
 
 

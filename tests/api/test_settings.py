@@ -313,17 +313,15 @@ def test_a_mail_folder_may_have_blanks_in_its_name() -> None:
     assert Settings.from_environment({"MAIL_URL": "file:my mail"}).mail_url == "file:my mail"
 
 
-def test_a_pooler_belongs_to_postgresql() -> None:
-    pooler = "postgresql://concord:hunter2-s3cret@pgbouncer:6432/concord"
-    settings = Settings.from_environment(PRODUCTION | {"DATABASE_POOLER_URL": pooler})
-    assert settings.database_pooler_url == pooler
+@pytest.mark.parametrize("name", ["DATABASE_POOLER_URL", "DATABASE_READ_URL"])
+def test_a_pooler_and_a_replica_belong_to_postgresql(name: str) -> None:
+    url = "postgresql://concord:hunter2-s3cret@pgbouncer:6432/concord"
+    settings = Settings.from_environment(PRODUCTION | {name: url})
+    assert getattr(settings, name.lower()) == url
     assert "hunter2-s3cret" not in repr(settings)
-    for urls in (
-        {"DATABASE_POOLER_URL": "sqlite:///a.db"},
-        {"DATABASE_POOLER_URL": pooler, "DATABASE_URL": "sqlite:///a.db"},
-    ):
+    for urls in ({name: "sqlite:///a.db"}, {name: url, "DATABASE_URL": "sqlite:///a.db"}):
         assert problems(**PRODUCTION | urls) == [
-            "DATABASE_POOLER_URL must start with postgresql://, and so must DATABASE_URL"
+            f"{name} must start with postgresql://, and so must DATABASE_URL"
         ]
 
 

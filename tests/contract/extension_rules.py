@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from api.contract.compile.published import WEBHOOKS
 from api.contract.compile.schemas import SchemaNode
-from tests.contract.walk import Finding, operations, schemas
+from tests.contract.walk import Finding, components, operations, schemas
 
 EXTENSIONS = {
     "x-engine-log": {"debug"},
@@ -18,6 +18,7 @@ EXTENSIONS = {
 OPERATION_EXTENSIONS = {
     *("x-rate-limit", "x-requires-scopes", "x-requires-session", "x-deprecated-at", "x-sunset"),
 }
+HEADER_EXTENSIONS = {"x-engine-caching", "x-engine-staleness"}
 SCHEMA_EXTENSIONS = {
     *("x-engine-attribute", "x-engine-below-server", "x-engine-reader", "x-engine-ruled-out"),
     *("x-engine-names-webhook", "x-engine-webhooks"),
@@ -34,10 +35,26 @@ def extensions_are_known(bundle: SchemaNode) -> Iterator[Finding]:
                 and value not in EXTENSIONS.get(key, ())
             ):
                 yield Finding(operation.place, f"has an unknown extension {key}: {value}")
-    for place, schema in schemas(bundle):
-        for key in schema:
-            if key.startswith("x-") and key not in SCHEMA_EXTENSIONS:
-                yield Finding(place, f"has an unknown extension {key}")
+    for known, places in (
+        (SCHEMA_EXTENSIONS, schemas(bundle)),
+        (HEADER_EXTENSIONS, components(bundle, "headers")),
+    ):
+        for place, node in places:
+            for key in node:
+                if key.startswith("x-") and key not in known:
+                    yield Finding(place, f"has an unknown extension {key}")
+
+
+def outdated_reads_are_for_shared_caches(bundle: SchemaNode) -> Iterator[Finding]:
+    """`x-engine-staleness` is in whole seconds, for responses that a shared cache may store."""
+    for place, header in components(bundle, "headers"):
+        seconds = header.get("x-engine-staleness")
+        if seconds is not None and (
+            type(seconds) is not int
+            or seconds < 1
+            or "s-maxage=" not in header.get("x-engine-caching", [""])[0]
+        ):
+            yield Finding(place, "allows an outdated state that no shared cache may store")
 
 
 def narrowed_schemas_name_webhooks(bundle: SchemaNode) -> Iterator[Finding]:

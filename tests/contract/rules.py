@@ -55,6 +55,7 @@ RULES: tuple[Rule, ...] = (
     access_rules.required_sessions_are_well_formed,
     access_rules.guessing_is_limited,
     extension_rules.extensions_are_known,
+    extension_rules.outdated_reads_are_for_shared_caches,
     extension_rules.narrowed_schemas_name_webhooks,
     extension_rules.attributes_can_be_read,
     extension_rules.values_have_names,

@@ -62,6 +62,8 @@ class Response:
     fixed_headers: Mapping[str, str]
     caching: tuple[str, str] | None
     """Values of `Cache-Control` for requests without and with credentials, if they differ."""
+    staleness: float
+    """Maximum seconds by which the state may be outdated for requests without credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,7 @@ def _compile_response(
         else None,
         fixed_headers=_fixed_headers(bundle, headers),
         caching=_caching(headers),
+        staleness=headers.get("Cache-Control", {}).get("x-engine-staleness", 0),
     )
 
 

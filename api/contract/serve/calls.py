@@ -96,7 +96,10 @@ class Call:
         if request.at_once:
             return self._database.glance(partial(self._respond, request))
         if kind in _READING:
-            return self._database.read(partial(self._respond, request), single=kind == "statement")
+            # What shared caches may keep for everybody may be older than what a caller has changed.
+            staleness = 0.0 if request.caller else self._operation.success.staleness
+            work, single = partial(self._respond, request), kind == "statement"
+            return self._database.read(work, single=single, staleness=staleness)
         kept = self._kept
         claim = None if kept is None else kept.claim(request)
         attempt = partial(self._try, request, claim)

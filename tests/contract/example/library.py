@@ -73,7 +73,8 @@ class Library:
         with self._lock:
             return work(self)
 
-    def read(self, work: Callable[[Any], T], *, single: bool = False) -> T:
+    def read(self, work: Callable[[Any], T], *, single: bool = False, staleness: float = 0.0) -> T:
+        del staleness
         return self.transact(work, late=single)
 
     @property
