@@ -26,6 +26,7 @@ _KEPT = timedelta(hours=1)
 _RECENT = 1.0
 _POLL = 0.05
 _SHOWN = "concord_heartbeat"
+_OUTDATED = "the standby lacks the changes of the last second"
 
 
 class Heartbeat(Base):
@@ -101,7 +102,10 @@ class ReplicatedDatabase(Database):
         try:
             self.transact(partial(Heartbeat.write, process=self._process, beat=began))
             with self._replica.single.connect() as connection, connection.begin():
-                self._wait_for(connection, began)
+                while not self._shows(connection, began - _RECENT):
+                    if time.monotonic() > began + _RECENT:
+                        raise ReplicaOutdated(_OUTDATED)
+                    time.sleep(_POLL)
         except SQLAlchemyError as error:
             raise DatabaseUnavailable from error
         self._usable_until = time.monotonic() + _RECENT
@@ -144,34 +148,24 @@ class ReplicatedDatabase(Database):
         engine = self._replica.single if single else self._replica.reading
         with engine.connect() as connection, connection.begin():
             oldest = time.monotonic() - staleness
-            if connection.info.get(_SHOWN, -math.inf) < oldest:
-                self._require(connection, oldest)
+            is_recent = connection.info.get(_SHOWN, -math.inf) >= oldest
+            if not is_recent and not self._shows(connection, oldest):
+                raise ReplicaOutdated(_OUTDATED)
             self.on_read("replica")
             with ConnectionReader(connection, single=single) as reader:
                 return work(reader)
 
-    def _wait_for(self, connection: Connection, began: float) -> None:
-        """Wait until the replica shows a recent heartbeat."""
-        while True:
-            try:
-                return self._require(connection, began - _RECENT)
-            except ReplicaOutdated:
-                if time.monotonic() - began > _RECENT:
-                    raise
-            time.sleep(_POLL)
-
-    def _require(self, connection: Connection, oldest: float) -> None:
-        """Require that the replica shows a heartbeat that is not older, and note it.
+    def _shows(self, connection: Connection, oldest: float) -> bool:
+        """Return whether the replica shows a heartbeat that is not older, and note it.
 
         Raises:
-            ReplicaOutdated: It does not.
+            ReplicaOutdated: The server is not a standby.
         """
         beat = select(Heartbeat.beat).where(Heartbeat.process == self._process)
-        query = select(func.pg_is_in_recovery(), beat.scalar_subquery())
+        query = select(func.pg_is_in_recovery(), func.coalesce(beat.scalar_subquery(), -math.inf))
         is_standby, shown = connection.execute(query).one()
         if not is_standby:
             raise ReplicaOutdated("the server is not a standby")
-        if shown is None or shown < oldest:
-            raise ReplicaOutdated("the standby lacks the changes of the last second")
         connection.info[_SHOWN] = shown
         self._newest = max(self._newest, shown)
+        return bool(shown >= oldest)

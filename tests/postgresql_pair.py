@@ -111,6 +111,21 @@ class Pair:
                 assert time.monotonic() < until
                 time.sleep(0.02)
 
+    @contextmanager
+    def followed(self) -> Iterator["Pair"]:
+        """Run a server that follows the standby until the block ends; yield both of them."""
+        folder = self.folder / "followed"
+        folder.mkdir()
+        own(folder)
+        (folder / "0").symlink_to(self._data(1))
+        pair = Pair(folder, (self.ports[1], free_port()))
+        try:
+            pair.follow("async")
+            yield pair
+        finally:
+            if pair.is_running(1):
+                pair.stop(1)
+
     def _data(self, number: int) -> Path:
         return self.folder / str(number)
 
