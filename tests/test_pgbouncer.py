@@ -117,7 +117,6 @@ def test_more_clients_than_connections_lose_and_double_nothing(
         buyers = Buyers(shop, shop.issuer, CLIENTS, CLIENTS, refusals)
         with buyers.ordering():
             buyers.wait_for(201, 60)
-            assert set(buyers.statuses) <= {201}
             for how in (signal.SIGKILL, signal.SIGTERM):
                 pooler.stop(how)
                 buyers.wait_for(503, 3)
