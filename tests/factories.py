@@ -201,7 +201,7 @@ def make_order(
             _complete(session, order, status, admin)
         return order
 
-    return database.transact(work, write=True)
+    return database.transact(work, brief=True)
 
 
 def _complete(session: Session, order: Order, status: str, by: Person) -> None:

@@ -106,8 +106,11 @@ class Transactions(Protocol):
 class Recheck(Protocol):
     """Checks again, in the transaction of a write, that the caller's credentials are valid."""
 
-    def __call__(self, session: Session, caller: Any, *, hold: bool) -> Caller:  # noqa: ANN401 - the application's own caller.
-        """Return the caller's current state; `hold` locks it until the transaction ends."""
+    def __call__(self, session: Session, caller: Any, *, hold: bool) -> Callable[[], Caller]:  # noqa: ANN401 - the application's own caller.
+        """Begin the check; return a function that waits for the caller's current state.
+
+        `hold` locks it until the transaction ends.
+        """
 
 
 class KeptAnswers(Protocol):
@@ -119,8 +122,11 @@ class KeptAnswers(Protocol):
     def alone(self, claim: Claim) -> AbstractContextManager[None]:
         """Block other requests with the same key in this process while the block runs."""
 
-    def replay(self, session: Session, claim: Claim, request: Request) -> Answer | None:
-        """Return the stored response, if any, and lock the key until the transaction ends."""
+    def look_up(self, session: Session, claim: Claim) -> Callable[[Request], Answer | None]:
+        """Lock a key until the transaction ends, and look up its stored response.
+
+        Return a function that waits for both, and returns the response, if any.
+        """
 
     def remember(
         self, session: Session, claim: Claim, request: Request, answer: Answer, result: object
@@ -255,9 +261,9 @@ class _Uncounted(Metrics):
     """Metrics that count nothing."""
 
 
-def _same_caller(session: Session, caller: Caller, *, hold: bool) -> Caller:
+def _same_caller(session: Session, caller: Caller, *, hold: bool) -> Callable[[], Caller]:
     del session, hold
-    return caller
+    return lambda: caller
 
 
 def _own_threads() -> Bridge:

@@ -5,7 +5,7 @@ at most twice a second for whether a session or an API key is still active.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -203,18 +203,25 @@ def origin_of(request: Request) -> RequestOrigin:
     )
 
 
-def recheck(statuses: TokenStatuses, session: Session, caller: Caller, *, hold: bool) -> Caller:
-    """Return the caller's current state, in the transaction of a write.
+def recheck(
+    statuses: TokenStatuses, session: Session, caller: Caller, *, hold: bool
+) -> Callable[[], Caller]:
+    """Check the caller's current state, in the transaction of a write.
 
-    With `hold`, the account is locked until the transaction ends.
-
-    Raises:
-        InvalidToken: the caller's token has been revoked in the meantime.
+    With `hold`, the account is locked until the transaction ends. Return a function that waits for
+    the state, and returns it. It raises InvalidToken if the caller's token has been revoked in the
+    meantime.
     """
-    status = statuses.read(ConnectionReader(session.connection()), caller.token_id, hold=hold)
-    if status is None:
-        raise InvalidToken
-    return caller_of(status, caller.scopes.intersection(status.scopes))
+    reader = ConnectionReader(session.connection())
+    look_up = statuses.look_up(reader, caller.token_id, hold=hold)
+
+    def wait() -> Caller:
+        status = look_up()
+        if status is None:
+            raise InvalidToken
+        return caller_of(status, caller.scopes.intersection(status.scopes))
+
+    return wait
 
 
 def _remember(cache: dict[K, V], key: K, value: V) -> None:

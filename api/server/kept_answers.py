@@ -7,7 +7,7 @@ stored, because nothing was changed, and the key can be used again.
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -74,27 +74,27 @@ class Idempotency:
             with self._lock:
                 self._running.remove(name)
 
-    def replay(self, session: Session, claim: Claim, request: Request) -> Answer | None:
-        """Return the stored response to a request; None if it must be executed.
+    def look_up(self, session: Session, claim: Claim) -> Callable[[Request], Answer | None]:
+        """Lock a key, and look up the response that is stored under it.
 
-        From then on, no other process executes it until the transaction ends.
+        Return a function that waits for both, and returns the response; None if the request must be
+        executed. From then on, no other process executes it until the transaction ends. The
+        function raises:
 
-        Raises:
             IdempotencyInFlight: another process is executing it.
             NotFound: the response describes a resource that the caller may not see.
             IdempotencyKeyReused: the key was used for another request, or with other scopes.
         """
-        if not self._database.try_lock(session, claim.number):
-            raise IdempotencyInFlight
-        kept = IdempotencyRecord.find(session, claim.user_id, claim.key)
-        if kept is None:
-            return None
-        if not _sees(request.caller, kept.owner_id):
-            raise NotFound
-        if kept.fingerprint != _fingerprint(request):
-            raise IdempotencyKeyReused
-        headers = [(name, value) for name, value in kept.headers]
-        return Answer(kept.status, [*headers, _REPLAYED], kept.body)
+        is_locked = self._database.try_lock(session, claim.number)
+        find = IdempotencyRecord.find(session, claim.user_id, claim.key)
+
+        def replay(request: Request) -> Answer | None:
+            if not is_locked():
+                raise IdempotencyInFlight
+            kept = find()
+            return None if kept is None else _replay(kept, request)
+
+        return replay
 
     def remember(
         self, session: Session, claim: Claim, request: Request, answer: Answer, result: object
@@ -105,6 +105,15 @@ class Idempotency:
             _fingerprint(request), answer.status, headers, answer.body, _owner(result)
         )
         IdempotencyRecord.store(session, claim.user_id, claim.key, kept)
+
+
+def _replay(kept: KeptAnswer, request: Request) -> Answer:
+    if not _sees(request.caller, kept.owner_id):
+        raise NotFound
+    if kept.fingerprint != _fingerprint(request):
+        raise IdempotencyKeyReused
+    headers = [(name, value) for name, value in kept.headers]
+    return Answer(kept.status, [*headers, _REPLAYED], kept.body)
 
 
 def _owner(result: object) -> int | None:

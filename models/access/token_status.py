@@ -4,13 +4,15 @@ Nearly every request reads it, so the statements are built once. With `ADMIN_SEC
 also check for a second factor. Without that setting, there is no extra cost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
+    Result,
     Select,
     SQLColumnExpression,
     bindparam,
@@ -60,23 +62,19 @@ class TokenStatuses:
             for hold in (False, True)
         }
 
-    def read(
+    def read(self, reader: Reader, credential: UUID | bytes) -> TokenStatus | None:
+        """Return the status of a token by its id or API key hash, or `None` if it is not active."""
+        return self.look_up(reader, credential)()
+
+    def look_up(
         self, reader: Reader, credential: UUID | bytes, *, hold: bool = False
-    ) -> TokenStatus | None:
-        """Return the status of a token by its id or API key hash, or `None` if it is not active.
+    ) -> Callable[[], TokenStatus | None]:
+        """Look up the status of a token; return a function that waits for it, and returns it.
 
         With `hold`, the account's row is locked against changes until the transaction ends.
         """
         statement = self._statements[isinstance(credential, UUID), hold]
-        row = reader.execute(statement, {"credential": credential}).one_or_none()
-        if row is None:
-            return None
-        *columns, held_back = row
-        status = TokenStatus(*columns)
-        if held_back or status.role == "user":
-            # A session that survives its owner's change to user was created with more scopes.
-            return status._replace(scopes=_of_a_user(status.scopes))
-        return status
+        return partial(_status_in, reader.execute(statement, {"credential": credential}))
 
     def scopes_of(self, session: Session, user: User) -> Sequence[str]:
         """Return the scopes of a new session of an account."""
@@ -95,6 +93,18 @@ _COLUMNS: Mapping[str, SQLColumnExpression[Any]] = {
     "scopes": Token.scopes,
     "signed_in_at": case((Token.kind == "session", Token.created_at)),
 }
+
+
+def _status_in(rows: Result[*tuple[Any, ...]]) -> TokenStatus | None:
+    row = rows.one_or_none()
+    if row is None:
+        return None
+    *columns, held_back = row
+    status = TokenStatus(*columns)
+    if held_back or status.role == "user":
+        # A session that survives its owner's change to user was created with more scopes.
+        return status._replace(scopes=_of_a_user(status.scopes))
+    return status
 
 
 def _of_a_user(scopes: Sequence[str]) -> list[str]:

@@ -60,7 +60,7 @@ def place_events(database: Database) -> bool:
 
 
 def _place(database: Database, session: Session) -> bool:
-    if not database.try_lock(session, _LOCK):
+    if not database.try_lock(session, _LOCK)():
         return False
     # This statement begins after the lock was acquired, so it sees all earlier positions.
     last = session.scalar(select(func.max(Event.position))) or 0

@@ -17,7 +17,6 @@ from models.orders.order_payments import OrderPayments
 from models.orders.order_placing import OrderDetails, draft_order, order_values, store_lines
 from models.orders.order_view import OrderView
 from models.storage.constants import constant, write_rows
-from models.storage.database import together
 from models.storage.reader import Reader
 
 
@@ -65,9 +64,8 @@ class Order(OrderPayments):
             by=by,
             reservation=reservation,
         )
-        with together(connection):
-            write_rows(connection, _INSERT, [order_values(order)])
-            store_lines(connection, order, offers, by=by)
+        write_rows(connection, _INSERT, [order_values(order)])
+        store_lines(connection, order, offers, by=by)
         return order
 
     @classmethod

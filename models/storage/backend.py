@@ -86,8 +86,9 @@ class Engines(NamedTuple):
     """The engines for single statements and for four kinds of transactions.
 
     A `reading` transaction only reads, a `late` one reads before it writes, and a `writing` one
-    writes from the start, as does a `brief` one, which may share its commit. `glancing` runs
-    statements on an event loop, and is `None` unless the database is embedded.
+    writes from the start, as does a `brief` one, which may share its commit or send constant
+    statements without waiting for them. `glancing` runs statements on an event loop, and is `None`
+    unless the database is embedded.
     """
 
     single: Engine
@@ -157,13 +158,10 @@ class Backend(Protocol):
         Return `None` if the error is a bug.
         """
 
-    def try_lock(self, connection: Connection, number: int, /) -> bool:
-        """Try to acquire a lock until the transaction ends; return whether it succeeded."""
+    def try_lock(self, connection: Connection, number: int, /) -> Callable[[], bool]:
+        """Try to acquire a lock until the transaction ends.
 
-    def together(self, connection: Connection, /) -> AbstractContextManager[None]:
-        """Send the block's statements, which must return no rows, as one batch if possible.
-
-        Their errors are raised by the end of the block.
+        Return a function that waits for the result, and returns whether it succeeded.
         """
 
     def exclusive(

@@ -11,7 +11,7 @@ and `effective_returning` (default_value), `BindParameter.callable` (called_each
 `Connection.dispatch` (listeners), and `DBAPIError.instance` (errors).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary
@@ -27,6 +27,12 @@ S = TypeVar("S", bound="Select[*tuple[Any, ...]] | Insert | Update")
 Ts = TypeVarTuple("Ts")
 
 Parameters: TypeAlias = Mapping[str, Any]
+
+SETTLE = "concord_settle"
+"""Execution option of pipelined connections, which send statements without waiting for results.
+
+Its value is a function that waits for the results of all statements sent on a connection.
+"""
 
 
 class _Compiled:
@@ -99,8 +105,8 @@ def read_rows(
 ) -> Result[*Ts]:
     """Return the rows of a query, on a connection that is in a transaction.
 
-    Queries that are not constant, and all queries while anybody listens to statements, go through
-    SQLAlchemy.
+    On a pipelined connection, the rows are awaited when the first one is needed. Queries that are
+    not constant, and all queries while anybody listens to statements, go through SQLAlchemy.
 
     Raises:
         DBAPIError: The driver failed.
@@ -110,13 +116,15 @@ def read_rows(
     compiled = _find(connection, query, given, lengths)
     if compiled is None:
         return connection.execute(query, parameters)
-    return IteratorResult(compiled.metadata, iter(_send(connection, compiled, [given])))
+    return IteratorResult(compiled.metadata, _send(connection, compiled, [given]))
 
 
 def write_rows(
     connection: Connection, statement: Insert | Update, rows: Sequence[Parameters]
 ) -> None:
     """Run a statement for each of some rows, which have the same keys, as in `read_rows`.
+
+    On a pipelined connection, the next statement with rows, or the commit, waits for it.
 
     Raises:
         DBAPIError: The driver failed.
@@ -141,14 +149,31 @@ def _find(
     return shapes[shape]
 
 
-def _send(connection: Connection, compiled: _Compiled, rows: Sequence[Parameters]) -> list[Any]:
+def _send(connection: Connection, compiled: _Compiled, rows: Sequence[Parameters]) -> Iterator[Any]:
     cursor: DBAPICursor = connection.connection.cursor()
+    settle = connection.get_execution_options().get(SETTLE)
+    steps = _exchange(connection, compiled, cursor, rows, settle)
+    # The first step sends the statement, and the second one receives its rows.
+    next(steps)
+    return iter(next(steps)) if settle is None else chain.from_iterable(steps)
+
+
+def _exchange(
+    connection: Connection,
+    compiled: _Compiled,
+    cursor: DBAPICursor,
+    rows: Sequence[Parameters],
+    settle: Callable[[Connection], None] | None,
+) -> Iterator[Sequence[Any]]:
     try:
         if len(rows) == 1:
             cursor.execute(compiled.sql, compiled.convert(rows[0]))
         else:
             cursor.executemany(compiled.sql, [compiled.convert(row) for row in rows])
-        return list(cursor.fetchall()) if compiled.has_rows else []
+        yield ()
+        if settle is not None:
+            settle(connection)
+        yield cursor.fetchall() if compiled.has_rows else ()
     except connection.dialect.loaded_dbapi.Error as error:
         dialect = connection.dialect
         is_lost = dialect.is_disconnect(error, connection.connection, cursor)

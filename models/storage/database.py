@@ -1,7 +1,7 @@
 """The database interface of Concord, which runs each unit of work in one transaction."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar, cast
@@ -87,7 +87,8 @@ class Database:
         change. If another transaction wrote in the meantime, the work is retried with the write
         lock from the start.
 
-        On SQLite, `brief` work may share its transaction, and so its commit, with other work.
+        On SQLite, `brief` work may share its transaction, and so its commit, with other work. On
+        PostgreSQL, it waits for a constant statement only when it needs the rows, or at the commit.
 
         Raises:
             DatabaseUnavailable: The database is unreachable or full, or conflicts lasted longer
@@ -169,10 +170,11 @@ class Database:
                 connection.rollback()
                 self._glancer.append(connection)
 
-    def try_lock(self, session: Session, number: int) -> bool:
-        """Try to acquire the lock `number` until the transaction ends; return whether it succeeded.
+    def try_lock(self, session: Session, number: int) -> Callable[[], bool]:
+        """Try to acquire the lock `number` until the transaction ends.
 
-        SQLite always returns `True`, because its writing transactions exclude each other.
+        Return a function that waits for the result, and returns whether it succeeded. With SQLite,
+        it always returns `True`, because writing transactions exclude each other.
         """
         return self._backend.try_lock(session.connection(), number)
 
@@ -285,14 +287,6 @@ class Database:
         if isinstance(error, PoolTimeout | SchemaError):
             return Fault.UNAVAILABLE
         return self._backend.diagnose(error, write=write) if isinstance(error, DBAPIError) else None
-
-
-def together(connection: Connection) -> AbstractContextManager[None]:
-    """Send the block's statements, which must return no rows, as one batch if the database can.
-
-    Their errors are raised by the end of the block.
-    """
-    return _backend(connection.dialect.name).together(connection)
 
 
 def _backend(name: str) -> Backend:

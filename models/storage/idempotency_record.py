@@ -1,6 +1,8 @@
 """Stored responses to requests with an idempotency key, replayed when a request is repeated."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import starmap
 from typing import NamedTuple
 
 from sqlalchemy import (
@@ -59,11 +61,14 @@ class IdempotencyRecord(Base):
     __table_args__ = (Index(None, "created_at"), Index(None, "owner_id"))
 
     @classmethod
-    def find(cls, session: Session, user_id: int, key: str) -> KeptAnswer | None:
-        """Return the stored response to a user's request with this key, or `None`."""
+    def find(cls, session: Session, user_id: int, key: str) -> Callable[[], KeptAnswer | None]:
+        """Look up the stored response to a user's request with this key.
+
+        Return a function that waits for the response, and returns it or `None`.
+        """
         values = {"user_id": user_id, "key": key}
-        row = read_rows(session.connection(), _FIND, values).one_or_none()
-        return None if row is None else KeptAnswer(*row)
+        rows = read_rows(session.connection(), _FIND, values)
+        return lambda: next(starmap(KeptAnswer, rows), None)
 
     @classmethod
     def store(cls, session: Session, user_id: int, key: str, answer: KeptAnswer) -> None:

@@ -1,7 +1,7 @@
 """PostgreSQL through psycopg 3, the database for production use."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from select import POLLIN, poll
@@ -9,10 +9,7 @@ from typing import Any, TypeAlias, cast
 from urllib.parse import unquote
 
 import psycopg
-from psycopg.abc import RV, PQGen
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import TransactionStatus
-from psycopg.rows import TupleRow
 from sqlalchemy import (
     URL,
     BigInteger,
@@ -27,8 +24,10 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry as PoolRecord
 
+from models.bounded_connection import BoundedConnection
 from models.errors import DatabaseUnavailable
 from models.storage.backend import JSON_CODEC, Engines, Fault, Limits, WatchedPool
+from models.storage.constants import SETTLE, constant, read_rows
 from models.storage.schema_version import SchemaError
 
 _Arguments: TypeAlias = dict[str, Any]  # SQLAlchemy's type for the arguments of a driver.
@@ -60,27 +59,6 @@ _UNSET = """
 """Returns the statements that set what a role needs behind PgBouncer. A limit may be shorter."""
 _MIGRATION_LOCK = 0x436F6E636F7264
 """Key of the advisory lock: "Concord" in ASCII."""
-
-
-class BoundedConnection(psycopg.Connection[TupleRow]):
-    """A connection with a client-side timeout.
-
-    The server enforces `statement_timeout`, so that does not help if the server is paused or the
-    network drops packets.
-    """
-
-    patience: float | None = None
-    """Maximum seconds for one exchange with the server."""
-
-    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Wait for a round trip, and close the connection if the server does not respond."""
-        try:
-            return super().wait(gen, interval, self.patience if timeout is None else timeout)
-        except psycopg.OperationalError:
-            # A response is still pending, so the connection cannot be used again.
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.pgconn.finish()
-            raise
 
 
 def knows_option(name: str) -> bool:
@@ -125,7 +103,11 @@ def connect(url: URL, limits: Limits) -> Engines:
     # All statements of a reading transaction see the same snapshot, as in SQLite.
     reading = engine.execution_options()
     event.listen(reading, "begin", _begin_snapshot)
-    return Engines(single, reading, engine, engine, engine)
+    brief = engine.execution_options(**{SETTLE: _settle})
+    event.listen(brief, "begin", _begin_pipelined)
+    # SQLAlchemy looks at the result of a statement at once.
+    event.listen(brief, "after_cursor_execute", _settle)
+    return Engines(single, reading, engine, engine, brief)
 
 
 def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
@@ -146,25 +128,12 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
     return Fault.UNAVAILABLE if known else None
 
 
-_TRY_LOCK = select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInteger)))
+_TRY_LOCK = constant(select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInteger))))
 
 
-def try_lock(connection: Connection, number: int) -> bool:
+def try_lock(connection: Connection, number: int) -> Callable[[], bool]:
     """Try to acquire an advisory lock, which the server releases when the transaction ends."""
-    return bool(connection.scalar(_TRY_LOCK, {"number": number}))
-
-
-@contextmanager
-def together(connection: Connection) -> Iterator[None]:
-    """Send the block's statements without waiting for each response (pipeline mode)."""
-    try:
-        with _driver(connection).pipeline():
-            yield
-    except psycopg.Error as error:
-        # The error is raised while reading the responses, outside SQLAlchemy's own handling.
-        raise DBAPIError.instance(
-            None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
-        ) from error
+    return read_rows(connection, _TRY_LOCK, {"number": number}).scalar_one
 
 
 @contextmanager
@@ -215,6 +184,20 @@ def _has_news(connection: BoundedConnection) -> bool:
 # SQLAlchemy's option `isolation_level` does the same, but takes longer.
 def _begin_statement(connection: Connection) -> None:
     _driver(connection).autocommit = True
+
+
+def _begin_pipelined(connection: Connection) -> None:
+    try:
+        _driver(connection).begin_pipelined()
+    except psycopg.Error as error:
+        # SQLAlchemy does not expect errors of the driver from a listener.
+        raise DBAPIError.instance(
+            None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
+
+
+def _settle(connection: Connection, *_: object) -> None:
+    _driver(connection).settle()
 
 
 def _begin_snapshot(connection: Connection) -> None:

@@ -4,8 +4,8 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -84,14 +84,9 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001
     return Fault.UNAVAILABLE if primary in _UNAVAILABLE else None
 
 
-def try_lock(_connection: Connection, _number: int) -> bool:
-    """Return `True`, because only one transaction can write at a time."""
-    return True
-
-
-def together(_connection: Connection) -> AbstractContextManager[None]:
-    """Do nothing, because SQLite has no network round trips to save."""
-    return contextlib.nullcontext()
+def try_lock(_connection: Connection, _number: int) -> Callable[[], bool]:
+    """Return `True` later, because only one transaction can write at a time."""
+    return lambda: True
 
 
 @contextmanager

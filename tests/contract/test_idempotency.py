@@ -17,6 +17,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from api.contract.compile.operations import Operation, compile_operations
 from api.contract.compile.schemas import SchemaNode, Validators
 from api.contract.engine_errors import ContractViolation
+from api.contract.ports import Recheck
 from api.contract.serve.calls import Call
 from api.contract.serve.pagination import Cursors
 from api.contract.serve.request import Answer, Request
@@ -69,6 +70,11 @@ def operation(name: str = "make_user", **changes: Any) -> Operation:  # noqa: AN
     return compile_operations(bundle, Validators(bundle))[0]
 
 
+def recheck_nothing(session: Session, caller: Caller, *, hold: bool) -> Callable[[], Caller]:
+    del session, hold
+    return lambda: caller
+
+
 class Desk:
     """Takes requests as one process does; two desks of one database are two processes."""
 
@@ -99,6 +105,7 @@ class Desk:
         team: str = "red",
         declared: Operation | None = None,
         scopes: frozenset[str] = SCOPES,
+        recheck: Recheck = recheck_nothing,
     ) -> Answer:
         """Send a request whose handler is `work`."""
         declared = declared or operation()
@@ -109,7 +116,7 @@ class Desk:
             database=self._database,
             cursors=Cursors(b"k" * 32),
             render=lambda name, _: name,
-            recheck=lambda _session, caller, *, hold: caller,  # noqa: ARG005 - a keyword of the protocol.
+            recheck=recheck,
             idempotency=self._idempotency,
         )
         request = Request("POST", b"", b"", {}, "id", 0.0, "", "http://concord.example")
@@ -158,6 +165,31 @@ def database(kind: str, tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def desk(database: Database) -> Desk:
     return Desk(database)
+
+
+def test_a_key_is_looked_up_while_the_caller_is_checked(
+    desk: Desk, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    try_lock = database.try_lock
+
+    def lock(session: Session, number: int) -> Callable[[], bool]:
+        steps.append("key")
+        return try_lock(session, number)
+
+    def recheck(session: Session, caller: Caller, *, hold: bool) -> Callable[[], Caller]:
+        assert session.is_active
+        assert hold
+
+        def wait() -> Caller:
+            steps.append("caller")
+            return caller
+
+        return wait
+
+    monkeypatch.setattr(database, "try_lock", lock)
+    desk.ask(make, {}, recheck=recheck)
+    assert steps == ["key", "caller"]
 
 
 def test_a_repeated_request_gets_the_same_response_once_executed(desk: Desk) -> None:

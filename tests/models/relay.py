@@ -15,6 +15,9 @@ class Relay:
         self._flows.set()
         self._sockets: list[socket.socket] = []
         self._forgotten: list[socket.socket] = []
+        self._sender: socket.socket | None = None
+        self.turns = 0
+        """How often the direction changed: twice for each round trip on a single connection."""
         self._listener = listener or socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -65,6 +68,8 @@ class Relay:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()
+                self.turns += source is not self._sender
+                self._sender = source
                 if source not in self._forgotten:
                     sink.sendall(data)
         # Also after a reset, as when a process was killed.

@@ -54,7 +54,7 @@ def test_a_record_is_found_by_user_and_key(database: Database) -> None:
 
     def find(user_id: int, key: str) -> KeptAnswer | None:
         return database.transact(
-            lambda session: IdempotencyRecord.find(session, user_id, key), write=False
+            lambda session: IdempotencyRecord.find(session, user_id, key)(), write=False
         )
 
     found = find(alice.id, "key")
@@ -144,7 +144,7 @@ def test_an_erasure_waits_for_a_request_with_a_key(database: Database) -> None:
     thread = threading.Thread(target=erase)
 
     def request(session: Session) -> bool:
-        assert TOKEN_STATUSES.read(session.connection(), token.id, hold=True) is not None
+        assert TOKEN_STATUSES.look_up(session.connection(), token.id, hold=True)() is not None
         thread.start()
         thread.join(0.3)
         session.add(record(alice.id))
@@ -156,7 +156,7 @@ def test_an_erasure_waits_for_a_request_with_a_key(database: Database) -> None:
     assert kept(database) == []
     assert (
         database.transact(
-            lambda session: TOKEN_STATUSES.read(session.connection(), token.id, hold=True),
+            lambda session: TOKEN_STATUSES.look_up(session.connection(), token.id, hold=True)(),
             write=True,
         )
         is None
@@ -168,11 +168,11 @@ def test_a_lock_lasts_as_long_as_its_transaction(database: Database, kind: str) 
 
     def try_lock(number: int) -> bool:
         # A reading transaction does not wait for SQLite's turn to write.
-        return database.transact(lambda session: database.try_lock(session, number), write=False)
+        return database.transact(lambda session: database.try_lock(session, number)(), write=False)
 
     def hold(session: Session) -> list[bool | Exception]:
-        assert database.try_lock(session, number)
-        assert database.try_lock(session, number)
+        assert database.try_lock(session, number)()
+        assert database.try_lock(session, number)()
         return together(lambda: try_lock(number), lambda: try_lock(5))
 
     assert database.transact(hold, write=True) == [kind == "sqlite", True]

@@ -2,6 +2,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -12,23 +14,29 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import func, make_url, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
+from models.access.token_status import TokenStatuses
+from models.bounded_connection import BoundedConnection
 from models.errors import DatabaseUnavailable
+from models.identity.user import User
+from models.orders.order import Order
 from models.storage.database import Database
+from models.storage.idempotency_record import IdempotencyRecord, KeptAnswer
 from models.storage.migrating import migrate
-from models.storage.postgresql import BoundedConnection
-from models.storage.reader import Reader
+from models.storage.reader import ConnectionReader, Reader
 from models.storage.schema_version import SchemaError
 from tests.databases import CLOSE_SESSIONS, make_database_url
-from tests.factories import make_user
+from tests.factories import Person, make_product, make_token, make_user, quantities
 from tests.models.reading import read_page
 from tests.models.relay import Relay, relay_to
 
 pytestmark = pytest.mark.postgresql
 
+every_kind = pytest.mark.parametrize("brief", [False, True], ids=["writing", "brief"])
+"""A brief transaction is pipelined."""
 RAISE = "DO $$ BEGIN RAISE EXCEPTION 'provoked' USING ERRCODE = '{}'; END $$"
 
 
@@ -105,8 +113,8 @@ def end_sessions(url: str) -> None:
         connection.execute(CLOSE_SESSIONS)
 
 
-def setting(database: Database, name: str, *, write: bool) -> object:
-    return database.transact(lambda s: s.scalar(text(f"SHOW {name}")), write=write)
+def setting(database: Database, name: str, *, write: bool, brief: bool = False) -> object:
+    return database.transact(lambda s: s.scalar(text(f"SHOW {name}")), write=write, brief=brief)
 
 
 def test_every_transaction_is_configured(url: str) -> None:
@@ -120,6 +128,7 @@ def test_every_transaction_is_configured(url: str) -> None:
     assert setting(database, "tcp_keepalives_idle", write=True) == "10"
     assert setting(database, "timezone", write=True) == "UTC"
     assert setting(database, "plan_cache_mode", write=True) == "force_custom_plan"
+    assert setting(database, "plan_cache_mode", write=True, brief=True) == "auto"
     assert setting(database, "work_mem", write=True) == "8MB"
     assert setting(database, "transaction_isolation", write=True) == "read committed"
     assert setting(database, "transaction_read_only", write=True) == "off"
@@ -142,11 +151,14 @@ def test_kinds_of_transactions_share_a_connection(url: str) -> None:
         assert database.read(settings) == ["repeatable read", "on", True]
         assert database.read(settings, single=True) == ["read committed", "off", False]
         assert database.transact(settings) == ["read committed", "off", True]
+    assert database.transact(settings, brief=True) == ["read committed", "off", True]
+    assert database.transact(settings) == ["read committed", "off", True]
     database.dispose()
 
 
+@every_kind
 @pytest.mark.parametrize("state", ["40001", "40P01"])
-def test_a_conflict_is_retried(database: Database, state: str) -> None:
+def test_a_conflict_is_retried(database: Database, state: str, *, brief: bool) -> None:
     attempts = []
 
     def work(session: Session) -> None:
@@ -154,15 +166,18 @@ def test_a_conflict_is_retried(database: Database, state: str) -> None:
         if len(attempts) == 1:
             session.execute(text(RAISE.format(state)))
 
-    database.transact(work, write=True)
+    database.transact(work, brief=brief)
 
     assert len(attempts) == 2
 
 
+@every_kind
 @pytest.mark.parametrize(
     "state", ["08006", "25P03", "42501", "53100", "53300", "55P03", "57014", "58030"]
 )
-def test_a_failing_server_is_unavailable_at_once(database: Database, state: str) -> None:
+def test_a_failing_server_is_unavailable_at_once(
+    database: Database, state: str, *, brief: bool
+) -> None:
     attempts = []
 
     def work(session: Session) -> None:
@@ -170,26 +185,31 @@ def test_a_failing_server_is_unavailable_at_once(database: Database, state: str)
         session.execute(text(RAISE.format(state)))
 
     with pytest.raises(DatabaseUnavailable):
-        database.transact(work, write=True)
+        database.transact(work, brief=brief)
     assert len(attempts) == 1
 
 
+@every_kind
 @pytest.mark.parametrize("state", ["22P02", "23505", "42P01", "XX000"])
-def test_every_other_error_is_a_bug(database: Database, state: str) -> None:
+def test_every_other_error_is_a_bug(database: Database, state: str, *, brief: bool) -> None:
     with pytest.raises(DBAPIError):
-        database.transact(lambda s: s.execute(text(RAISE.format(state))), write=True)
+        database.transact(lambda s: s.execute(text(RAISE.format(state))), brief=brief)
 
 
-def test_a_standby_that_cannot_be_written_is_unavailable(database: Database) -> None:
+@every_kind
+def test_a_standby_that_cannot_be_written_is_unavailable(
+    database: Database, *, brief: bool
+) -> None:
     def work(session: Session) -> None:
         session.execute(text("SET TRANSACTION READ ONLY"))
         session.execute(text("DELETE FROM users"))
 
     with pytest.raises(DatabaseUnavailable):
-        database.transact(work, write=True)
+        database.transact(work, brief=brief)
 
 
-def test_deadlocked_transactions_both_succeed(database: Database) -> None:
+@every_kind
+def test_deadlocked_transactions_both_succeed(database: Database, *, brief: bool) -> None:
     first, second = make_user(database).id, make_user(database).id
     both = threading.Barrier(2)
     lock = text("UPDATE users SET name = name || :mark WHERE id = :id")
@@ -204,7 +224,7 @@ def test_deadlocked_transactions_both_succeed(database: Database) -> None:
                 both.wait(10)
             session.execute(lock, {"mark": mark, "id": ids[1]})
 
-        database.transact(work, write=True)
+        database.transact(work, brief=brief)
 
     other = threading.Thread(target=cross, args=("!", first, second))
     other.start()
@@ -231,8 +251,9 @@ def test_connections_closed_by_the_server_are_replaced(database: Database, url: 
     assert len(read_page(database).items) == 1
 
 
+@every_kind
 def test_a_connection_lost_in_a_transaction_is_unavailable_once(
-    database: Database, url: str
+    database: Database, url: str, *, brief: bool
 ) -> None:
     def work(session: Session) -> None:
         session.execute(text("SELECT 1"))
@@ -240,7 +261,7 @@ def test_a_connection_lost_in_a_transaction_is_unavailable_once(
         session.execute(text("SELECT 1"))
 
     with pytest.raises(DatabaseUnavailable):
-        database.transact(work, write=True)
+        database.transact(work, brief=brief)
     assert not read_page(database).items
     assert database.is_ready()
 
@@ -311,7 +332,10 @@ def test_a_server_that_falls_silent_recovers(url: str, relay: Relay) -> None:
     database.dispose()
 
 
-def test_a_server_that_falls_silent_in_a_statement_is_unavailable(url: str, relay: Relay) -> None:
+@every_kind
+def test_a_server_that_falls_silent_in_a_statement_is_unavailable(
+    url: str, relay: Relay, *, brief: bool
+) -> None:
     database = Database(through(relay, url), statement_timeout=0.5)
 
     def work(session: Session) -> None:
@@ -321,7 +345,7 @@ def test_a_server_that_falls_silent_in_a_statement_is_unavailable(url: str, rela
 
     start = monotonic()
     with pytest.raises(DatabaseUnavailable):
-        database.transact(work, write=True)
+        database.transact(work, brief=brief)
     assert monotonic() - start < 4
     relay.thaw()
     assert not read_page(database).items
@@ -343,3 +367,80 @@ def test_postgresql_is_never_read_on_the_event_loop(database: Database) -> None:
     assert not database.can_glance
     with pytest.raises(BlockingIOError):
         database.glance(lambda _: None)
+
+
+def test_an_order_with_a_key_takes_three_round_trips(url: str, relay: Relay) -> None:
+    database = Database(through(relay, url), pool_size=1)
+    buyer, product = make_user(database), make_product(database)
+    token, statuses = make_token(database, buyer), TokenStatuses(strict_administrators=False)
+    lines = quantities([(product, 1)])
+
+    def place(key: str, session: Session) -> None:
+        status = statuses.look_up(ConnectionReader(session.connection()), token.id, hold=True)
+        is_locked = database.try_lock(session, 5)
+        find = IdempotencyRecord.find(session, buyer.id, key)
+        assert status() is not None
+        assert is_locked()
+        assert find() is None
+        Order.place(session, lines, {}, reservation=timedelta(hours=1), by=Person(buyer.id))
+        IdempotencyRecord.store(session, buyer.id, key, KeptAnswer(b"", 201, [], b"", buyer.id))
+
+    turns = []
+    for number in range(9):
+        database.transact(partial(place, f"{number}"), brief=True)
+        turns.append(relay.turns)
+    assert turns[-1] - turns[-2] == 2 * 3
+    assert database.transact(lambda s: s.scalar(select(func.count()).select_from(Order))) == 9
+    database.dispose()
+
+
+def test_a_failed_write_that_nobody_waited_for_fails_its_transaction(database: Database) -> None:
+    user = make_user(database)
+    record = KeptAnswer(b"", 201, [], b"", user.id)
+
+    def store(user_id: int, session: Session) -> None:
+        IdempotencyRecord.store(session, user_id, "key", record)
+
+    with pytest.raises(IntegrityError):
+        database.transact(partial(store, user.id + 1), brief=True)
+    # The same connection is used again.
+    database.transact(partial(store, user.id), brief=True)
+    assert database.transact(lambda s: s.scalar(select(IdempotencyRecord.user_id))) == user.id
+
+
+def test_an_error_of_an_object_is_raised_by_its_flush(database: Database) -> None:
+    user = make_user(database)
+
+    def repeat(session: Session) -> None:
+        savepoint = session.begin_nested()
+        session.add(User.draft(name="Bob", email=user.email, password_hash=None))
+        with pytest.raises(IntegrityError):
+            session.flush()
+        savepoint.rollback()
+        session.add(User.draft(name="Bob", email="bob@example.com", password_hash=None))
+
+    database.transact(repeat, brief=True)
+    assert len(read_page(database).items) == 2
+
+
+def test_a_silent_brief_transaction_is_seen_to_be_idle(database: Database, url: str) -> None:
+    states = "SELECT state FROM pg_stat_activity WHERE datname = current_database()"
+
+    def look(session: Session) -> object:
+        assert database.try_lock(session, 5)()
+        with psycopg.connect(url, autocommit=True) as connection:
+            return connection.execute(f"{states} AND pid <> pg_backend_pid()").fetchall()
+
+    # The server then ends it after `idle_in_transaction_session_timeout`.
+    assert database.transact(look, brief=True) == [("idle in transaction",)]
+
+
+def test_a_connection_lost_before_its_transaction_is_unavailable(
+    database: Database, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.transact(lambda s: s.execute(text("SELECT 1")), brief=True)
+    monkeypatch.setattr("models.storage.postgresql._has_news", lambda _: False)
+    end_sessions(url)
+    with pytest.raises(DatabaseUnavailable):
+        database.transact(lambda s: s.execute(text("SELECT 1")), brief=True)
+    assert database.transact(lambda s: s.scalar(text("SELECT 1")), brief=True) == 1

@@ -1,7 +1,5 @@
 """The rights of a session or an API key, with and without `ADMIN_SECOND_FACTOR`."""
 
-from functools import partial
-
 import pytest
 
 from models.access.authenticator_app import SecondFactor
@@ -21,8 +19,8 @@ LENIENT = TokenStatuses(strict_administrators=False)
 
 def read(database: Database, statuses: TokenStatuses, token: Token, *, hold: bool) -> TokenStatus:
     """Read a status in a transaction, where it can be held."""
-    find = partial(statuses.read, credential=token.key_hash or token.id, hold=hold)
-    status = database.transact(find)
+    credential = token.key_hash or token.id
+    status = database.transact(lambda s: statuses.look_up(s, credential, hold=hold)())
     assert status is not None
     return status
 

@@ -122,15 +122,18 @@ class Call:
             return refusal
 
     def _transact(self, request: Request, claim: Claim | None, session: Session) -> Answer:
+        kept = None if claim is None else self._kept
         if request.caller:
             # Receiving the body and waiting for a thread take time after the token check, which a
             # client can prolong. The caller must therefore still have permission now. A kept
             # response must also not outlive an account that is erased at the same moment.
-            request.caller = self._recheck(session, request.caller, hold=claim is not None)
+            recheck = self._recheck(session, request.caller, hold=claim is not None)
+            # Waiting for the check only now sends both questions to the database together.
+            replay = None if kept is None else kept.look_up(session, claim)
+            request.caller = recheck()
             self._operation.require_scopes(request.caller.scopes, request.body)
-        kept = None if claim is None else self._kept
-        if kept is not None and (known := kept.replay(session, claim, request)) is not None:
-            return known
+            if replay is not None and (known := replay(request)) is not None:
+                return known
         result = self._call_handler(request, session)
         # The response is built inside the transaction, from the ids and versions that the database
         # assigned; if that fails, nothing is stored.
