@@ -16,6 +16,7 @@ MODULES = {
     for file in [ROOT / "app.py", *ROOT.glob("api/**/*.py"), *ROOT.glob("models/**/*.py")]
 }
 LARGEST_FOLDER = 16
+LARGEST_FOLDER_OF_TESTS = 22
 """Modules that one folder may have."""
 LONGEST_TEST_NAME = 70
 TAGS = {tag["name"] for tag in our_document().bundle["tags"]}
@@ -135,6 +136,14 @@ def test_folders_stay_small() -> None:
     folders = Counter(module.rpartition(".")[0] for module in MODULES)
     del folders["api"], folders["models.migrations.versions"]
     assert {folder: number for folder, number in folders.items() if number > LARGEST_FOLDER} == {}
+
+
+def test_folders_of_tests_stay_small() -> None:
+    """The bench has one program for each measurement."""
+    files = [each for each in (ROOT / "tests").rglob("*.py") if "node_modules" not in each.parts]
+    folders = Counter(file.relative_to(ROOT).parent for file in files)
+    crowded = {folder for folder, number in folders.items() if number > LARGEST_FOLDER_OF_TESTS}
+    assert {folder for folder in crowded if "bench" not in folder.parts} == set()
 
 
 def test_only_models_use_sql() -> None:

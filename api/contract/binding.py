@@ -8,7 +8,7 @@ extension points, because they compute on every request what the contract fixes 
 - `FlaskApi.make_operation`: a compiled `Call` replaces decorators that are built per request;
 - `FlaskASGIApp`, which changes threads through a2wsgi: Flask is called in the current thread.
 
-`tests/contract/test_binding.py` fails if a connexion release changes any of these.
+`tests/contract/serve/test_binding.py` fails if a connexion release changes any of these.
 """
 
 from collections.abc import Callable, Mapping

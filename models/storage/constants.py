@@ -4,11 +4,11 @@ SQLAlchemy takes longer to prepare each execution of a short statement than the 
 run it. A constant statement keeps its SQL, and the functions of its types that convert parameters
 and columns. The driver, the connection, the rows and the errors are those of SQLAlchemy.
 
-These parts of SQLAlchemy are not documented, and `tests.models.test_constants` fails if they change
-(in brackets): the argument `_processors` of `SimpleResultMetaData`, and `_result_columns` and
-`binds` of a compiled statement (do_what_sqlalchemy_does), its `insert_prefetch`, `update_prefetch`
-and `effective_returning` (default_value), `BindParameter.callable` (called_each_time),
-`Connection.dispatch` (listeners), and `DBAPIError.instance` (errors).
+These parts of SQLAlchemy are not documented. `tests/models/storage/test_constants.py` fails if they
+change (in brackets): the argument `_processors` of `SimpleResultMetaData`, and `_result_columns`
+and `binds` of a compiled statement (do_what_sqlalchemy_does), its `insert_prefetch`,
+`update_prefetch` and `effective_returning` (default_value), `BindParameter.callable`
+(called_each_time), `Connection.dispatch` (listeners), and `DBAPIError.instance` (errors).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from api.contract.compile.schemas import SchemaNode, resolve
-from tests.faults.wire import Answer, Delivery, exchange
+from tests.faults.http1.wire import Answer, Delivery, exchange
 from tests.our_document import our_document
 from tests.service import Service
 

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from models.access.secret_box import SecretBox
 from models.webhooks.webhook_endpoint import WebhookEndpoint
-from tests.api.test_work import make_due
+from tests.api.server.test_work import make_due
 from tests.faults.live_shop import Shop, repeating
 from tests.faults.test_killed import (
     CUSTOMERS,
@@ -25,7 +25,7 @@ from tests.faults.test_killed import (
 )
 from tests.faults.test_webhooks_killed import expire_leases, statuses
 from tests.models.feeds import check_replay, read_feed
-from tests.webhook_receiver import Receiver, wait_for
+from tests.servers.webhook_receiver import Receiver, wait_for
 
 _SETTLE_SECONDS = 120.0
 

@@ -39,10 +39,10 @@ from tests.faults.failing_mail import Newcomers
 from tests.faults.live_shop import open_shop
 from tests.faults.test_killed import SETTINGS
 from tests.live import APP, HOST, LiveServer, free_port
-from tests.mail_server import Inbox, mail_server
-from tests.postgresql_pair import Pair, own
+from tests.servers.mail_server import Inbox, mail_server
+from tests.servers.postgresql_pair import Pair, own
+from tests.servers.webhook_receiver import receiving, wait_for
 from tests.tools import find_tool
-from tests.webhook_receiver import receiving, wait_for
 
 _NET = "10.231.0"
 _HERE = f"{_NET}.1"

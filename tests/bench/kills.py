@@ -30,7 +30,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.api.test_work_with_broker import workers_of
+from tests.api.server.test_work_with_broker import workers_of
 from tests.bench.busy_shop import keep_busy
 from tests.bench.children import Child, inherited, is_reachable, rabbitmq_of, redis_of
 from tests.bench.telling import say
@@ -38,7 +38,7 @@ from tests.databases import make_database_url
 from tests.faults.live_shop import open_shop
 from tests.faults.test_killed import SETTINGS
 from tests.live import APP, LiveServer, free_port
-from tests.webhook_receiver import receiving, wait_for
+from tests.servers.webhook_receiver import receiving, wait_for
 
 PAIRS = (("postgresql", rabbitmq_of), ("sqlite", redis_of))
 VICTIMS = ("service", "worker", "work", "broker")

@@ -25,8 +25,8 @@ from models.storage.migrating import migrate
 from tests.bench.telling import machine, say
 from tests.factories import make_product
 from tests.live import HOST, running_server
-from tests.postgresql_pair import Pair
-from tests.postgresql_pair import running_server as running_database
+from tests.servers.postgresql_pair import Pair
+from tests.servers.postgresql_pair import running_server as running_database
 
 READS = 1_000
 PRODUCTS = 200

@@ -25,18 +25,18 @@ EDITS = yaml.safe_load((EXAMPLE / "edits.yaml").read_text("utf-8"))
 MOST_FILES = 8
 MOST_LINES = 200
 WHOLE = (
-    "tests/api/test_wishes.py",
-    "tests/api/test_erasure.py::test_erasure_leaves_nothing_personal_in_any_table",
+    "tests/api/shop/test_wishes.py",
+    "tests/api/identity/test_erasure.py::test_erasure_leaves_nothing_personal_in_any_table",
     "tests/test_dependencies.py",
-    "tests/contract/test_lint.py::test_the_contract_keeps_the_rule",
-    "tests/contract/test_lint.py::test_files_are_named_for_their_content",
-    "tests/models/test_erasure_declared.py",
-    "tests/models/test_migrating.py::test_models_and_migrations_agree",
+    "tests/contract/lint/test_lint.py::test_the_contract_keeps_the_rule",
+    "tests/contract/lint/test_lint.py::test_files_are_named_for_their_content",
+    "tests/models/identity/test_erasure_declared.py",
+    "tests/models/storage/test_migrating.py::test_models_and_migrations_agree",
     "tests/test_docs.py::test_the_generated_parts_are_up_to_date",
 )
 BY_OPERATION = (
-    "tests/api/test_permissions.py",
-    "tests/api/test_declared_statuses.py",
+    "tests/api/document/test_permissions.py",
+    "tests/api/document/test_declared_statuses.py",
 )
 """Shared tests that take each operation from the contract; its name is in theirs."""
 
@@ -95,8 +95,8 @@ def run(target: Path, *arguments: str) -> None:
 def test_the_worked_example_passes_the_checks(tmp_path: Path) -> None:
     copy_repository(tmp_path)
     apply_example(tmp_path)
-    run(tmp_path, "ruff", "check", "api", "models", "tests/api/test_wishes.py")
-    run(tmp_path, "ruff", "format", "--check", "api", "models", "tests/api/test_wishes.py")
+    run(tmp_path, "ruff", "check", "api", "models", "tests/api/shop/test_wishes.py")
+    run(tmp_path, "ruff", "format", "--check", "api", "models", "tests/api/shop/test_wishes.py")
     run(tmp_path, "mypy", *TYPED)
     run(tmp_path, "pytest", "-n", "0", "-q", *WHOLE)
     run(tmp_path, "pytest", "-n", "0", "-q", "-k", "wish", *BY_OPERATION)

@@ -32,8 +32,8 @@ from typing import cast
 
 import yaml
 
+from tests.faults.http1.wire import Delivery
 from tests.faults.pieces import Piece, render, settle, substitute
-from tests.faults.wire import Delivery
 
 CORPUS = Path(__file__).parent / "corpus"
 KEYS = frozenset({

@@ -15,9 +15,9 @@ from models.storage.database import Database
 from tests.factories import fresh_email
 from tests.faults.buyers import NO_RESPONSE, PATIENCE
 from tests.live import HOST
-from tests.mail_server import Inbox, mail_server
 from tests.models.relay import Relay
-from tests.redis_server import fresh_address
+from tests.servers.mail_server import Inbox, mail_server
+from tests.servers.redis_server import fresh_address
 
 _LATEST = 900.0
 """Maximum seconds until everything is sent: the pauses between attempts grow."""

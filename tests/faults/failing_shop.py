@@ -26,8 +26,8 @@ from tests.faults.proxies import Proxy, running_proxy
 from tests.live import HOST, free_port
 from tests.models.books import check_books
 from tests.models.relay import Relay, relay_to
-from tests.pgbouncer import Pooler, running_pooler, set_up_role
-from tests.postgresql_pair import Pair, own
+from tests.servers.pgbouncer import Pooler, running_pooler, set_up_role
+from tests.servers.postgresql_pair import Pair, own
 from tests.tools import find_tool
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")

@@ -14,8 +14,8 @@ from openapi_schema_validator import OAS30Validator
 
 from tests.faults.cases import Case, load
 from tests.faults.corpus_people import People
+from tests.faults.http1.wire import MalformedAnswer, exchange
 from tests.faults.verdict import Judge
-from tests.faults.wire import MalformedAnswer, exchange
 from tests.live import LiveServer, running_server
 
 CASES = load()

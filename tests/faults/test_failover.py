@@ -12,7 +12,7 @@ from tests.faults.killed_server import killed_server
 from tests.faults.live_shop import Shop, open_shop
 from tests.live import HOST, free_port
 from tests.models.books import check_books
-from tests.postgresql_pair import Pair, running_pair
+from tests.servers.postgresql_pair import Pair, running_pair
 
 LONGEST = 15.0
 """Maximum seconds for a response: all limits on waiting together."""

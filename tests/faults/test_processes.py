@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.small_server import GET, SLOW_UPLOAD, WAIT, Server, read_answer, started
-from tests.faults.small_service import Setup
+from tests.faults.http1.small_server import GET, SLOW_UPLOAD, WAIT, Server, read_answer, started
+from tests.faults.http1.small_service import Setup
 
 
 @pytest.mark.parametrize("workers", [1, 2])

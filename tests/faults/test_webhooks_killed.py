@@ -21,7 +21,7 @@ from tests.databases import KINDS, make_database_url
 from tests.factories import make_product
 from tests.faults.killed_server import killed_server
 from tests.live import free_port, running_server
-from tests.webhook_receiver import Receiver, receiving, wait_for
+from tests.servers.webhook_receiver import Receiver, receiving, wait_for
 
 pytestmark = pytest.mark.mission("M31")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from openapi_schema_validator import OAS30Validator
 
 from tests.faults.cases import CLOSED, Case
-from tests.faults.wire import Answer, Exchange
+from tests.faults.http1.wire import Answer, Exchange
 
 PROBLEM = "application/problem+json"
 # What must accompany a status: RFC 9110 (401, 405), RFC 6585 (429), and the contract (503).
