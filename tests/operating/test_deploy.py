@@ -216,6 +216,13 @@ def test_the_dockerfile_follows_the_rules_of_hadolint() -> None:
     run(str(hadolint), str(DEPLOY / "Dockerfile"))
 
 
+def test_the_compose_file_is_valid() -> None:
+    dclint = find_tool(str(ROOT / "tests/contract/node_modules/.bin/dclint"))
+    # The proxy is there for everybody, so it publishes its ports on all interfaces.
+    rule = "no-unbound-port-interfaces"
+    run(dclint, "--quiet", "--disable-rule", rule, str(DEPLOY / "compose.yaml"))
+
+
 def test_the_image_is_built_from_the_files_of_the_package_only() -> None:
     """Keys, backups and databases beside the code must not enter a layer of the image."""
     ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
