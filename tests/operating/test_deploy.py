@@ -220,7 +220,7 @@ def test_the_compose_file_is_valid() -> None:
     dclint = find_tool(str(ROOT / "tests/contract/node_modules/.bin/dclint"))
     # The proxy is there for everybody, so it publishes its ports on all interfaces.
     rule = "no-unbound-port-interfaces"
-    run(dclint, "--quiet", "--disable-rule", rule, str(DEPLOY / "compose.yaml"))
+    run(dclint, str(DEPLOY / "compose.yaml"), "--quiet", "--disable-rule", rule)
 
 
 def test_the_image_is_built_from_the_files_of_the_package_only() -> None:
