@@ -293,14 +293,14 @@ def _make_metrics(contract: Contract) -> Metrics:
 
 
 def _open_database(settings: Settings, threads: int) -> Database:
-    """Create the connections of a process whose requests have a number of threads."""
+    """Create the connection pools of a process that runs requests in `threads` threads."""
     # Upkeep, mail, the feed and notes of uses take one connection each, and webhooks two. Readiness
     # checks have their own.
     size, is_pooled = threads + 6, settings.database_pooler_url is not None
     url, replica = settings.database_pooler_url or settings.database_url, settings.database_read_url
     if replica is None:
         return Database(url, pool_size=size, is_pooled=is_pooled)
-    # Heartbeats take one more of each.
+    # Heartbeats take one more connection to each server.
     return ReplicatedDatabase(
         url,
         replica,

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that never wait forever, and need not wait for each statement."""
+"""Connections to PostgreSQL with a client-side timeout and pipelined transactions."""
 
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -12,8 +12,8 @@ from psycopg.rows import TupleRow
 class BoundedConnection(psycopg.Connection[TupleRow]):
     """A connection with a client-side timeout.
 
-    The server enforces `statement_timeout`, so that does not help if the server is paused or the
-    network drops packets.
+    The server enforces `statement_timeout`, which therefore does not help if the server is paused
+    or the network drops packets.
     """
 
     patience: float | None = None
@@ -28,7 +28,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         self.autocommit = True  # psycopg's own BEGIN would wait for its result.
         self._pipelined = self._until_end.enter_context(self.pipeline())
         self.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        # Requests look up rows by their keys, so one plan is good for all values.
+        # Requests that write look up rows by their keys, so one plan is good for all values.
         self.execute("SET LOCAL plan_cache_mode = auto")
 
     def settle(self) -> None:
@@ -51,7 +51,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         super().rollback()
 
     def close(self) -> None:
-        """Close the connection; if it was lost, ending its pipeline fails."""
+        """Close the connection, and ignore the error of ending the pipeline of a lost one."""
         with suppress(psycopg.Error):
             self._until_end.close()
         super().close()

@@ -1,4 +1,4 @@
-"""A streaming replica of PostgreSQL, which serves reads that may see a state of a moment ago."""
+"""A streaming replica of PostgreSQL, which serves reads that may see a slightly older state."""
 
 import math
 import time
@@ -52,13 +52,13 @@ class ReplicaOutdated(Exception):
 
 
 class ReplicatedDatabase(Database):
-    """A database on PostgreSQL with a replica for reads that may see a state of a moment ago.
+    """A database on PostgreSQL with a replica for reads that may see a slightly older state.
 
     Each process writes the time of its clock to the primary. A replica that shows the time `t` has
     every commit that was confirmed or visible on the primary before `t`, because it repeats commits
-    in their order. During a connection, its state only moves forward. Therefore, each connection to
-    the replica must have shown a recent time. Lag, a lost primary, a promotion and a restart from
-    an older state need no detection of their own.
+    in their order. The state that one connection sees only moves forward, so a connection that has
+    shown a recent time may serve reads. Lag, a lost primary, a promotion and a restart from an
+    older state need no detection of their own.
 
     Args:
         url: The primary, as in `Database`.
@@ -81,8 +81,8 @@ class ReplicatedDatabase(Database):
         is_pooled: bool = False,
     ) -> None:
         super().__init__(url, pool_size=pool_size, is_pooled=is_pooled)
-        # A read that meets a hanging replica waits up to four seconds and then asks the primary.
-        # Reads that begin a second later do not wait.
+        # If the replica hangs, a read waits up to four seconds and then asks the primary. Reads
+        # that begin more than a second later do not wait.
         limits = Limits(replica_pool_size, 1.0, 2.0, 1.0, 1.0)
         self._replica = self._backend.connect(make_url(replica_url), limits)
         self._process = uuid4()
@@ -156,7 +156,7 @@ class ReplicatedDatabase(Database):
                 return work(reader)
 
     def _shows(self, connection: Connection, oldest: float) -> bool:
-        """Return whether the replica shows a heartbeat that is not older, and note it.
+        """Note the heartbeat on the replica; return whether it is at least as recent as `oldest`.
 
         Raises:
             ReplicaOutdated: The server is not a standby.

@@ -88,7 +88,8 @@ class Transactions(Protocol):
     def read(self, work: Callable[[Reader], T], *, single: bool, staleness: float) -> T:
         """Run read-only work; all its statements see the same state.
 
-        `single` promises that it runs only one statement. The state may be `staleness` seconds old.
+        `single` promises that the work runs only one statement. The state may be up to `staleness`
+        seconds old.
         """
 
     @property
@@ -107,9 +108,9 @@ class Recheck(Protocol):
     """Checks again, in the transaction of a write, that the caller's credentials are valid."""
 
     def __call__(self, session: Session, caller: Any, *, hold: bool) -> Callable[[], Caller]:  # noqa: ANN401 - the application's own caller.
-        """Begin the check; return a function that waits for the caller's current state.
+        """Begin the check; return a function that waits for and returns the caller's current state.
 
-        `hold` locks it until the transaction ends.
+        `hold` locks this state until the transaction ends.
         """
 
 
@@ -125,7 +126,7 @@ class KeptAnswers(Protocol):
     def look_up(self, session: Session, claim: Claim) -> Callable[[Request], Answer | None]:
         """Lock a key until the transaction ends, and look up its stored response.
 
-        Return a function that waits for both, and returns the response, if any.
+        Return a function that waits for both, and returns the response or `None`.
         """
 
     def remember(

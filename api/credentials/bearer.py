@@ -206,11 +206,11 @@ def origin_of(request: Request) -> RequestOrigin:
 def recheck(
     statuses: TokenStatuses, session: Session, caller: Caller, *, hold: bool
 ) -> Callable[[], Caller]:
-    """Check the caller's current state, in the transaction of a write.
+    """Look up the caller's current state, in the transaction of a write.
 
     With `hold`, the account is locked until the transaction ends. Return a function that waits for
-    the state, and returns it. It raises InvalidToken if the caller's token has been revoked in the
-    meantime.
+    the state, and returns it. The function raises InvalidToken if the caller's token has been
+    revoked in the meantime.
     """
     reader = ConnectionReader(session.connection())
     look_up = statuses.look_up(reader, caller.token_id, hold=hold)

@@ -105,7 +105,7 @@ def _replica(url: str, replica_url: str) -> Finding:
     replica, database = Database(replica_url), ReplicatedDatabase(url, replica_url)
     try:
         if (copied := replica.schema_version()) != (version := database.schema_version()):
-            text = f"its schema has version {copied}, and that of the database {version}"
+            text = f"its schema has version {copied}, but that of the database has {version}"
             return Finding("replica", "failed", text)
         database.beat()
     except DatabaseUnavailable as error:

@@ -76,7 +76,7 @@ class Settings(BaseModel):
         description="PgBouncer in transaction mode, through which `serve` and `work` connect",
     )
     database_read_url: DatabaseUrl | None = Field(
-        None, repr=False, description="replica for reads of the catalogue without a token"
+        None, repr=False, description="streaming replica for anonymous reads of the catalogue"
     )
     redis_url: RedisUrl | None = Field(
         None, repr=False, description="Redis server where all processes count rate limits"

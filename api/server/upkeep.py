@@ -25,7 +25,7 @@ Rests leave the processor and the locks to requests.
 """
 _REPORT_SECONDS = 60.0
 _PATIENCE = timedelta(seconds=150)
-"""Time after which a job that says when it `has_recovered` no longer fails in a silent process."""
+"""Silence after which another process can end the failure of a job with `has_recovered`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class Reporter:
     """Reports the runs of jobs in one process to the database, for administrators. Thread-safe.
 
     A job is reported once a minute, and at once when it begins or ceases to fail. A success in any
-    process ends a failure, unless the job says when it `has_recovered`, which the process that
-    failed has to tell.
+    process ends a failure. If the job says when it `has_recovered`, only the process that failed
+    can end the failure, unless it has reported nothing for `_PATIENCE`.
     """
 
     def __init__(self, database: Database, logger: Logger) -> None:

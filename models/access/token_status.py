@@ -69,9 +69,10 @@ class TokenStatuses:
     def look_up(
         self, reader: Reader, credential: UUID | bytes, *, hold: bool = False
     ) -> Callable[[], TokenStatus | None]:
-        """Look up the status of a token; return a function that waits for it, and returns it.
+        """Look up the status of a token by its id or API key hash.
 
-        With `hold`, the account's row is locked against changes until the transaction ends.
+        Return a function that waits for the status, and returns it, or `None` if the token is not
+        active. With `hold`, the account's row is locked against changes until the transaction ends.
         """
         statement = self._statements[isinstance(credential, UUID), hold]
         return partial(_status_in, reader.execute(statement, {"credential": credential}))

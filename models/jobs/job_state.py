@@ -28,8 +28,8 @@ class Failure(NamedTuple):
 class ReportedRun(NamedTuple):
     """A run of a job in the process `reporter`.
 
-    `failure` is `None` if the job does not fail there. In this case, failures of other
-    processes that were last reported before `outdated_before` are over, too.
+    `failure` is `None` if the job does not fail in this process. The run then also ends a failure
+    that another process last reported before `outdated_before`.
     """
 
     name: str
@@ -43,9 +43,9 @@ class ReportedRun(NamedTuple):
 class JobState(Base):
     """The last reported run of a job, and its failures.
 
-    `failing_since` is set while the job fails in a process. `reporter` is the last process that
-    reported a failure. The job fails until this process reports a success, or another process
-    does so for which that failure is outdated.
+    `failing_since` is set while the job fails in a process. `reporter` is the process that reported
+    the last failure, at `reported_at`. A success in this process ends the failure. A success in
+    another process ends it only if `reported_at` is before that run's `outdated_before`.
     """
 
     __tablename__ = "job_states"

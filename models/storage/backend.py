@@ -44,7 +44,7 @@ class Limits:
     lock_timeout: float
     statement_timeout: float | None
     is_pooled: bool = False
-    """Whether connections lead to PgBouncer, so that the role brings the limits of the server."""
+    """Whether the URL leads to PgBouncer, so that the server's limits are settings of the role."""
 
 
 class WatchedPool(QueuePool):
@@ -161,7 +161,7 @@ class Backend(Protocol):
     def try_lock(self, connection: Connection, number: int, /) -> Callable[[], bool]:
         """Try to acquire a lock until the transaction ends.
 
-        Return a function that waits for the result, and returns whether it succeeded.
+        Return a function that waits for the result, and returns whether the lock was acquired.
         """
 
     def exclusive(

@@ -105,8 +105,8 @@ def read_rows(
 ) -> Result[*Ts]:
     """Return the rows of a query, on a connection that is in a transaction.
 
-    On a pipelined connection, the rows are awaited when the first one is needed. Queries that are
-    not constant, and all queries while anybody listens to statements, go through SQLAlchemy.
+    On a pipelined connection, reading the first row waits for the results. Queries that are not
+    constant, and all queries while anybody listens to statements, go through SQLAlchemy.
 
     Raises:
         DBAPIError: The driver failed.
@@ -122,9 +122,9 @@ def read_rows(
 def write_rows(
     connection: Connection, statement: Insert | Update, rows: Sequence[Parameters]
 ) -> None:
-    """Run a statement for each of some rows, which have the same keys, as in `read_rows`.
+    """Run a statement once for each row, as in `read_rows`. All rows have the same keys.
 
-    On a pipelined connection, the next statement with rows, or the commit, waits for it.
+    On a pipelined connection, the next wait for rows, or the commit, also waits for the results.
 
     Raises:
         DBAPIError: The driver failed.

@@ -31,7 +31,7 @@ class Database:
         connect_timeout: Seconds to wait for the server to accept a connection (at least 2).
         lock_timeout: Seconds to wait for a row lock or, in SQLite, for the write lock.
         statement_timeout: Maximum seconds for one statement (PostgreSQL only).
-        is_pooled: Whether the URL leads to PgBouncer, through which nothing can be migrated.
+        is_pooled: Whether the URL leads to PgBouncer, through which `migrate` does not work.
 
     Raises:
         ValueError: The URL does not name a supported database.
@@ -115,8 +115,8 @@ class Database:
         """Run `work` to read, and return its result. All its statements see the same state.
 
         With `single`, `work` runs only one statement. It then needs no transaction, which saves
-        BEGIN and COMMIT on PostgreSQL. The state may be `staleness` seconds old, but without a
-        replica it is the newest one.
+        BEGIN and COMMIT on PostgreSQL. With a replica, the state may be up to `staleness` seconds
+        old.
 
         Raises:
             DatabaseUnavailable: As in `transact`.
@@ -173,8 +173,8 @@ class Database:
     def try_lock(self, session: Session, number: int) -> Callable[[], bool]:
         """Try to acquire the lock `number` until the transaction ends.
 
-        Return a function that waits for the result, and returns whether it succeeded. With SQLite,
-        it always returns `True`, because writing transactions exclude each other.
+        Return a function that waits for the result, and returns whether the lock was acquired. On
+        SQLite, it always returns `True`, because writing transactions exclude each other.
         """
         return self._backend.try_lock(session.connection(), number)
 

@@ -56,7 +56,7 @@ _UNSET = """
         ELSE current_setting(name)::interval NOT BETWEEN '1 ms' AND needed::interval
     END
 """
-"""Returns the statements that set what a role needs behind PgBouncer. A limit may be shorter."""
+"""Returns the statements that set what the role lacks, or NULL. A limit may be shorter."""
 _MIGRATION_LOCK = 0x436F6E636F7264
 """Key of the advisory lock: "Concord" in ASCII."""
 
@@ -74,7 +74,8 @@ def connect(url: URL, limits: Limits) -> Engines:
     """Create the pool with psycopg 3, keeping the `options` of the URL."""
     arguments: _Arguments = {"connect_timeout": round(limits.connect_timeout)}
     if limits.is_pooled:
-        # PgBouncer refuses options. Its next connection lacks the prepared statements of the last.
+        # PgBouncer refuses options. The connection of the next transaction lacks the statements
+        # that were prepared on another.
         arguments["prepare_threshold"] = None
     else:
         arguments["options"] = _options(url, limits)
@@ -268,7 +269,9 @@ def _require_settings(connection: BoundedConnection, *, is_pooled: bool) -> None
         connection.autocommit = False
         if statements is not None:
             raise SchemaError(
-                f"the role lacks settings: run {statements} then RECONNECT in PgBouncer"
+                f"the role lacks settings: run {statements} then RECONNECT in PgBouncer's console"
             )
     elif connection.info.parameter_status("TimeZone") != "UTC":
-        raise SchemaError("the server ignored options: lead DATABASE_URL past PgBouncer to it")
+        raise SchemaError(
+            "the connection options had no effect: connect to PostgreSQL, not to PgBouncer"
+        )

@@ -85,7 +85,7 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001
 
 
 def try_lock(_connection: Connection, _number: int) -> Callable[[], bool]:
-    """Return `True` later, because only one transaction can write at a time."""
+    """Return a function that returns `True`, because only one transaction can write at a time."""
     return lambda: True
 
 

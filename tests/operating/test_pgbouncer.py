@@ -147,7 +147,8 @@ def test_a_role_without_settings_is_refused_with_the_statements(
     run = make_run(tmp_path, monkeypatch)
     settings = urls.settings | {"DATABASE_POOLER_URL": urls.bare}
     statements = [f"ALTER ROLE bare SET {name} = '{value}';" for name, value in ROLE.items()]
-    line = f"the role lacks settings: run {' '.join(statements)} then RECONNECT in PgBouncer"
+    commands = f"{' '.join(statements)} then RECONNECT in PgBouncer's console"
+    line = f"the role lacks settings: run {commands}"
     assert failure(run("serve", **settings)) == [line]
     assert f"pooler    failed  {line}\n" in run("check", **settings).output
     database = Database(urls.bare, is_pooled=True)
@@ -213,7 +214,7 @@ def test_a_database_url_that_leads_to_pgbouncer_is_refused(
 ) -> None:
     """Such a PgBouncer ignores the time limits, and a migration would leave its lock there."""
     run = make_run(tmp_path, monkeypatch)
-    line = "the server ignored options: lead DATABASE_URL past PgBouncer to it"
+    line = "the connection options had no effect: connect to PostgreSQL, not to PgBouncer"
     with running_pooler(server.ports[0], "ignore_startup_parameters = options") as pooler:
         url = pooler.url_of(urls.direct.rpartition("/")[2], "bare")
         assert failure(run("migrate", DATABASE_URL=url)) == [line]

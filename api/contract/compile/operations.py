@@ -63,7 +63,7 @@ class Response:
     caching: tuple[str, str] | None
     """Values of `Cache-Control` for requests without and with credentials, if they differ."""
     staleness: float
-    """Maximum seconds by which the state may be outdated for requests without credentials."""
+    """Maximum age in seconds of the state that a request without credentials may read."""
 
 
 @dataclass(frozen=True, slots=True)

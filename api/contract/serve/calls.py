@@ -96,7 +96,7 @@ class Call:
         if request.at_once:
             return self._database.glance(partial(self._respond, request))
         if kind in _READING:
-            # What shared caches may keep for everybody may be older than what a caller has changed.
+            # Callers must see their own changes. Shared caches may serve everybody else anyway.
             staleness = 0.0 if request.caller else self._operation.success.staleness
             work, single = partial(self._respond, request), kind == "statement"
             return self._database.read(work, single=single, staleness=staleness)
@@ -128,7 +128,7 @@ class Call:
             # client can prolong. The caller must therefore still have permission now. A kept
             # response must also not outlive an account that is erased at the same moment.
             recheck = self._recheck(session, request.caller, hold=claim is not None)
-            # Waiting for the check only now sends both questions to the database together.
+            # The check is awaited only after this call, so the database receives both together.
             replay = None if kept is None else kept.look_up(session, claim)
             request.caller = recheck()
             self._operation.require_scopes(request.caller.scopes, request.body)

@@ -1,4 +1,4 @@
-"""Create the table of heartbeats, which replicas of PostgreSQL repeat."""
+"""Create the table of heartbeats, which show how current a replica of PostgreSQL is."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -249,7 +249,7 @@ def test_check_tells_why_a_replica_cannot_be_used(
     for url, said in {
         replica: "ok      0.",
         primary: "failed  the server is not a standby",
-        f"{replica.removesuffix('postgres')}template1": "failed  its schema has version None, and",
+        f"{replica.removesuffix('postgres')}template1": "failed  its schema has version None, but",
         f"postgresql://u:hunter2@{HOST}:{free_port()}/none": "failed  connection failed: ",
     }.items():
         output = run("check", DATABASE_URL=primary, DATABASE_READ_URL=url).output
