@@ -49,7 +49,7 @@ def examine(
     yield _contract(load_contract)
     yield from _database(settings)
     if settings.database_pooler_url is not None:
-        yield _pooler(settings.database_pooler_url)
+        yield _pooler(settings.database_url, settings.database_pooler_url)
     if settings.database_read_url is not None:
         yield _replica(settings.database_url, settings.database_read_url)
     yield _redis(settings)
@@ -92,12 +92,19 @@ def _database(settings: Settings) -> Iterator[Finding]:
     yield Finding("clock", "ok" if abs(skew) < _SKEW_SECONDS else "failed", text)
 
 
-def _pooler(url: str) -> Finding:
-    database = Database(url, is_pooled=True)
-    fault = database.fault()
-    database.dispose()
-    if fault is not None:
-        return Finding("pooler", "failed", fault)
+def _pooler(url: str, pooler_url: str) -> Finding:
+    database, pooled = Database(url), Database(pooler_url, is_pooled=True)
+    try:
+        if (fault := pooled.fault()) is not None:
+            return Finding("pooler", "failed", fault)
+        if pooled.place() != database.place():
+            text = "it leads to another server or database than DATABASE_URL"
+            return Finding("pooler", "failed", text)
+    except DatabaseUnavailable as error:
+        return Finding("pooler", "failed", error.reason)
+    finally:
+        database.dispose()
+        pooled.dispose()
     return Finding("pooler", "ok", "reachable, and the role has the settings that it needs")
 
 

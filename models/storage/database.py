@@ -209,6 +209,15 @@ class Database:
         # SQLite has no time zones, and gives its time in UTC.
         return now if now.tzinfo else now.replace(tzinfo=UTC)
 
+    def place(self) -> tuple[object, ...]:
+        """Return what differs for each database of PostgreSQL, whatever the URL that leads to it.
+
+        Raises:
+            DatabaseUnavailable: The database is unreachable.
+        """
+        query = select(func.pg_postmaster_start_time(), func.current_database())
+        return self.read(lambda reader: tuple(reader.execute(query).one()), single=True)
+
     def fault(self) -> str | None:
         """Return within a few seconds why the database cannot be used, in one line, or `None`."""
         try:

@@ -162,6 +162,18 @@ def test_a_role_without_settings_is_refused_with_the_statements(
     database.dispose()
 
 
+def test_check_tells_that_pgbouncer_leads_elsewhere(
+    server: Pair, pooler: Pooler, urls: Urls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, `migrate` and backups would use another database than the service."""
+    run = make_run(tmp_path, monkeypatch)
+    execute(server, f"CREATE DATABASE elsewhere TEMPLATE {urls.direct.rpartition('/')[2]}")
+    settings = urls.settings | {"DATABASE_POOLER_URL": pooler.url_of("elsewhere")}
+    line = "pooler    failed  it leads to another server or database than DATABASE_URL\n"
+    assert line in run("check", **settings).output
+    assert "pooler    ok " in run("check", **urls.settings).output
+
+
 @pytest.mark.parametrize(
     ("value", "is_accepted"), [("0", False), ("5001ms", False), ("1h", False), ("1500ms", True)]
 )
