@@ -45,6 +45,8 @@ _TRUSTED = 1.0
 _USED = "concord_used"
 
 _LONGEST_SILENCE = "30s"  # between two statements of a transaction
+_PLAN_CACHE_MODE = "force_custom_plan"
+"""The option that tells whether a server knows the options: no role has a reason to set it."""
 _UNSET = """
     SELECT string_agg(format('ALTER ROLE %I SET %s = %L;', session_user, name, needed), ' ')
     FROM (VALUES
@@ -228,7 +230,7 @@ def _options(url: URL, limits: Limits) -> str:
     options = [given if isinstance(given, str) else " ".join(given), "-c timezone=UTC"]
     # psycopg prepares frequent statements, and the server would soon use one plan for all values.
     # The best index depends on the value, such as how rare a status or a word is.
-    options.append("-c plan_cache_mode=force_custom_plan")
+    options.append(f"-c plan_cache_mode={_PLAN_CACHE_MODE}")
     options.append(f"-c lock_timeout={limits.lock_timeout * 1000:.0f}")
     options.append(f"-c statement_timeout={(limits.statement_timeout or 0) * 1000:.0f}")
     # A process that was stopped or disconnected must not keep its locks forever.
@@ -262,16 +264,17 @@ def _require_settings(connection: BoundedConnection, *, is_pooled: bool) -> None
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise SchemaError(f"the database has the encoding {encoding}: create it with UTF8")
+    connection.autocommit = True
+    query = _UNSET if is_pooled else "SHOW plan_cache_mode"
+    (found,) = connection.execute(query).fetchone() or (None,)
+    connection.autocommit = False
     if is_pooled:
         # PgBouncer opens the connections to the server, so their settings are those of the role.
-        connection.autocommit = True
-        (statements,) = connection.execute(_UNSET).fetchone() or (None,)
-        connection.autocommit = False
-        if statements is not None:
+        if found is not None:
             raise SchemaError(
-                f"the role lacks settings: run {statements} then RECONNECT in PgBouncer's console"
+                f"the role lacks settings: run {found} then RECONNECT in PgBouncer's console"
             )
-    elif connection.info.parameter_status("TimeZone") != "UTC":
+    elif found != _PLAN_CACHE_MODE:
         raise SchemaError(
             "the connection options had no effect: connect to PostgreSQL, not to PgBouncer"
         )

@@ -224,10 +224,15 @@ def test_readiness_survives_a_network_that_was_cut_behind_pgbouncer(
 def test_a_database_url_that_leads_to_pgbouncer_is_refused(
     server: Pair, urls: Urls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such a PgBouncer ignores the time limits, and a migration would leave its lock there."""
+    """Such a PgBouncer ignores the time limits, and a migration would leave its lock there.
+
+    The same applies to the replica.
+    """
     run = make_run(tmp_path, monkeypatch)
     line = "the connection options had no effect: connect to PostgreSQL, not to PgBouncer"
     with running_pooler(server.ports[0], "ignore_startup_parameters = options") as pooler:
-        url = pooler.url_of(urls.direct.rpartition("/")[2], "bare")
+        url = pooler.url_of(urls.direct.rpartition("/")[2])
         assert failure(run("migrate", DATABASE_URL=url)) == [line]
         assert f"database  failed  {line}\n" in run("check", DATABASE_URL=url).output
+        output = run("check", DATABASE_URL=urls.direct, DATABASE_READ_URL=url).output
+        assert f"replica   failed  {line}\n" in output
