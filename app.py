@@ -300,13 +300,11 @@ def _open_database(settings: Settings, threads: int) -> Database:
     url, replica = settings.database_pooler_url or settings.database_url, settings.database_read_url
     if replica is None:
         return Database(url, pool_size=size, is_pooled=is_pooled)
-    # Heartbeats take one more connection to each server.
+    # Heartbeats take one more connection to the primary. While the replica hangs, half of the
+    # threads serve other reads.
+    reads = max(1, settings.threads // 2)
     return ReplicatedDatabase(
-        url,
-        replica,
-        pool_size=size + 1,
-        replica_pool_size=settings.threads + 1,
-        is_pooled=is_pooled,
+        url, replica, pool_size=size + 1, replica_reads=reads, is_pooled=is_pooled
     )
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
+from threading import Semaphore
 from typing import ClassVar, TypeVar, cast
 from uuid import UUID, uuid4
 
@@ -19,6 +20,7 @@ from models.storage.backend import Limits, WatchedPool
 from models.storage.base import Base, UTCDateTime, utcnow
 from models.storage.database import Database
 from models.storage.reader import ConnectionReader, Reader
+from models.storage.schema_version import SchemaError
 
 T = TypeVar("T")
 
@@ -64,7 +66,8 @@ class ReplicatedDatabase(Database):
         url: The primary, as in `Database`.
         replica_url: The replica, or a load balancer for TCP in front of several.
         pool_size: Maximum number of connections to the primary.
-        replica_pool_size: Maximum number of connections to the replica.
+        replica_reads: Maximum number of concurrent reads of the replica. While it hangs, so many
+            threads wait for it; further reads ask the primary at once.
         is_pooled: Whether the URL of the primary leads to PgBouncer.
     """
 
@@ -77,14 +80,15 @@ class ReplicatedDatabase(Database):
         replica_url: str,
         *,
         pool_size: int = 16,
-        replica_pool_size: int = 2,
+        replica_reads: int = 1,
         is_pooled: bool = False,
     ) -> None:
         super().__init__(url, pool_size=pool_size, is_pooled=is_pooled)
         # If the replica hangs, a read waits up to four seconds and then asks the primary. Reads
-        # that begin more than a second later do not wait.
-        limits = Limits(replica_pool_size, 1.0, 2.0, 1.0, 1.0)
+        # that begin more than a second later do not wait. Heartbeats take one more connection.
+        limits = Limits(replica_reads + 1, 1.0, 2.0, 1.0, 1.0)
         self._replica = self._backend.connect(make_url(replica_url), limits)
+        self._places = Semaphore(replica_reads)
         self._process = uuid4()
         self._usable_until = -math.inf
         self._newest = time.monotonic()
@@ -116,12 +120,14 @@ class ReplicatedDatabase(Database):
     ) -> T:
         if not staleness:
             return super().read(work, single=single)
-        if time.monotonic() < self._usable_until:
+        if time.monotonic() < self._usable_until and self._places.acquire(blocking=False):
             try:
                 return self._read_replica(work, staleness, single=single)
-            except (SQLAlchemyError, ReplicaOutdated):
+            except (SQLAlchemyError, SchemaError, ReplicaOutdated):
                 # Further reads ask the primary until the next heartbeat is found.
                 self._usable_until = -math.inf
+            finally:
+                self._places.release()
         self.on_read("primary")
         return super().read(work, single=single)
 

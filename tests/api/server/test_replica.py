@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -240,6 +241,19 @@ def test_a_hanging_replica_delays_a_client_once(shop: Shop) -> None:
         assert shop.client.get("/health/ready").status_code == 200
     assert sorted(took)[-2] < 2
     assert max(took) < LONGEST
+
+
+def test_a_hanging_replica_leaves_threads_to_other_reads(shop: Shop) -> None:
+    clients = [shop.service.client() for _ in range(60)]
+
+    def read(number: int) -> int:
+        time.sleep(number / 20)
+        headers = shop.admin if number % 5 == 0 else {}
+        return clients[number].get(shop.path, headers=headers).status_code
+
+    assert shop.admin  # Signing in takes as long as some reads.
+    with shop.pair.hanging(1), ThreadPoolExecutor(len(clients)) as threads:
+        assert set(threads.map(read, range(len(clients)))) == {200}
 
 
 def test_check_tells_why_a_replica_cannot_be_used(
