@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from models.errors import DatabaseUnavailable
 from models.storage.backend import Limits, WatchedPool
-from models.storage.base import Base, UTCDateTime, utcnow
+from models.storage.base import Base, UTCDateTime
 from models.storage.database import Database
 from models.storage.reader import ConnectionReader, Reader
 from models.storage.schema_version import SchemaError
@@ -43,8 +43,9 @@ class Heartbeat(Base):
     @classmethod
     def write(cls, session: Session, process: UUID, beat: float) -> None:
         """Write a heartbeat, and delete those of processes that ended an hour ago."""
-        session.execute(delete(cls).where(cls.written_at < utcnow() - _KEPT))
-        values = {"beat": beat, "written_at": utcnow()}
+        # A process whose own clock is ahead would delete the heartbeats of all others.
+        session.execute(delete(cls).where(cls.written_at < func.now() - _KEPT))
+        values = {"beat": beat, "written_at": func.now()}
         written = insert(cls).values(process=process, **values)
         session.execute(written.on_conflict_do_update(index_elements=[cls.process], set_=values))
 
@@ -91,7 +92,7 @@ class ReplicatedDatabase(Database):
         self._places = Semaphore(replica_reads)
         self._process = uuid4()
         self._usable_until = -math.inf
-        self._newest = time.monotonic()
+        self._newest = math.inf
         self.on_read: Callable[[str], None] = lambda _: None
         """Called with the server that a read with a `staleness` asks: `replica` or `primary`."""
 
@@ -103,6 +104,7 @@ class ReplicatedDatabase(Database):
             ReplicaOutdated: The replica shows no recent heartbeat.
         """
         began = time.monotonic()
+        self._newest = min(self._newest, began)
         try:
             self.transact(partial(Heartbeat.write, process=self._process, beat=began))
             with self._replica.single.connect() as connection, connection.begin():
@@ -132,8 +134,11 @@ class ReplicatedDatabase(Database):
         return super().read(work, single=single)
 
     def age(self) -> float:
-        """Return the age in seconds of the newest state that the replica has shown."""
-        return time.monotonic() - self._newest
+        """Return the age in seconds of the newest state that the replica has shown.
+
+        It is 0 in a process that has not called `beat`.
+        """
+        return max(0.0, time.monotonic() - self._newest)
 
     @override
     def watch_statements(self, begin: Callable[[str], Callable[[], None]]) -> None:

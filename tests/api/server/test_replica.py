@@ -7,14 +7,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import datetime, timedelta, tzinfo
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Self
+from uuid import uuid4
 
 import httpx
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import select
+from typing_extensions import override
 
+from models.replica import Heartbeat, ReplicatedDatabase
 from models.storage.database import Database
 from models.storage.migrating import migrate
 from tests.api.accounts import bearer, token_for
@@ -254,6 +260,33 @@ def test_a_hanging_replica_leaves_threads_to_other_reads(shop: Shop) -> None:
     assert shop.admin  # Signing in takes as long as some reads.
     with shop.pair.hanging(1), ThreadPoolExecutor(len(clients)) as threads:
         assert set(threads.map(read, range(len(clients)))) == {200}
+
+
+def test_a_clock_that_is_ahead_deletes_no_heartbeats(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        @override
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(hours=2)
+
+    database, process = shop.service.app.database, uuid4()
+    database.transact(partial(Heartbeat.write, process=process, beat=1.0))
+    monkeypatch.setattr("models.storage.base.datetime", Ahead)
+    database.transact(partial(Heartbeat.write, process=uuid4(), beat=1.0))
+    query = select(Heartbeat.beat).where(Heartbeat.process == process)
+    assert database.read(lambda reader: reader.scalar(query)) == 1.0
+
+
+def test_a_process_that_asks_no_replica_reports_no_age(shop: Shop) -> None:
+    """Processes of `work` do not."""
+    database = ReplicatedDatabase(shop.pair.url_of(0), shop.pair.url_of(1))
+    time.sleep(0.01)
+    assert database.age() == 0
+    database.beat()
+    assert database.age() > 0
+    database.dispose()
 
 
 def test_check_tells_why_a_replica_cannot_be_used(
