@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import orjson
 from sqlalchemy import URL, Connection, Engine, event
@@ -63,6 +63,13 @@ class WatchedPool(QueuePool):
         """Close idle connections now, and those in use when they are returned."""
         self.is_disposed = True
         super().dispose()
+
+    @override
+    def recreate(self) -> "WatchedPool":
+        """Return the pool for a thread that did not notice the end: it keeps no connection."""
+        pool = cast("WatchedPool", super().recreate())
+        pool.is_disposed = self.is_disposed
+        return pool
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         if self.is_disposed:

@@ -284,6 +284,19 @@ def test_a_connection_in_use_is_closed_after_its_database(database: Database) ->
         used[0].cursor().execute("SELECT 1")
 
 
+def test_a_connection_opened_after_the_end_of_its_database_is_closed(database: Database) -> None:
+    used: list[Any] = []
+
+    def work(session: Session) -> None:
+        used.append(session.connection().connection.dbapi_connection)
+
+    database.dispose()
+    database.transact(work, write=False)
+
+    with pytest.raises(Exception, match="closed"):
+        used[0].cursor().execute("SELECT 1")
+
+
 def test_the_number_of_connections_is_bounded(database_url: str) -> None:
     database = Database(database_url, pool_size=3)
     running, most = 0, 0
