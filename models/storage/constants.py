@@ -34,6 +34,11 @@ SETTLE = "concord_settle"
 Its value is a function that waits for the results of all statements sent on a connection.
 """
 
+_CURSORS = "concord_cursors"
+"""Key of a connection's cursors by statement. A cursor that is used again has its converters."""
+_FEW = 10
+"""Rows up to which a cursor is used again, because it keeps those of its last result."""
+
 
 class _Compiled:
     """The SQL of a statement for a dialect, the names of its parameters, and their conversions."""
@@ -150,9 +155,8 @@ def _find(
 
 
 def _send(connection: Connection, compiled: _Compiled, rows: Sequence[Parameters]) -> Iterator[Any]:
-    cursor: DBAPICursor = connection.connection.cursor()
     settle = connection.get_execution_options().get(SETTLE)
-    steps = _exchange(connection, compiled, cursor, rows, settle)
+    steps = _exchange(connection, compiled, rows, settle)
     # The first step sends the statement, and the second one receives its rows.
     next(steps)
     return iter(next(steps)) if settle is None else chain.from_iterable(steps)
@@ -161,20 +165,28 @@ def _send(connection: Connection, compiled: _Compiled, rows: Sequence[Parameters
 def _exchange(
     connection: Connection,
     compiled: _Compiled,
-    cursor: DBAPICursor,
     rows: Sequence[Parameters],
     settle: Callable[[Connection], None] | None,
 ) -> Iterator[Sequence[Any]]:
+    kept: dict[_Compiled, DBAPICursor] = connection.info.setdefault(_CURSORS, {})
+    # Nobody else gets the cursor before its rows have been read.
+    cursor = kept.pop(compiled, None) or connection.connection.cursor()
     try:
         if len(rows) == 1:
             cursor.execute(compiled.sql, compiled.convert(rows[0]))
         else:
             cursor.executemany(compiled.sql, [compiled.convert(row) for row in rows])
+        if not compiled.has_rows:
+            kept[compiled] = cursor
         yield ()
         if settle is not None:
             settle(connection)
-        yield cursor.fetchall() if compiled.has_rows else ()
+        found = cursor.fetchall() if compiled.has_rows else ()
+        if len(found) <= _FEW:
+            kept[compiled] = cursor
+        yield found
     except connection.dialect.loaded_dbapi.Error as error:
+        cursor.close()
         dialect = connection.dialect
         is_lost = dialect.is_disconnect(error, connection.connection, cursor)
         if is_lost:
@@ -188,5 +200,3 @@ def _exchange(
             connection_invalidated=is_lost,
             dialect=dialect,
         ) from error
-    finally:
-        cursor.close()

@@ -191,6 +191,56 @@ def test_values_that_are_called_are_called_each_time(database: Database) -> None
     assert second == first + 1
 
 
+def test_results_of_the_same_statement_are_kept_apart(
+    database: Database,
+) -> None:
+    names = {make_user(database, name=name).id: name for name in ("Ada", "Ben", "Zoë")}
+    named = constant(select(User.name).where(User.id == bindparam("number")))
+
+    def read(session: Session) -> list[Any]:
+        results = [read_rows(session.connection(), named, {"number": each}) for each in names]
+        return [result.scalar_one() for result in reversed(results)]
+
+    for _ in range(2):
+        found = database.transact(read, brief=True)
+        assert found == list(names.values())[::-1]
+
+
+def test_a_cursor_with_few_rows_is_used_again(database: Database) -> None:
+    counted = constant(select(func.count()).select_from(User))
+
+    def read(session: Session) -> list[object]:
+        connection = session.connection()
+        read_rows(connection, counted, None).scalar()
+        return list(connection.info[constants._CURSORS].values())  # noqa: SLF001 - as above.
+
+    first, second = database.transact(lambda session: (read(session), read(session)))
+    assert len(first) == 1
+    assert first[0] is second[0]
+
+
+def test_a_statement_is_sent_again_after_it_failed(database: Database) -> None:
+    user = make_user(database)
+    store = constant(insert(IdempotencyRecord))
+    values = {"user_id": user.id, "fingerprint": b"", "status": 200, "owner_id": None}
+    values |= {"headers": [], "body": b"", "created_at": utcnow()}
+    count = constant(select(func.count()).select_from(IdempotencyRecord))
+
+    def write(*keys: str) -> int | None:
+        def work(session: Session) -> int | None:
+            for key in keys:
+                write_rows(session.connection(), store, [{**values, "key": key}])
+            return read_rows(session.connection(), count, None).scalar()
+
+        return database.transact(work, brief=True)
+
+    assert write("a", "b") == 2
+    for _ in range(3):
+        with pytest.raises(IntegrityError):
+            write("c", "a", "d")
+    assert write("c", "d") == 4
+
+
 def test_listeners_see_constant_statements(database: Database) -> None:
     statement = constant(select(func.count()).select_from(User))
     sent: list[object] = []
