@@ -8,7 +8,7 @@ from api.credentials.bearer import Caller
 from models.catalogue.product import Product, ProductChanges
 from models.catalogue.product_list import ProductFilter, ProductSort, find_products
 from models.files.picture import NewPicture
-from models.money import CURRENCIES, CurrencyInfo
+from models.money import CurrencyInfo, currencies
 from models.storage.base import Versions
 from models.storage.page import Page
 from models.storage.reader import Reader
@@ -16,7 +16,7 @@ from models.storage.reader import Reader
 
 def list_currencies() -> dict[str, Iterable[CurrencyInfo]]:
     """List the currencies in which prices can be given."""
-    return {"items": list(CURRENCIES.values())}
+    return {"items": list(currencies().values())}
 
 
 def list_products(

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
-
-import iso4217
 
 MAX_AMOUNT: Final = 2**53 - 1
 """The largest amount, which clients can represent exactly even as a double."""
@@ -37,13 +36,17 @@ class CurrencyInfo(NamedTuple):
     minor_units: int
 
 
-CURRENCIES: Final[Mapping[str, CurrencyInfo]] = MappingProxyType(
-    {
-        currency.code: CurrencyInfo(currency.code, currency.currency_name, currency.exponent)
-        for currency in sorted(iso4217.Currency, key=lambda currency: currency.code)
-        # Precious metals and the codes for testing and accounting have no minor unit, so they
-        # cannot be used for prices.
-        if currency.exponent is not None
-    }
-)
-"""The currencies available for prices, by code."""
+@cache
+def currencies() -> Mapping[str, CurrencyInfo]:
+    """Return the currencies available for prices, by code."""
+    import iso4217  # noqa: PLC0415 - it reads XML, which takes 20 ms and 2 MB.
+
+    return MappingProxyType(
+        {
+            currency.code: CurrencyInfo(currency.code, currency.currency_name, currency.exponent)
+            for currency in sorted(iso4217.Currency, key=lambda currency: currency.code)
+            # Precious metals and the codes for testing and accounting have no minor unit, so they
+            # cannot be used for prices.
+            if currency.exponent is not None
+        }
+    )

@@ -8,7 +8,7 @@ from functools import cache
 
 from PIL import Image
 
-from models.files.picture import MOST_PIXELS
+from models.files.picture_decoding import MOST_PIXELS
 from tests.pictures import make_picture
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")

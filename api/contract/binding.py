@@ -14,12 +14,22 @@ extension points, because they compute on every request what the contract fixes 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
-import flask
-
 from api.contract.leaving_out import leaving_out
 
-# Connexion's test client, and its HTTP clients for remote tokens and references, would take 7 MB.
-with leaving_out("starlette.testclient", "httpx", "requests"):
+# Test clients, development servers, HTTP clients for remote tokens and references, and another
+# validator of schemas.
+with leaving_out(
+    "flask.cli",
+    "httpx",
+    "jsonschema",
+    "jsonschema.exceptions",
+    "jsonschema.validators",
+    "requests",
+    "starlette.testclient",
+    "werkzeug.serving",
+    "werkzeug.test",
+):
+    import flask
     from connexion.apps.abstract import AbstractApp
     from connexion.apps.flask import FlaskApi, FlaskApp
     from connexion.middleware.abstract import SpecMiddleware
@@ -27,9 +37,9 @@ with leaving_out("starlette.testclient", "httpx", "requests"):
     from connexion.operations import AbstractOperation
     from connexion.resolver import Resolution, Resolver
     from connexion.spec import OpenAPISpecification, Specification
+    from flask.ctx import RequestContext
+    from flask.sessions import NullSession, SessionInterface
 
-from flask.ctx import RequestContext
-from flask.sessions import NullSession, SessionInterface
 from starlette.types import ASGIApp, Receive, Scope, Send
 from werkzeug.routing import Rule
 

@@ -1,6 +1,5 @@
 """The command line."""
 
-import gc
 import logging
 import os
 import sys
@@ -118,8 +117,6 @@ def cli() -> None:
 @click.pass_obj
 def serve(program: Program, *, no_upkeep: bool) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    # Modules that are imported stay in memory, so the garbage collector can skip them.
-    gc.freeze()
     with _failures_in_one_line(), patient_standard_error():
         settings = Settings.from_environment(os.environ)
         # Mistakes in the settings or the contract are reported here, before the server listens.
@@ -156,7 +153,6 @@ def serve(program: Program, *, no_upkeep: bool) -> None:
 @click.pass_obj
 def work(program: Program) -> None:
     """Do mail, expiry and other background work without serving, until SIGTERM or Ctrl-C."""
-    gc.freeze()
     with _failures_in_one_line(), patient_standard_error():
         settings = Settings.from_environment(os.environ)
         with closing(program.create_app(settings)) as app:
@@ -297,7 +293,6 @@ def openapi(program: Program, form: str) -> None:
 
 def _worker(program: Program, settings: Settings, *, does_upkeep: bool = True) -> Application:
     """Create the application of one of several worker processes."""
-    gc.freeze()
     _log_what_libraries_say(make_logger(settings))
     return program.create_app(settings, does_upkeep=does_upkeep)
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.files.picture import Picture, draw
+from models.files.picture import Picture
 from models.files.store import FileStore
 from models.set_aside import SetAside
 from models.storage.base import ERASED, Base, BigId, UTCDateTime, utcnow
@@ -103,6 +103,8 @@ class Pictures:
             InvalidPicture: As in `draw`.
             StorageUnavailable, DatabaseUnavailable: The store or the database failed.
         """
+        from models.files.picture_decoding import draw  # noqa: PLC0415 - it takes 3 MB, and few processes decode.
+
         picture, files = draw(file)
         values = {
             "digest": picture.digest,

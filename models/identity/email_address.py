@@ -5,8 +5,6 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from email_validator import EmailNotValidError, validate_email
-
 from models.errors import InvalidEmail
 from models.text import trim
 
@@ -78,6 +76,8 @@ class EmailAddress:
 
 
 def _validate(text: str, *, local: bool) -> str:
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - it takes 40 ms.
+
     # The validator has no option to accept `local`.
     known = _LOCAL.sub(".test", text) if local else text
     try:

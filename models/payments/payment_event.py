@@ -30,7 +30,7 @@ from models.errors import (
     PaymentRecorded,
 )
 from models.lifecycle import Lifecycle
-from models.money import CURRENCIES, MAX_AMOUNT, Money
+from models.money import MAX_AMOUNT, Money, currencies
 from models.orders.order import Order
 from models.orders.order_event import OrderEvent
 from models.storage.base import Base, UTCDateTime
@@ -84,7 +84,7 @@ class Report:
         """Whether the amount is one that orders can have; only a bounce may have none."""
         if self.amount is None:
             return self.kind == "bounce"
-        return self.amount["currency"] in CURRENCIES and 0 <= self.amount["amount"] <= MAX_AMOUNT
+        return self.amount["currency"] in currencies() and 0 <= self.amount["amount"] <= MAX_AMOUNT
 
 
 class PaymentEvent(Base):

@@ -65,8 +65,13 @@ print(*sys.modules)
 
 # What serving has no use for: what other commands load, and tools that are for tests.
 UNUSED = {
+    "PIL",
     "alembic",
+    "email_validator",
+    "flask.cli",
     "httpx",
+    "iso4217",
+    "jsonschema",
     "mako",
     "markdown_it",
     "models.demo.demo_accounts",
@@ -79,6 +84,8 @@ UNUSED = {
     "schemathesis",
     "starlette.testclient",
     "tqdm",
+    "werkzeug.serving",
+    "werkzeug.test",
     "zxcvbn",
 }
 

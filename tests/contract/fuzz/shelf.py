@@ -2,7 +2,7 @@
 
 import io
 
-from models.files.picture import draw
+from models.files.picture_decoding import draw
 from tests.pictures import make_picture
 
 NOBODY = "http://127.0.0.1:9/"

@@ -11,7 +11,7 @@ from models.catalogue.stock_entry import StockEntry
 from models.demo.demo_shop import Added, seed_demo
 from models.identity.password import OWASP, Passwords
 from models.identity.user import User
-from models.money import CURRENCIES
+from models.money import currencies
 from models.orders.order import Order
 from models.orders.order_event import OrderEvent
 from models.storage.database import Database
@@ -53,10 +53,10 @@ def read_shop(database: Database) -> User:
 
 def test_demo_products_are_plausible(seeded: Database) -> None:
     products = read_products(seeded)
-    assert {CURRENCIES[product.currency].minor_units for product in products} == {0, 2, 3}
+    assert {currencies()[product.currency].minor_units for product in products} == {0, 2, 3}
     assert len({product.name for product in products}) == 60
     for product in products:
-        whole = product.price_amount / 10 ** CURRENCIES[product.currency].minor_units
+        whole = product.price_amount / 10 ** currencies()[product.currency].minor_units
         yen = 160 if product.currency == "JPY" else 1
         assert 1 < whole / yen < 1000
     assert Counter(product.active for product in products)[False] == 5

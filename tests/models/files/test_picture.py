@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from models.errors import InvalidPicture
-from models.files.picture import Picture, draw, fit
+from models.files.picture import Picture, fit
+from models.files.picture_decoding import draw
 from tests.hostile_pictures import HTML, KINDS, archive, chunk, hostile, png
 from tests.pictures import make_picture, read_picture
 
