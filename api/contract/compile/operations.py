@@ -27,7 +27,7 @@ from api.contract.compile.request_bodies import (
     compile_form,
 )
 from api.contract.compile.schemas import SchemaNode, Validators, flatten, resolve
-from api.contract.compile.serializers import Serializer, compile_serializer
+from api.contract.compile.serializers import Convert, Serializer, compile_serializer
 from api.contract.engine_errors import ContractViolation, InsufficientScope, Mistake
 from api.contract.strict_json import JSON
 
@@ -154,10 +154,10 @@ def compile_operations(bundle: SchemaNode, validators: Validators) -> tuple[Oper
     """
     declared = tuple(declared_operations(bundle))
     paths = {operation["operationId"]: path for path, _, operation in declared}
-    compiled = []
+    compiled, seen = [], dict[str, Convert]()
     for path, method, operation in declared:
         try:
-            compiled.append(_compile(bundle, path, method, operation, validators, paths))
+            compiled.append(_compile(bundle, path, method, operation, validators, paths, seen))
         except ContractViolation as violation:
             raise Mistake(("paths", path, method), str(violation)) from violation
     _require_agreement(compiled)
@@ -192,6 +192,7 @@ def _compile(
     declared: SchemaNode,
     validators: Validators,
     paths: Mapping[str, str],
+    seen: dict[str, Convert],
 ) -> Operation:
     parameters = [
         compile_parameter(_with_schema(bundle, node), validators) for node in declared["parameters"]
@@ -202,12 +203,11 @@ def _compile(
     if requirements:
         _require_ownership(bundle, declared)
     responses = {
-        int(status): _compile_response(bundle, int(status), resolve(bundle, node), paths)
+        int(status): _compile_response(bundle, int(status), resolve(bundle, node), paths, seen)
         for status, node in declared["responses"].items()
     }
     success = min(status for status in responses if status < HTTPStatus.BAD_REQUEST)
-    default_transaction = "read" if method == "get" else "write"
-    transaction = declared.get("x-engine-transaction", default_transaction)
+    transaction = declared.get("x-engine-transaction", "read" if method == "get" else "write")
     pool_given = declared.get("x-engine-pool-when-given")
     return Operation(
         id=declared["operationId"],
@@ -269,7 +269,11 @@ def _with_schema(bundle: SchemaNode, node: SchemaNode) -> SchemaNode:
 
 
 def _compile_response(
-    bundle: SchemaNode, status: int, declared: SchemaNode, paths: Mapping[str, str]
+    bundle: SchemaNode,
+    status: int,
+    declared: SchemaNode,
+    paths: Mapping[str, str],
+    seen: dict[str, Convert],
 ) -> Response:
     headers = {name: resolve(bundle, node) for name, node in declared.get("headers", {}).items()}
     content = declared.get("content", {})
@@ -278,7 +282,7 @@ def _compile_response(
         status=status,
         headers=headers,
         media_types=tuple(content),
-        serialize=compile_serializer(bundle, json_schema) if json_schema else None,
+        serialize=compile_serializer(bundle, json_schema, seen) if json_schema else None,
         location=_compile_location(bundle, declared, paths)
         if "Location" in headers and status != REDIRECT
         else None,

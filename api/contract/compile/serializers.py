@@ -61,16 +61,19 @@ class _Member:
     required: bool
 
 
-def compile_serializer(bundle: SchemaNode, schema: SchemaNode) -> Serializer:
+def compile_serializer(
+    bundle: SchemaNode, schema: SchemaNode, seen: dict[str, Convert] | None = None
+) -> Serializer:
     """Compile a response schema into a function from an object to UTF-8 JSON.
 
     The function reads attributes of objects (models, dataclasses) and keys of dicts. It writes
-    aware times in RFC 3339 format, and UUIDs as strings.
+    aware times in RFC 3339 format, and UUIDs as strings. `seen` keeps the converters of components,
+    by reference, for other schemas of the same bundle.
 
     Raises:
         ContractViolation: the schema leaves the properties of an object open.
     """
-    convert = _compile(bundle, schema, {})
+    convert = _compile(bundle, schema, {} if seen is None else seen)
     if convert is None:
         return lambda value: orjson.dumps(value, option=_OPTIONS)
     return lambda value: orjson.dumps(convert(value), option=_OPTIONS)

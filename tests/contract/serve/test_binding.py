@@ -17,6 +17,7 @@ from connexion.resolver import Resolution, Resolver
 from connexion.spec import OpenAPISpecification, Specification
 from flask import Flask
 from flask.ctx import RequestContext
+from werkzeug.routing import Rule
 
 from api.contract import binding
 from api.contract.compile.operations import Operation, compile_operations
@@ -108,6 +109,15 @@ def test_operations_are_created_by_an_overridable_method() -> None:
         assert isinstance(getattr(AbstractOperation, name), property)
     assert callable(SpecMiddleware.add_api)
     assert "blueprint" in inspect.getsource(FlaskApi._set_blueprint)  # noqa: SLF001 - as above.
+
+
+def test_no_rule_needs_code_that_builds_urls() -> None:
+    # binding._Rule generates none, and without an adapter, nothing could run it.
+    assert parameters(Rule._compile_builder) == ["self", "append_unknown"]  # noqa: SLF001 - as in binding.
+    app = binding._ContractFlask("test")  # noqa: SLF001 - as in binding.
+    app.add_url_rule("/things/<id>", "thing")
+    with app.app_context(), pytest.raises(RuntimeError, match="Unable to build URLs"):
+        flask.url_for("thing", id=1)
 
 
 def test_a_resolver_finds_the_function_of_an_operation() -> None:
