@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple, Protocol, cast
@@ -48,20 +48,49 @@ class Limits:
 
 
 class WatchedPool(QueuePool):
-    """A pool of connections that reports each wait for one, and leaves none open at its end."""
+    """A pool of connections that reports each wait for one, and leaves none open at its end.
+
+    SQLAlchemy takes longer to check a connection out and in than to run a short statement, so
+    connections for single statements are kept checked out. If all connections are in use, one that
+    is kept goes back to the pool.
+    """
 
     on_wait: Callable[[float, str], None] | None = None
     """Called after a wait with its seconds, and its outcome: `served` or `timed_out`."""
     is_disposed = False
 
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - as in SQLAlchemy.
+        super().__init__(*args, **options)
+        self._kept: list[Connection] = []
+
     def opened(self) -> int:
         """Return the number of connections, in use or idle."""
-        return self.checkedout() + self.checkedin()
+        return super().checkedout() + self.checkedin()
+
+    @override
+    def checkedout(self) -> int:
+        """Return the number of connections in use."""
+        return super().checkedout() - len(self._kept)
+
+    def take(self) -> Connection | None:
+        """Return the connection that was kept last, which is no longer kept, or `None`."""
+        with suppress(IndexError):
+            return self._kept.pop()
+        return None
+
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection of this pool for the next single statement."""
+        self._kept.append(connection)
+        # Another thread may have looked for one just before.
+        if self.is_disposed or self._is_exhausted():
+            self._return_one()
 
     @override
     def dispose(self) -> None:
         """Close idle connections now, and those in use when they are returned."""
         self.is_disposed = True
+        while self._kept:
+            self._return_one()
         super().dispose()
 
     @override
@@ -76,8 +105,17 @@ class WatchedPool(QueuePool):
             record.close()
         super()._do_return_conn(record)
 
+    def _is_exhausted(self) -> bool:
+        return self._overflow >= 0 and self._pool.empty()
+
+    def _return_one(self) -> None:
+        if connection := self.take():
+            connection.close()
+
     def _do_get(self) -> ConnectionPoolEntry:
-        if self._overflow < 0 or not self._pool.empty() or self.on_wait is None:
+        if self._is_exhausted():
+            self._return_one()
+        if self.on_wait is None or not self._is_exhausted():
             return super()._do_get()
         began, outcome = time.monotonic(), "served"
         try:
@@ -164,6 +202,9 @@ class Backend(Protocol):
 
         Return `None` if the error is a bug.
         """
+
+    def is_trusted(self, connection: Connection, /) -> bool:
+        """Return whether a connection that was kept outside the pool is alive beyond doubt."""
 
     def try_lock(self, connection: Connection, number: int, /) -> Callable[[], bool]:
         """Try to acquire a lock until the transaction ends.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar, cast
 
-from sqlalchemy import Connection, func, make_url, select, text
+from sqlalchemy import Connection, Engine, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -60,9 +60,6 @@ class Database:
             pool_size, pool_timeout, connect_timeout, lock_timeout, statement_timeout, is_pooled
         )
         self._engines = self._backend.connect(self._url, self._limits)
-        # The connection for the next glance, because taking one from its pool takes longer than the
-        # statement.
-        self._glancer: list[Connection] = []
         # Health checks use their own connection, so that they never wait for the pool.
         limits = Limits(1, 1.0, 2.0, 1.0, 1.0, is_pooled)
         self._probe = self._backend.connect(self._url, limits)
@@ -123,14 +120,15 @@ class Database:
             RuntimeError: `work` ran another statement, although it is `single`.
         """
         del staleness
-        engine = self._engines.single if single else self._engines.reading
         patience = Patience(self._limits.lock_timeout)
         while True:
             try:
+                if single:
+                    return self._look_up(self._engines.single, work)
                 with (
-                    engine.connect() as connection,
+                    self._engines.reading.connect() as connection,
                     connection.begin(),
-                    ConnectionReader(connection, single=single) as reader,
+                    ConnectionReader(connection) as reader,
                 ):
                     return work(reader)
             except (SQLAlchemyError, SchemaError) as error:
@@ -155,20 +153,10 @@ class Database:
         """
         if self._engines.glancing is None:
             raise BlockingIOError
-        connection = None
         try:
-            connection = self._glancer.pop() if self._glancer else self._engines.glancing.connect()
-            with ConnectionReader(connection, single=True) as reader:
-                return work(reader)
+            return self._look_up(self._engines.glancing, work)
         except SQLAlchemyError as error:
-            if connection is not None:
-                connection.close()
-                connection = None
             raise BlockingIOError from error
-        finally:
-            if connection is not None:
-                connection.rollback()
-                self._glancer.append(connection)
 
     def try_lock(self, session: Session, number: int) -> Callable[[], bool]:
         """Try to acquire the lock `number` until the transaction ends.
@@ -277,10 +265,28 @@ class Database:
 
     def dispose(self) -> None:
         """Close all idle connections. Connections in use are closed when they are returned."""
-        while self._glancer:
-            self._glancer.pop().close()
         for engine in filter(None, (*self._engines, *self._probe)):
             engine.dispose()
+
+    def _look_up(self, engine: Engine, work: Callable[[Reader], T]) -> T:
+        """Run `work`, which is one statement, on a connection that is kept for the next one."""
+        pool = cast("WatchedPool", engine.pool)
+        connection = pool.take()
+        if connection is not None and not self._backend.is_trusted(connection):
+            # The pool pings it, and replaces it if necessary.
+            connection.close()
+            connection = None
+        connection = connection or engine.connect()
+        try:
+            if not connection.in_transaction():
+                connection.begin()
+            with ConnectionReader(connection, single=True) as reader:
+                result = work(reader)
+        except BaseException:
+            connection.close()
+            raise
+        pool.keep(connection)
+        return result
 
     def _insist_on_conflict(self, error: Exception, patience: Patience, *, write: bool) -> None:
         """Raise unless the error is a conflict that may still be retried."""

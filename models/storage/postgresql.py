@@ -131,6 +131,11 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
     return Fault.UNAVAILABLE if known else None
 
 
+def is_trusted(connection: Connection) -> bool:
+    """Return whether a connection that was kept can be used without a ping, as in the pool."""
+    return _is_trusted(_driver(connection), connection.info)
+
+
 _TRY_LOCK = constant(select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInteger))))
 
 
@@ -160,21 +165,29 @@ def exclusive(connection: Connection, *, patience: float) -> Iterator[None]:
 def _make_sure(
     dialect: Dialect, connection: BoundedConnection, record: PoolRecord, _: object
 ) -> None:
-    """Ping the server if there is reason to doubt that a connection is alive.
-
-    A ping on every checkout would cost a round trip. A server that closes a connection announces
-    this, which is visible without a ping. A server that vanished is detected by the ping after a
-    second without use.
-    """
-    used = record.info.get(_USED)
-    if used is None:
+    """Ping the server if there is reason to doubt that a connection is alive."""
+    if _is_trusted(connection, record.info):
         return
     try:
-        if time.monotonic() - used > _TRUSTED or _has_news(connection):
-            dialect.do_ping(connection)  # type: ignore[arg-type]  # A protocol that is narrower.
+        dialect.do_ping(connection)  # type: ignore[arg-type]  # A protocol that is narrower.
     except psycopg.OperationalError as error:
         # The other connections are as old, and pinging each would take as long to fail.
         raise InvalidatePoolError from error
+    record.info[_USED] = time.monotonic()
+
+
+def _is_trusted(connection: BoundedConnection, info: dict[str, Any]) -> bool:
+    """Return whether a connection is alive beyond doubt, and if so, note its use.
+
+    A ping before every use would cost a round trip. A server that closes a connection announces
+    this, which is visible without a ping. A server that vanished is detected by the ping after a
+    second without use.
+    """
+    now = time.monotonic()
+    if now - info.setdefault(_USED, now) > _TRUSTED or _has_news(connection):
+        return False
+    info[_USED] = now
+    return True
 
 
 def _has_news(connection: BoundedConnection) -> bool:
@@ -213,9 +226,8 @@ def _driver(connection: Connection) -> BoundedConnection:
     return cast("BoundedConnection", connection.connection.driver_connection)
 
 
-def _check_in(connection: BoundedConnection | None, record: PoolRecord) -> None:
-    """Undo the settings of `_begin_statement` and `_begin_snapshot`, and note the time."""
-    record.info[_USED] = time.monotonic()
+def _check_in(connection: BoundedConnection | None, _: object) -> None:
+    """Undo the settings of `_begin_statement` and `_begin_snapshot`."""
     if connection is None or connection.closed:
         return
     if connection.autocommit:

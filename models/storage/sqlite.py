@@ -66,7 +66,8 @@ def connect(url: URL, limits: Limits) -> Engines:
     brief = writing.execution_options(**{_BEGIN: _SHARE})
     # A statement outside a transaction has a snapshot of its own.
     single = snapshots.execution_options(**{_BEGIN: None})
-    never_waiting = replace(limits, pool_size=1, pool_timeout=0.0, lock_timeout=0.0)
+    # One of two connections can be kept, because the pool is then not exhausted.
+    never_waiting = replace(limits, pool_size=2, pool_timeout=0.0, lock_timeout=0.0)
     glancing = _engine(url, never_waiting, None)
     return Engines(single, snapshots, snapshots, writing, brief, glancing)
 
@@ -82,6 +83,11 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001
     if primary == sqlite3.SQLITE_BUSY:
         return Fault.CONFLICT
     return Fault.UNAVAILABLE if primary in _UNAVAILABLE else None
+
+
+def is_trusted(_connection: Connection) -> bool:
+    """Return `True`, because a file needs no network."""
+    return True
 
 
 def try_lock(_connection: Connection, _number: int) -> Callable[[], bool]:

@@ -245,9 +245,14 @@ def test_a_slow_statement_is_stopped(url: str) -> None:
 
 
 def test_connections_closed_by_the_server_are_replaced(database: Database, url: str) -> None:
+    def count(reader: Reader) -> int | None:
+        return reader.scalar(select(func.count()).select_from(User))
+
     make_user(database)
+    assert database.read(count, single=True) == 1
     end_sessions(url)
 
+    assert database.read(count, single=True) == 1
     assert len(read_page(database).items) == 1
 
 

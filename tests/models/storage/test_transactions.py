@@ -2,7 +2,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import func, select, text
@@ -14,7 +14,7 @@ from models.errors import DatabaseUnavailable, EmailTaken
 from models.identity.user import User
 from models.identity.user_list import find_users
 from models.storage.database import Database
-from models.storage.reader import Reader
+from models.storage.reader import ConnectionReader, Reader
 from tests.factories import ROOT, make_user
 from tests.models.actions import change_user
 from tests.models.reading import read_page, read_user
@@ -317,6 +317,40 @@ def test_the_number_of_connections_is_bounded(database_url: str) -> None:
     assert results == [None] * 9
     assert most == 3
     database.dispose()
+
+
+def test_a_connection_kept_for_single_statements_is_lent(database_url: str) -> None:
+    database = Database(database_url, pool_size=2, pool_timeout=5.0)
+    pool = next(iter(database.pools.values()))
+    used: list[Any] = []
+
+    def look_up(reader: Reader) -> object:
+        used.append(cast("ConnectionReader", reader)._connection.connection.dbapi_connection)  # noqa: SLF001 - nothing else has it.
+        return reader.scalar(select(1))
+
+    def read() -> object:
+        return database.read(look_up, single=True)
+
+    def work(inner: Callable[[], object]) -> object:
+        def run(session: Session) -> object:
+            session.execute(select(1))
+            return inner()
+
+        return database.transact(run, write=False)
+
+    assert read() == read() == 1
+    assert used[0] is used[1]
+    assert (pool.opened(), pool.checkedout()) == (1, 0)
+    # Both transactions need a connection at the same time.
+    assert work(lambda: work(pool.checkedout)) == 2
+    both: list[Callable[[], object]] = [read, partial(work, lambda: 1)]
+    assert set(together(*both * 20)) == {1}
+    assert pool.checkedout() == 0
+    read()
+    database.dispose()
+    assert pool.opened() == 0
+    with pytest.raises(Exception, match="closed"):
+        used[-1].cursor().execute("SELECT 1")
 
 
 @pytest.mark.parametrize(
