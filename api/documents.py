@@ -1,8 +1,7 @@
 """Documents for clients: the contract, Swagger UI, guides and the keys that verify tokens."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from types import MappingProxyType
 
 from api.contract.compile.document import Document
@@ -39,19 +38,17 @@ GUIDES = (
 
 
 class Assets:
-    """The files that the service's pages load, kept in memory.
+    """The files that the service's pages load, kept in memory once they have been requested.
 
     The files of Swagger UI come from the package flask-swagger-ui, which contains unmodified
     releases.
     """
 
     def __init__(self, drawn: Mapping[str, bytes] = MappingProxyType({})) -> None:
-        """Read the files; `drawn` maps file names to images generated from the contract."""
-        self._files = {
-            **_read(files("api.pages") / "assets", _OWN),
-            **_read(files("flask_swagger_ui") / "dist", _SWAGGER_UI),
-            **{name: _content(name, body) for name, body in drawn.items()},
-        }
+        """Find the files; `drawn` maps file names to images generated from the contract."""
+        own, swagger_ui = files("api.pages") / "assets", files("flask_swagger_ui") / "dist"
+        self._found = dict.fromkeys(_OWN, own) | dict.fromkeys(_SWAGGER_UI, swagger_ui)
+        self._read = {name: _content(name, body) for name, body in drawn.items()}
 
     def get(self, name: str) -> Content:
         """Return the file with this name.
@@ -59,14 +56,12 @@ class Assets:
         Raises:
             NotFound: the pages have no such file.
         """
+        if name in self._found and name not in self._read:
+            self._read[name] = _content(name, (self._found[name] / name).read_bytes())
         try:
-            return self._files[name]
+            return self._read[name]
         except KeyError:
             raise NotFound from None
-
-
-def _read(folder: Traversable, names: Iterable[str]) -> dict[str, Content]:
-    return {name: _content(name, (folder / name).read_bytes()) for name in names}
 
 
 def _content(name: str, body: bytes) -> Content:

@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import obstore
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, S3Store
-
 from models.errors import NotFound, StorageUnavailable
 from models.files.store_faults import cause_of
 
 if TYPE_CHECKING:
-    # They exist for type checkers only.
+    # The library takes 4 MB, and some processes serve no files.
     from obstore import HTTP_METHOD
-    from obstore.store import S3Config
+    from obstore.store import ObjectStore, S3Config
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,7 +41,7 @@ class StoredFile:
 
     size: int
     modified: datetime
-    _store: ObjectStore
+    _store: "ObjectStore"
     _path: str
     _is_presigned: bool
 
@@ -61,7 +57,7 @@ class StoredFile:
             NotFound: The file has been deleted.
             StorageUnavailable: The store failed.
         """
-        return bytes(_run(obstore.get_range, self._store, self._path, start=start, length=length))
+        return bytes(_run(self._store.get_range, self._path, start=start, length=length))
 
     def location(self, method: str) -> str | None:
         """Return a signed URL for GET or HEAD; None if the service sends the file.
@@ -69,10 +65,13 @@ class StoredFile:
         Raises:
             StorageUnavailable: There are no credentials to sign it with.
         """
+        from obstore import sign  # noqa: PLC0415 - as above.
+        from obstore.store import S3Store  # noqa: PLC0415 - as above.
+
         if not self._is_presigned or not isinstance(self._store, S3Store):
             return None
         signed: HTTP_METHOD = "HEAD" if method == "HEAD" else "GET"
-        return _run(obstore.sign, self._store, signed, self._path, expires_in=_SIGNED_FOR)
+        return _run(sign, self._store, signed, self._path, expires_in=_SIGNED_FOR)
 
 
 class FileStore:
@@ -88,7 +87,7 @@ class FileStore:
         self._opened: ObjectStore | None = None
 
     @property
-    def _store(self) -> ObjectStore:
+    def _store(self) -> "ObjectStore":
         if self._opened is None:
             self._opened = _run(_open, self._url)
         return self._opened
@@ -99,9 +98,9 @@ class FileStore:
         Raises:
             StorageUnavailable: The store failed, and the file is missing or unchanged.
         """
-        attributes = _ATTRIBUTES if isinstance(self._store, S3Store) else None
+        attributes = _ATTRIBUTES if urlsplit(self._url).scheme == "s3" else None
         try:
-            _run(obstore.put, self._store, path, content, attributes=attributes)
+            _run(self._store.put, path, content, attributes=attributes)
         except NotFound as error:
             raise StorageUnavailable from error  # There is no such bucket.
 
@@ -112,7 +111,7 @@ class FileStore:
             NotFound: There is no such file.
             StorageUnavailable: The store failed.
         """
-        found = _run(obstore.head, self._store, path)
+        found = _run(self._store.head, path)
         modified = found["last_modified"]
         return StoredFile(found["size"], modified, self._store, path, self._is_presigned)
 
@@ -123,7 +122,7 @@ class FileStore:
             StorageUnavailable: The store failed.
         """
         with suppress(NotFound):
-            _run(obstore.delete, self._store, path)
+            _run(self._store.delete, path)
 
     def fault(self) -> str | None:
         """Write, read and delete a small file; return why that failed, or None.
@@ -133,17 +132,19 @@ class FileStore:
         trial, done = f"trial-{uuid.uuid4().hex}", "written"
         try:
             store = _open(self._url)
-            obstore.put(store, trial, b"1")
+            store.put(trial, b"1")
             done = "read"
-            obstore.get_range(store, trial, start=0, length=1)
+            store.get_range(trial, start=0, length=1)
             done = "deleted"
-            obstore.delete(store, trial)
-        except (BaseError, OSError) as error:
+            store.delete(trial)
+        except _errors() as error:
             return f"a file cannot be {done}: {cause_of(error)}"
         return None
 
 
-def _open(url: str) -> ObjectStore:
+def _open(url: str) -> "ObjectStore":
+    from obstore.store import LocalStore, S3Store  # noqa: PLC0415 - as above.
+
     parts = urlsplit(url)
     if parts.scheme == "file":
         return LocalStore(Path(unquote(parts.path)).absolute(), mkdir=True)
@@ -169,5 +170,11 @@ def _run(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return work(*args, **kwargs)
     except FileNotFoundError:
         raise NotFound from None
-    except (BaseError, OSError) as error:
+    except _errors() as error:
         raise StorageUnavailable from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from obstore.exceptions import BaseError  # noqa: PLC0415 - as above.
+
+    return BaseError, OSError

@@ -75,6 +75,7 @@ UNUSED = {
     "mako",
     "markdown_it",
     "models.demo.demo_accounts",
+    "obstore",
     "openapi_spec_validator",
     "opentelemetry",
     "psycopg",
