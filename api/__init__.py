@@ -3,5 +3,5 @@
 import gc
 
 # Imported modules stay in memory. Looking for garbage among them would take a tenth of the start-up
-# time, so there is no collection before `app.py` has imported everything.
-gc.set_threshold(1_000_000, 20, 20)
+# time, so there are few collections before `app.py` has imported everything.
+gc.set_threshold(100_000, 20, 20)
