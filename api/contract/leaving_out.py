@@ -9,6 +9,9 @@ from types import ModuleType
 class _Unused(type):
     """A class that is also its own attributes, members, instances and results."""
 
+    # Otherwise, a loop over such a class would read one member after another and never end.
+    __iter__: None = None
+
     def __getattr__(cls, name: str) -> type:
         if name.startswith("__"):
             raise AttributeError(name)

@@ -85,6 +85,8 @@ def test_modules_can_be_left_out_of_imports() -> None:
     assert issubclass(type("Error", (unused, ValueError), {}), ValueError)
     assert unused.VALIDATORS["type"]("any", names=()) is unused
     assert not hasattr(unused, "__wrapped__")
+    with pytest.raises(TypeError, match="not iterable"):
+        iter(unused)
 
 
 def test_a_specification_check_can_be_skipped() -> None:
