@@ -62,6 +62,8 @@ class WatchedPool(QueuePool):
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - as in SQLAlchemy.
         super().__init__(*args, **options)
         self._kept: list[Connection] = []
+        # One entry for each thread taking a connection: the length of a list changes atomically.
+        self._seekers: list[None] = []
 
     def opened(self) -> int:
         """Return the number of connections, in use or idle."""
@@ -81,8 +83,8 @@ class WatchedPool(QueuePool):
     def keep(self, connection: Connection) -> None:
         """Keep a connection of this pool for the next single statement."""
         self._kept.append(connection)
-        # Another thread may have looked for one just before.
-        if self.is_disposed or self._is_exhausted():
+        # A thread that takes a connection may have looked for a kept one just before.
+        if self.is_disposed or self._seekers or self._is_exhausted():
             self._return_one()
 
     @override
@@ -113,6 +115,16 @@ class WatchedPool(QueuePool):
             connection.close()
 
     def _do_get(self) -> ConnectionPoolEntry:
+        self._seekers.append(None)
+        try:
+            return self._seek()
+        finally:
+            self._seekers.pop()
+            # Another thread may wait because this one took the last idle connection.
+            if self._seekers and self._is_exhausted():
+                self._return_one()
+
+    def _seek(self) -> ConnectionPoolEntry:
         if self._is_exhausted():
             self._return_one()
         if self.on_wait is None or not self._is_exhausted():

@@ -36,8 +36,6 @@ Its value is a function that waits for the results of all statements sent on a c
 
 _CURSORS = "concord_cursors"
 """Key of a connection's cursors by statement. A cursor that is used again has its converters."""
-_FEW = 10
-"""Rows up to which a cursor is used again, because it keeps those of its last result."""
 
 
 class _Compiled:
@@ -58,10 +56,10 @@ class _Compiled:
         self.sql: str = state.statement
         self._positional: bool = compiled.positional
         self._names = list(state.positiontup or state.parameters)
-        self._lists = {
+        self.lists = {
             name: names for name, names in state.parameter_expansion.items() if name in example
         }
-        given = {*example, *chain.from_iterable(self._lists.values())}
+        given = {*example, *chain.from_iterable(self.lists.values())}
         self._fixed = {name: state.parameters[name] for name in self._names if name not in given}
         self._calls = {
             name: binds[name].callable
@@ -86,7 +84,7 @@ class _Compiled:
         values = {**self._fixed, **parameters}
         for name, call in self._calls.items():
             values[name] = call()
-        for name, names in self._lists.items():
+        for name, names in self.lists.items():
             values.update(zip(names, parameters[name], strict=True))
         converted = [
             values[name] if convert is None else convert(values[name])
@@ -168,7 +166,9 @@ def _exchange(
     rows: Sequence[Parameters],
     settle: Callable[[Connection], None] | None,
 ) -> Iterator[Sequence[Any]]:
-    kept: dict[_Compiled, DBAPICursor] = connection.info.setdefault(_CURSORS, {})
+    info = connection.info
+    if (kept := info.get(_CURSORS)) is None:
+        kept = info[_CURSORS] = WeakKeyDictionary[_Compiled, DBAPICursor]()
     # Nobody else gets the cursor before its rows have been read.
     cursor = kept.pop(compiled, None) or connection.connection.cursor()
     try:
@@ -176,13 +176,14 @@ def _exchange(
             cursor.execute(compiled.sql, compiled.convert(rows[0]))
         else:
             cursor.executemany(compiled.sql, [compiled.convert(row) for row in rows])
-        if not compiled.has_rows:
+        if not compiled.has_rows and not compiled.lists:
             kept[compiled] = cursor
         yield ()
         if settle is not None:
             settle(connection)
         found = cursor.fetchall() if compiled.has_rows else ()
-        if len(found) <= _FEW:
+        # A cursor keeps its last result in memory, and a list has a statement for each length.
+        if len(found) <= 1 and not compiled.lists:
             kept[compiled] = cursor
         yield found
     except connection.dialect.loaded_dbapi.Error as error:

@@ -285,7 +285,10 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        pool.keep(connection)
+        if connection.invalidated:
+            connection.close()
+        else:
+            pool.keep(connection)
         return result
 
     def _insist_on_conflict(self, error: Exception, patience: Patience, *, write: bool) -> None:

@@ -166,9 +166,9 @@ def _make_sure(
     dialect: Dialect, connection: BoundedConnection, record: PoolRecord, _: object
 ) -> None:
     """Ping the server if there is reason to doubt that a connection is alive."""
-    if _is_trusted(connection, record.info):
-        return
     try:
+        if _is_trusted(connection, record.info):
+            return
         dialect.do_ping(connection)  # type: ignore[arg-type]  # A protocol that is narrower.
     except psycopg.OperationalError as error:
         # The other connections are as old, and pinging each would take as long to fail.

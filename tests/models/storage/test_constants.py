@@ -28,7 +28,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.engine import IteratorResult
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from models.access.token_status import TokenStatuses
@@ -206,7 +206,20 @@ def test_results_of_the_same_statement_are_kept_apart(
         assert found == list(names.values())[::-1]
 
 
-def test_a_cursor_with_few_rows_is_used_again(database: Database) -> None:
+def test_cursors_of_statements_that_are_gone_are_not_kept(database: Database) -> None:
+    listed = constant(select(User.id).where(User.id.in_(bindparam("ids", expanding=True))))
+
+    def read(session: Session) -> int:
+        connection = session.connection()
+        for number in range(1, 30):
+            read_rows(connection, constant(select(User.id).where(User.id == number)), None).all()
+            read_rows(connection, listed, {"ids": list(range(number))}).all()
+        return len(connection.info[constants._CURSORS])  # noqa: SLF001 - as above.
+
+    assert database.transact(read) <= 1
+
+
+def test_a_cursor_with_one_row_is_used_again(database: Database) -> None:
     counted = constant(select(func.count()).select_from(User))
 
     def read(session: Session) -> list[object]:
@@ -262,6 +275,18 @@ def test_errors_are_those_of_sqlalchemy(database: Database) -> None:
     with pytest.raises(IntegrityError) as caught:
         database.transact(lambda s: write_rows(s.connection(), twice, [values, values]))
     assert "CANARY" not in str(caught.value).partition("DETAIL")[0]
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_connection_whose_loss_was_ignored_is_not_kept(database: Database) -> None:
+    counted = constant(select(func.count()).select_from(User))
+
+    def lose(reader: Reader) -> None:
+        with suppress(DBAPIError):
+            reader.execute(select(func.pg_terminate_backend(func.pg_backend_pid())))
+
+    database.read(lose, single=True)
+    assert database.read(lambda reader: reader.execute(counted, None).scalar(), single=True) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])

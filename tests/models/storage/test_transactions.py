@@ -9,6 +9,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.pool import QueuePool
 
 from models.errors import DatabaseUnavailable, EmailTaken
 from models.identity.user import User
@@ -351,6 +352,43 @@ def test_a_connection_kept_for_single_statements_is_lent(database_url: str) -> N
     assert pool.opened() == 0
     with pytest.raises(Exception, match="closed"):
         used[-1].cursor().execute("SELECT 1")
+
+
+def test_a_thread_does_not_wait_while_a_connection_is_kept(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread takes the last connection just after this one has seen it."""
+    database = Database(database_url, pool_size=2, pool_timeout=3.0)
+    get = QueuePool._do_get  # noqa: SLF001 - between it and its caller, another thread is to run.
+    taken, waited = threading.Event(), threading.Event()
+
+    def take() -> None:
+        def hold(session: Session) -> None:
+            session.execute(select(1))
+            taken.set()
+            waited.wait(5)
+
+        database.transact(hold, write=False)
+
+    other = threading.Thread(target=take)
+
+    def get_late(pool: QueuePool) -> object:
+        if threading.current_thread() is not other and not taken.is_set():
+            other.start()
+            assert taken.wait(5)
+        return get(pool)
+
+    def work(session: Session) -> int | None:
+        return session.scalar(select(1))
+
+    # One connection is idle, and one is kept.
+    database.read(lambda _: database.transact(work, write=False), single=True)
+    monkeypatch.setattr(QueuePool, "_do_get", get_late)
+    assert database.transact(work, write=False) == 1
+    assert taken.is_set()
+    waited.set()
+    other.join()
+    database.dispose()
 
 
 @pytest.mark.parametrize(
