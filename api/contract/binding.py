@@ -19,7 +19,6 @@ from api.contract.leaving_out import leaving_out
 # Test clients, development servers, HTTP clients for remote tokens and references, and another
 # validator of schemas.
 with leaving_out(
-    "flask.cli",
     "httpx",
     "jsonschema",
     "jsonschema.exceptions",
@@ -104,6 +103,10 @@ class _MatchedContext(RequestContext):
         self.request.view_args = {"request": request}
 
 
+def _build_nothing(*_: object) -> tuple[str, str]:
+    raise RuntimeError("routes of a contract build no URLs")
+
+
 class _Rule(Rule):
     """A rule that builds no URLs, because `url_for` needs an adapter, which there is none of.
 
@@ -113,7 +116,7 @@ class _Rule(Rule):
     @override
     def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
         del append_unknown
-        return lambda *_: ("", "")
+        return _build_nothing
 
 
 class _ContractFlask(flask.Flask):

@@ -68,7 +68,6 @@ UNUSED = {
     "PIL",
     "alembic",
     "email_validator",
-    "flask.cli",
     "httpx",
     "iso4217",
     "jsonschema",
