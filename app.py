@@ -66,7 +66,7 @@ from models.replica import ReplicatedDatabase
 from models.storage.database import Database
 from models.storage.schema_version import newest_version
 
-# Modules that are imported stay in memory, so the garbage collector can skip them.
+# Imported modules stay in memory, so the garbage collector can skip them.
 gc.freeze()
 gc.set_threshold(20_000, 20, 20)
 

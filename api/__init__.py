@@ -3,5 +3,5 @@
 import gc
 
 # Imported modules stay in memory. Looking for garbage among them would take a tenth of the start-up
-# time, so there are few collections before `app.py` has imported everything.
+# time, so the garbage collector rarely runs until `app.py` has imported everything.
 gc.set_threshold(100_000, 20, 20)

@@ -38,14 +38,14 @@ GUIDES = (
 
 
 class Assets:
-    """The files that the service's pages load, kept in memory once they have been requested.
+    """The files that the service's pages load; each is kept in memory after its first request.
 
     The files of Swagger UI come from the package flask-swagger-ui, which contains unmodified
     releases.
     """
 
     def __init__(self, drawn: Mapping[str, bytes] = MappingProxyType({})) -> None:
-        """Find the files; `drawn` maps file names to images generated from the contract."""
+        """Locate the files; `drawn` maps file names to images generated from the contract."""
         own, swagger_ui = files("api.pages") / "assets", files("flask_swagger_ui") / "dist"
         self._found = dict.fromkeys(_OWN, own) | dict.fromkeys(_SWAGGER_UI, swagger_ui)
         self._read = {name: _content(name, body) for name, body in drawn.items()}

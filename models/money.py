@@ -39,7 +39,7 @@ class CurrencyInfo(NamedTuple):
 @cache
 def currencies() -> Mapping[str, CurrencyInfo]:
     """Return the currencies available for prices, by code."""
-    import iso4217  # noqa: PLC0415 - it reads XML, which takes 20 ms and 2 MB.
+    import iso4217  # noqa: PLC0415 - loading it parses XML, which takes 20 ms and 2 MB.
 
     return MappingProxyType(
         {

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias, cast
 
 from api.contract.leaving_out import leaving_out
 
-# Test clients, development servers, HTTP clients for remote tokens and references, and another
-# validator of schemas.
+# Concord needs none of these: test clients, a development server, HTTP clients for remote tokens
+# and references, and another validator of schemas.
 with leaving_out(
     "httpx",
     "jsonschema",
@@ -108,9 +108,10 @@ def _build_nothing(*_: object) -> tuple[str, str]:
 
 
 class _Rule(Rule):
-    """A rule that builds no URLs, because `url_for` needs an adapter, which there is none of.
+    """A rule that cannot build URLs. `url_for` needs a URL adapter, and the application has none.
 
-    Werkzeug would generate code for that, which takes a tenth of the time to create the app.
+    Werkzeug would generate code to build URLs, which would take a tenth of the time that creating
+    the application takes.
     """
 
     @override

@@ -7,12 +7,12 @@ from types import ModuleType
 
 
 class _Unused(type):
-    """A class that is also its own attributes, members, instances and results."""
+    """A class whose attributes and items are such classes too, and whose calls return itself."""
 
     importing: list[None]
-    """Empty after the imports."""
+    """A list that is emptied when the imports are complete."""
 
-    # Otherwise, a loop over such a class would read one member after another and never end.
+    # Otherwise, a loop over such a class would read one item after another and never end.
     __iter__: None = None
 
     def __getattr__(cls, name: str) -> type:
@@ -24,7 +24,7 @@ class _Unused(type):
         return cls.__getattr__(str(key))
 
     def __call__(cls, *_: object, **__: object) -> type:
-        # A function must not pretend to do something.
+        # A function that does nothing must not seem to work. A capital letter marks a class.
         if not cls.importing and not cls.__name__[:1].isupper():
             raise RuntimeError(f"{cls.__name__} was left out of the imports")
         return cls
@@ -32,10 +32,11 @@ class _Unused(type):
 
 @contextmanager
 def leaving_out(*names: str) -> Iterator[None]:
-    """Replace these modules, for imports in the block, with empty ones.
+    """Replace these modules, for imports in the block, with empty modules.
 
-    Every name in an empty module is a class, from which other classes may be derived, and whose
-    members may be read. After the block, classes can still be called, but functions raise an error.
+    Every name in an empty module is a class, from which other classes can be derived, and whose
+    attributes and items can be read. After the block, a name that begins with a capital letter can
+    still be called, as a class; calling any other name, as a function, raises RuntimeError.
     Modules that were imported before the block are not replaced.
     """
     empty = {name: ModuleType(name) for name in names if name not in sys.modules}

@@ -266,7 +266,7 @@ def _storage_url(value: str) -> str:
 
 def _mail_from(value: str) -> str:
     # The validator has no option to accept `local`, which internal networks use.
-    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - it takes 40 ms.
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - loading it takes 40 ms.
 
     name = value.removesuffix(".local")
     known = value if name == value else f"{name}.test"

@@ -16,7 +16,7 @@ from models.errors import NotFound, StorageUnavailable
 from models.files.store_faults import cause_of
 
 if TYPE_CHECKING:
-    # The library takes 4 MB, and some processes serve no files.
+    # Functions import the library, because it takes 4 MB and some processes use no files.
     from obstore import HTTP_METHOD
     from obstore.store import ObjectStore, S3Config
 

@@ -103,7 +103,7 @@ class Pictures:
             InvalidPicture: As in `draw`.
             StorageUnavailable, DatabaseUnavailable: The store or the database failed.
         """
-        from models.files.picture_decoding import draw  # noqa: PLC0415 - it takes 3 MB, and few processes decode.
+        from models.files.picture_decoding import draw  # noqa: PLC0415 - it takes 3 MB, and few processes decode pictures.
 
         picture, files = draw(file)
         values = {

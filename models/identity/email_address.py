@@ -76,7 +76,7 @@ class EmailAddress:
 
 
 def _validate(text: str, *, local: bool) -> str:
-    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - it takes 40 ms.
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - loading it takes 40 ms.
 
     # The validator has no option to accept `local`.
     known = _LOCAL.sub(".test", text) if local else text

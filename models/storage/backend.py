@@ -50,9 +50,9 @@ class Limits:
 class WatchedPool(QueuePool):
     """A pool of connections that reports each wait for one, and leaves none open at its end.
 
-    SQLAlchemy takes longer to check a connection out and in than to run a short statement, so
-    connections for single statements are kept checked out. If all connections are in use, one that
-    is kept goes back to the pool.
+    SQLAlchemy takes longer to check a connection out and in again than to run a short statement, so
+    connections for single statements stay checked out between them. If the pool has no other
+    connection left, a kept one is returned to it.
     """
 
     on_wait: Callable[[float, str], None] | None = None
@@ -62,7 +62,8 @@ class WatchedPool(QueuePool):
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - as in SQLAlchemy.
         super().__init__(*args, **options)
         self._kept: list[Connection] = []
-        # One entry for each thread taking a connection: the length of a list changes atomically.
+        # One entry for each thread that is getting a connection from the pool. This is a list
+        # because appending and popping are atomic.
         self._seekers: list[None] = []
 
     def opened(self) -> int:
@@ -75,7 +76,7 @@ class WatchedPool(QueuePool):
         return super().checkedout() - len(self._kept)
 
     def take(self) -> Connection | None:
-        """Return the connection that was kept last, which is no longer kept, or `None`."""
+        """Remove and return the connection that was kept last; return `None` if none is kept."""
         with suppress(IndexError):
             return self._kept.pop()
         return None
@@ -83,7 +84,7 @@ class WatchedPool(QueuePool):
     def keep(self, connection: Connection) -> None:
         """Keep a connection of this pool for the next single statement."""
         self._kept.append(connection)
-        # A thread that takes a connection may have looked for a kept one just before.
+        # Another thread may have looked for a kept connection just before this one was kept.
         if self.is_disposed or self._seekers or self._is_exhausted():
             self._return_one()
 
@@ -120,7 +121,7 @@ class WatchedPool(QueuePool):
             return self._seek()
         finally:
             self._seekers.pop()
-            # Another thread may wait because this one took the last idle connection.
+            # Another thread may be waiting because this one took the last idle connection.
             if self._seekers and self._is_exhausted():
                 self._return_one()
 
@@ -216,7 +217,7 @@ class Backend(Protocol):
         """
 
     def is_trusted(self, connection: Connection, /) -> bool:
-        """Return whether a connection that was kept outside the pool is alive beyond doubt."""
+        """Return whether a kept connection can be used without a ping."""
 
     def try_lock(self, connection: Connection, number: int, /) -> Callable[[], bool]:
         """Try to acquire a lock until the transaction ends.

@@ -35,7 +35,7 @@ Its value is a function that waits for the results of all statements sent on a c
 """
 
 _CURSORS = "concord_cursors"
-"""Key of a connection's cursors by statement. A cursor that is used again has its converters."""
+"""Key of a connection's cursors by statement. A cursor keeps its converters between uses."""
 
 
 class _Compiled:
@@ -169,7 +169,7 @@ def _exchange(
     info = connection.info
     if (kept := info.get(_CURSORS)) is None:
         kept = info[_CURSORS] = WeakKeyDictionary[_Compiled, DBAPICursor]()
-    # Nobody else gets the cursor before its rows have been read.
+    # The cursor is removed, so that nothing else can use it before its rows have been read.
     cursor = kept.pop(compiled, None) or connection.connection.cursor()
     try:
         if len(rows) == 1:
@@ -182,7 +182,7 @@ def _exchange(
         if settle is not None:
             settle(connection)
         found = cursor.fetchall() if compiled.has_rows else ()
-        # A cursor keeps its last result in memory, and a list has a statement for each length.
+        # A cursor holds its last result in memory, and the SQL differs for each length of a list.
         if len(found) <= 1 and not compiled.lists:
             kept[compiled] = cursor
         yield found

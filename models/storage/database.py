@@ -269,11 +269,11 @@ class Database:
             engine.dispose()
 
     def _look_up(self, engine: Engine, work: Callable[[Reader], T]) -> T:
-        """Run `work`, which is one statement, on a connection that is kept for the next one."""
+        """Run `work`, a single statement, and keep its connection for the next single statement."""
         pool = cast("WatchedPool", engine.pool)
         connection = pool.take()
         if connection is not None and not self._backend.is_trusted(connection):
-            # The pool pings it, and replaces it if necessary.
+            # Before its next use, the pool pings it and replaces it if necessary.
             connection.close()
             connection = None
         connection = connection or engine.connect()

@@ -132,7 +132,7 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:
 
 
 def is_trusted(connection: Connection) -> bool:
-    """Return whether a connection that was kept can be used without a ping, as in the pool."""
+    """Return whether a kept connection can be used without a ping, by the rules of the pool."""
     return _is_trusted(_driver(connection), connection.info)
 
 
@@ -177,11 +177,11 @@ def _make_sure(
 
 
 def _is_trusted(connection: BoundedConnection, info: dict[str, Any]) -> bool:
-    """Return whether a connection is alive beyond doubt, and if so, note its use.
+    """Return whether a connection can be used without a ping; if so, record the time of use.
 
     A ping before every use would cost a round trip. A server that closes a connection announces
-    this, which is visible without a ping. A server that vanished is detected by the ping after a
-    second without use.
+    this, which is visible without a ping. A server that vanished is detected by the ping that
+    precedes the first use after more than a second without use.
     """
     now = time.monotonic()
     if now - info.setdefault(_USED, now) > _TRUSTED or _has_news(connection):

@@ -66,7 +66,7 @@ def connect(url: URL, limits: Limits) -> Engines:
     brief = writing.execution_options(**{_BEGIN: _SHARE})
     # A statement outside a transaction has a snapshot of its own.
     single = snapshots.execution_options(**{_BEGIN: None})
-    # One of two connections can be kept, because the pool is then not exhausted.
+    # With two connections, one can be kept, because the pool is then not exhausted.
     never_waiting = replace(limits, pool_size=2, pool_timeout=0.0, lock_timeout=0.0)
     glancing = _engine(url, never_waiting, None)
     return Engines(single, snapshots, snapshots, writing, brief, glancing)
@@ -86,7 +86,7 @@ def diagnose(error: DBAPIError, *, write: bool) -> Fault | None:  # noqa: ARG001
 
 
 def is_trusted(_connection: Connection) -> bool:
-    """Return `True`, because a file needs no network."""
+    """Return `True`, because a file cannot lose its connection as a server can."""
     return True
 
 

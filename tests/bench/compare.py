@@ -44,8 +44,8 @@ from tests.bench.telling import say
 
 CONNECTIONS = (16, 64)
 SECONDS = 2
-"""A turn begins with new connections and with lookups of all sessions, which count too much in a
-turn of one second."""
+"""Seconds of a turn, which begins with new connections and lookups of all sessions. These would
+distort a turn of one second."""
 FOLDER = ROOT / "var" / "bench" / "compare"
 LONGEST = 50 * 60
 """Seconds of load at the most: the tokens are good for an hour."""

@@ -214,7 +214,8 @@ class _Loader(_PARSER):  # type: ignore[misc, valid-type]  # Chosen when the mod
 
     @override
     def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
-        # Most nodes are text. PyYAML's own way to it takes half of the time to read the contract.
+        # Most nodes are strings. PyYAML's own method for strings would take half of the time that
+        # reading the contract takes.
         if isinstance(node, yaml.ScalarNode) and node.tag == _TEXT:
             return node.value
         return super().construct_object(node, deep)

@@ -67,8 +67,8 @@ def compile_serializer(
     """Compile a response schema into a function from an object to UTF-8 JSON.
 
     The function reads attributes of objects (models, dataclasses) and keys of dicts. It writes
-    aware times in RFC 3339 format, and UUIDs as strings. `seen` keeps the converters of components,
-    by reference, for other schemas of the same bundle.
+    aware times in RFC 3339 format, and UUIDs as strings. `seen` maps references to the converters
+    of their components; pass the same dict for all schemas of a bundle to compile each only once.
 
     Raises:
         ContractViolation: the schema leaves the properties of an object open.

@@ -81,7 +81,7 @@ def test_modules_can_be_left_out_of_imports() -> None:
     with leaving_out("turtledemo", "sys"):
         unused = importlib.import_module("turtledemo").Turtle
         assert sys.modules["sys"] is sys
-        # Connexion derives classes from those of jsonschema, reads their members and calls others.
+        # While imported, connexion derives classes from jsonschema's and calls its functions.
         derived: Any = type("Error", (unused, ValueError), {})
         assert isinstance(unused.VALIDATORS["type"]("any", names=()), type)
     assert "turtledemo" not in sys.modules
@@ -119,7 +119,7 @@ def test_operations_are_created_by_an_overridable_method() -> None:
 
 
 def test_no_rule_needs_code_that_builds_urls() -> None:
-    # binding._Rule generates none, and without an adapter, nothing could run it.
+    # binding._Rule generates no such code, and without a URL adapter, nothing could run it.
     assert parameters(Rule._compile_builder) == ["self", "append_unknown"]  # noqa: SLF001 - as in binding.
     app = binding._ContractFlask("test")  # noqa: SLF001 - as in binding.
     app.add_url_rule("/things/<id>", "thing")

@@ -326,7 +326,7 @@ def test_a_connection_kept_for_single_statements_is_lent(database_url: str) -> N
     used: list[Any] = []
 
     def look_up(reader: Reader) -> object:
-        used.append(cast("ConnectionReader", reader)._connection.connection.dbapi_connection)  # noqa: SLF001 - nothing else has it.
+        used.append(cast("ConnectionReader", reader)._connection.connection.dbapi_connection)  # noqa: SLF001 - nothing public returns it.
         return reader.scalar(select(1))
 
     def read() -> object:
@@ -357,9 +357,9 @@ def test_a_connection_kept_for_single_statements_is_lent(database_url: str) -> N
 def test_a_thread_does_not_wait_while_a_connection_is_kept(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another thread takes the last connection just after this one has seen it."""
+    """Another thread takes the last idle connection just after this thread has seen it."""
     database = Database(database_url, pool_size=2, pool_timeout=3.0)
-    get = QueuePool._do_get  # noqa: SLF001 - between it and its caller, another thread is to run.
+    get = QueuePool._do_get  # noqa: SLF001 - another thread must run just before it.
     taken, waited = threading.Event(), threading.Event()
 
     def take() -> None:
