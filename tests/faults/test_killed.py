@@ -27,7 +27,8 @@ from tests.models.feeds import check_replay, read_feed
 
 pytestmark = [pytest.mark.mission("M16"), pytest.mark.timeout(600)]
 
-KILLS = 25
+KILLS, MOST_KILLS = 25, 75
+"""Kills, and those until every action was acknowledged: a busy machine does little in a life."""
 CUSTOMERS = 6
 LONGEST_LIFE = 0.5
 """Seconds under load after which the server is dead for certain."""
@@ -38,6 +39,7 @@ UNITS = 3
 ACTIONS = {"pay", "cancel", "reduce", "ship", "deliver", "refund", "return"}
 """What a customer has done to an order, by chance, where it is allowed."""
 ERASURE = "erase"
+EVERYTHING = {*ACTIONS, "create", ERASURE}
 CLOSED = "closed"
 """A pending order of an erased customer: it was cancelled, unless it had expired."""
 LATER = {"pending": {"expired"}, CLOSED: {"cancelled", "expired"}}
@@ -162,7 +164,9 @@ def test_a_killed_server_loses_no_acknowledged_write(kind: str, tmp_path: Path) 
                 Customer(shop, url, *shop.person(), admin, product, random.Random(number))  # noqa: S311 - as above.
                 for number in range(CUSTOMERS)
             ]
-            for _ in range(KILLS):
+            for kills in range(MOST_KILLS):
+                if kills >= KILLS and done_by(customers) == EVERYTHING:
+                    break
                 with killed_server(tmp_path, port, database_url, **SETTINGS) as server:
                     work_until_killed(server, customers, chance.uniform(0.02, LONGEST_LIFE))
                 check_books(shop.database)
@@ -189,6 +193,11 @@ def work_until_killed(
         assert not thread.is_alive()
 
 
+def done_by(customers: list[Customer]) -> set[str]:
+    """The actions that were acknowledged."""
+    return {action for each in customers for action in each.done}
+
+
 def resolve_what_was_lost(customers: list[Customer]) -> None:
     """Send every request again whose answer never came."""
     for customer in customers:
@@ -208,5 +217,4 @@ def assert_all_is_as_acknowledged(shop: Shop, customers: list[Customer]) -> None
         assert stored[order] in {status, *LATER.get(status, ())}
     # What nobody paid for is not kept from others any more.
     assert "pending" not in stored.values()
-    done = {action for each in customers for action in each.done}
-    assert done == {*ACTIONS, "create", ERASURE}, "too little was done for this to mean anything"
+    assert done_by(customers) == EVERYTHING, "too little was done for this to mean anything"
