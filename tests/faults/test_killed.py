@@ -27,7 +27,7 @@ from tests.models.feeds import check_replay, read_feed
 
 pytestmark = [pytest.mark.mission("M16"), pytest.mark.timeout(600)]
 
-KILLS, MOST_KILLS = 12, 75
+KILLS, MOST_KILLS = 25, 75
 """Kills, and those until every action was acknowledged: a busy machine does little in a life."""
 CUSTOMERS = 6
 LONGEST_LIFE = 0.5
