@@ -14,7 +14,7 @@ from httpx import create_ssl_context
 
 from tests import seen
 from tests.databases import KINDS, make_database_url
-from tests.our_document import load_once
+from tests.our_document import load_compiled, load_once
 from tests.service import Service, running
 
 
@@ -22,11 +22,12 @@ from tests.service import Service, running
 def read_once() -> Iterator[None]:
     """Read once in a process what takes most of the time of making an application or a client.
 
-    That is the contract, which nothing changes once it is read, and the certificates that a client
-    trusts. The tests of reading the contract do without this.
+    That is the contract, which nothing changes once it is compiled, and the certificates that a
+    client trusts. The tests of reading the contract do without this.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("api.contract.contract.load_document", load_once)
+        patch.setattr("app.load", load_compiled)
         patch.setattr("httpx._transports.default.create_ssl_context", cache(create_ssl_context))
         yield
 

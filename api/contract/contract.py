@@ -72,13 +72,18 @@ def load_contract(
             verifier.compile_all()
         compiled = compile_operations(document.bundle, validators)
         operations = {operation.id: operation for operation in compiled}
-        found = _find_handlers(operations, handlers)
+        found = find_handlers(operations, handlers)
     except Mistake as mistake:
         raise document.error(mistake) from mistake
     return Contract(document, validators, verifier, operations, found, handlers)
 
 
-def _find_handlers(operations: Mapping[str, Operation], package: str) -> Mapping[str, Handler]:
+def find_handlers(operations: Mapping[str, Operation], package: str) -> Mapping[str, Handler]:
+    """Return the handler of each operation, by `operationId`, from a package or single module.
+
+    Raises:
+        Mistake: an operation has no handler, or a public function of a module has no operation.
+    """
     is_package = hasattr(importlib.import_module(package), "__path__")
     modules: dict[str, ModuleType] = {}
     handlers: dict[str, Handler] = {}

@@ -1,10 +1,10 @@
 """The books of the shop: recomputed sums, compared with the stored totals."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from sqlalchemy import inspect, select, table, text
+from sqlalchemy import inspect, select, text
 from sqlalchemy.orm import Session, selectinload
 
 from models.catalogue.product import Product
@@ -179,15 +179,32 @@ def _check_erasure(books: Books) -> None:
         assert order.retained_since is None or order.status in ENDED
 
 
-def everything(database: Database) -> dict[str, list[str]]:
-    """Read every row of every table, to tell whether anything changed, or is left."""
+def everything(
+    database: Database,
+    *,
+    without_tables: Collection[str] = (),
+    without_columns: Collection[str] = (),
+) -> dict[str, list[str]]:
+    """Read every row of every table, to tell whether anything changed, or is left.
+
+    The driver is asked directly, which takes a tenth of the time.
+    """
 
     def read(session: Session) -> dict[str, list[str]]:
-        return {
-            name: sorted(
-                repr(row) for row in session.execute(select(text("*")).select_from(table(name)))
-            )
-            for name in inspect(session.connection()).get_table_names()
-        }
+        connection = session.connection()
+        cursor = connection.connection.cursor()
+        rows = {}
+        for name in inspect(connection).get_table_names():
+            if name not in without_tables:
+                cursor.execute(f'SELECT * FROM "{name}"')  # noqa: S608 - a table of ours.
+                kept = [
+                    place
+                    for place, (column, *_) in enumerate(cursor.description or ())
+                    if column not in without_columns
+                ]
+                rows[name] = sorted(
+                    repr([row[place] for place in kept]) for row in cursor.fetchall()
+                )
+        return rows
 
     return database.transact(read, write=False)
