@@ -47,14 +47,7 @@ class LiveServer:
 
     def is_healthy(self, seconds: float = 5.0) -> bool:
         """Whether `GET /health` answers 200 within `seconds`."""
-        connection = HTTPConnection(self.host, self.port, timeout=seconds)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except (OSError, HTTPException):
-            return False
-        finally:
-            connection.close()
+        return is_healthy(self.port, self.host, seconds)
 
     def command(self, *arguments: str, **environment: str) -> str:
         """Run `python app.py …` against the same database and return what it printed.
@@ -70,6 +63,18 @@ class LiveServer:
             timeout=START_SECONDS,
         )
         return finished.stdout.decode()
+
+
+def is_healthy(port: int, host: str = HOST, seconds: float = 5.0) -> bool:
+    """Whether `GET /health` answers 200 within `seconds`."""
+    connection = HTTPConnection(host, port, timeout=seconds)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
 
@@ -59,9 +60,7 @@ backend replicas
 class Replica:
     """One process of the service, which can be killed and restarted."""
 
-    def __init__(
-        self, start: Callable[[], AbstractContextManager[subprocess.Popen[bytes]]]
-    ) -> None:
+    def __init__(self, start: Callable[[], AbstractContextManager[ForkServerProcess]]) -> None:
         self._begin = start
         self.start()
 
@@ -76,8 +75,8 @@ class Replica:
 
     def replace(self) -> None:
         """Stop the replica properly, and start it again, as for a new release."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(40)
+        self.process.terminate()
+        self.process.join(40)
         self.kill()
         self.start()
 

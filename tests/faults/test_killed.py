@@ -5,12 +5,12 @@ when the server died is resolved as a client would: by sending it again.
 """
 
 import random
-import subprocess
 import threading
 import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -179,9 +179,7 @@ def test_a_killed_server_loses_no_acknowledged_write(kind: str, tmp_path: Path) 
     assert "Traceback" not in (tmp_path / "server.log").read_text()
 
 
-def work_until_killed(
-    server: subprocess.Popen[bytes], customers: list[Customer], seconds: float
-) -> None:
+def work_until_killed(server: ForkServerProcess, customers: list[Customer], seconds: float) -> None:
     """Let everybody act, and kill the server while their requests are on their way."""
     threads = [threading.Thread(target=each.act) for each in customers]
     for thread in threads:
