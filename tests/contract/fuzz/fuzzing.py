@@ -96,7 +96,6 @@ def run_schemathesis(
         cwd=PROJECT,
         env={
             **os.environ,
-            "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
             "SIGN_IN_DESK": desk,
         },
         stdout=subprocess.PIPE,
