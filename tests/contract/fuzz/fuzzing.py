@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,9 +49,9 @@ class Chance:
 class Outcome:
     """What schemathesis did.
 
-    `operations` is how many were tested of those that were to be. `answers` counts by operation
-    (method and path) and status, `checks` by name, `links` by source and target, and `peers` by
-    operation the requests for somebody's resource that were sent again as somebody else.
+    `operations` is how many were tested of those that were to be. `answers` has the statuses of
+    each operation (method and path). `checks` counts by name, `links` by source and target, and
+    `peers` by operation the requests for somebody's resource that were sent again as somebody else.
     """
 
     exit_code: int
@@ -61,8 +61,8 @@ class Outcome:
     operations: tuple[int, int]
     phases: Mapping[str, str]
     warnings: frozenset[str]
+    answers: Mapping[str, list[int]]
     checks: Counter[str]
-    answers: Counter[tuple[str, int]]
     links: Counter[str]
     peers: Counter[str]
 
@@ -91,12 +91,12 @@ def run_schemathesis(
             *(f"--phases={','.join(task.phases)}", *task.filters),
             *(f"--seed={chance.seed}", f"--max-examples={chance.examples}"),
             *(f"--report-json-path={folder / 'summary.json'}",),
-            *(f"--report-ndjson-path={folder / 'events.ndjson'}",),
         ],
         cwd=PROJECT,
         env={
             **os.environ,
             "SIGN_IN_DESK": desk,
+            "FUZZING_COUNTS": str(folder / "counts.json"),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -107,9 +107,7 @@ def run_schemathesis(
         summary = json.loads((folder / "summary.json").read_text())
     except FileNotFoundError:
         raise AssertionError(f"schemathesis did not run:\n{finished.stdout}") from None
-    counts = _Counts()
-    with (folder / "events.ndjson").open() as lines:
-        counts.read(lines)
+    counts = json.loads((folder / "counts.json").read_text())
     operations = summary["operations"]
     return Outcome(
         exit_code=finished.returncode,
@@ -119,10 +117,10 @@ def run_schemathesis(
         operations=(operations["tested"], operations["selected"]),
         phases={name: phase["status"] for name, phase in summary["phases"].items()},
         warnings=frozenset(name for name, found in summary["warnings"].items() if found),
-        checks=counts.checks,
-        answers=counts.answers,
-        links=counts.links,
-        peers=counts.peers,
+        answers=counts["answers"],
+        checks=Counter(counts["checks"]),
+        links=Counter(counts["links"]),
+        peers=Counter(counts["peers"]),
     )
 
 
@@ -152,32 +150,3 @@ def _account(name: str, desk: str) -> dict[str, object]:
     token |= {"sendIn": "header", "sendName": "Authorization", "sendTemplate": "Bearer {token}"}
     sign_in = {"verb": "POST", "externalEndpointURL": f"{desk}/{name}", "payloadRaw": "{}"}
     return {"name": name, "loginEndpointAuth": {**sign_in, "token": token}}
-
-
-class _Counts:
-    """Counts over the events that schemathesis wrote, a JSON object a line."""
-
-    def __init__(self) -> None:
-        self.checks: Counter[str] = Counter()
-        self.answers: Counter[tuple[str, int]] = Counter()
-        self.links: Counter[str] = Counter()
-        self.peers: Counter[str] = Counter()
-
-    def read(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            if not line.startswith('{"ScenarioFinished"'):
-                continue
-            recorder = json.loads(line)["ScenarioFinished"]["recorder"]
-            cases = recorder.get("cases", {})
-            for node in cases.values():
-                if "transition" in node:
-                    self.links[node["transition"]["id"]] += 1
-            for results in recorder.get("checks", {}).values():
-                self.checks.update(result["name"] for result in results)
-            for case_id, interaction in recorder.get("interactions", {}).items():
-                case = cases[case_id]["value"]
-                label = f"{case['method']} {case['path']}"
-                if case.get("auth_identity") == "peer":
-                    self.peers[label] += 1
-                if "response" in interaction:
-                    self.answers[label, interaction["response"]["status_code"]] += 1

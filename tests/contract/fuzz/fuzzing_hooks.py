@@ -1,16 +1,20 @@
 """What schemathesis is told of Concord beside schemathesis.toml, which names this module."""
 
-# ruff: noqa: ARG001 - schemathesis passes all that it has, by name.
+# ruff: noqa: ARG001, ARG002 - schemathesis passes all that it has, by name.
 
 import itertools
+import json
 import os
 from collections import Counter
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import requests
 import schemathesis
 from schemathesis import CheckContext, DeserializationContext, HookContext, Response
+from schemathesis.cli import EventHandler, ExecutionContext, handler
+from schemathesis.engine.events import EngineEvent, ScenarioFinished
 
 from tests.contract.fuzz.fuzzing_data import EVENT, KEY, AnyCase, is_positive, learn, put_right
 from tests.signing import stripe_headers
@@ -137,3 +141,35 @@ def what_is_repeated_is_answered_and_not_done_again(
     assert again.headers.get("Idempotent-Replayed") == "true", "the repetition was done again"
     assert again.status_code == response.status_code, "the repetition had another status"
     assert again.content == response.content, "the repetition had another answer"
+
+
+@handler()
+class Counts(EventHandler[ExecutionContext]):
+    """Writes the counts of an `Outcome` to the file FUZZING_COUNTS, if the tests name one."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.checks: Counter[str] = Counter()
+        self.links: Counter[str] = Counter()
+        self.peers: Counter[str] = Counter()
+        self.answers: dict[str, list[int]] = {}
+
+    def handle_event(self, ctx: ExecutionContext, event: EngineEvent) -> None:
+        """Count what a scenario did."""
+        if not isinstance(event, ScenarioFinished):
+            return
+        cases = event.recorder.cases
+        self.links.update(node.transition.id for node in cases.values() if node.transition)
+        for results in event.recorder.checks.values():
+            self.checks.update(result.name for result in results)
+        for case_id, interaction in event.recorder.interactions.items():
+            case = cases[case_id].value
+            label = f"{case.method} {case.path}"
+            if case.auth_identity == "peer":
+                self.peers[label] += 1
+            if interaction.response is not None:
+                self.answers.setdefault(label, []).append(interaction.response.status_code)
+
+    def shutdown(self, ctx: ExecutionContext) -> None:
+        """Write."""
+        if file := os.environ.get("FUZZING_COUNTS"):
+            Path(file).write_text(json.dumps(vars(self)))
