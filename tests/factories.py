@@ -23,6 +23,7 @@ from models.lifecycle import Lifecycle
 from models.orders.order import Order
 from models.orders.order_line import LineQuantity
 from models.orders.order_placing import OrderDetails
+from models.storage.constants import constant
 from models.storage.database import Database
 from tests.our_document import our_document
 from tests.service import CHEAP, PASSWORD, Service
@@ -34,6 +35,11 @@ HALF_AN_HOUR = timedelta(minutes=30)
 _DAY = timedelta(days=1)
 _HASH = CHEAP.hash(PASSWORD, email="nobody@concord.example")
 _numbers = itertools.count(1)
+STATUSES_OF_TOKENS = TokenStatuses(strict_administrators=False)
+"""Made once, because making its statements is slow."""
+_ADMINS = constant(
+    select(User.id).where(User.exists(), User.role == "admin").order_by(User.id).limit(1)
+)
 
 Lines: TypeAlias = Sequence[tuple[Product, int]]
 """Products and their quantities."""
@@ -99,9 +105,8 @@ def make_account(service: Service, **chosen: Unpack[Account]) -> User:
 
 def make_admin(database: Database) -> Person:
     """Return the administrator of the shop, who is created on first use."""
-    query = select(User).where(User.exists(), User.role == "admin").order_by(User.id).limit(1)
-    admin = database.transact(lambda session: session.scalar(query), write=False)
-    return Person((admin or make_user(database, role="admin")).id, is_admin=True)
+    admin = database.read(lambda reader: reader.execute(_ADMINS).first(), single=True)
+    return Person(admin.id if admin else make_user(database, role="admin").id, is_admin=True)
 
 
 def make_buyer(database: Database) -> Person:
@@ -126,7 +131,7 @@ def make_session(database: Database, user: User, keys: KeyRing) -> NewSession:
     rules = SessionRules(
         idle=_DAY,
         longest=_DAY,
-        statuses=TokenStatuses(strict_administrators=False),
+        statuses=STATUSES_OF_TOKENS,
         refresh_key=keys.derive("refresh-tokens"),
     )
     start = partial(start_session, user=user, rules=rules, origin=RequestOrigin())

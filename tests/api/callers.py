@@ -8,16 +8,13 @@ from typing import TypeAlias
 
 import jwt
 
-from models.access.token_status import TokenStatuses
 from models.identity.api_key import hash_api_key
 from models.identity.one_time_token import OneTimeToken, Purpose
 from models.identity.user import User
 from tests.api.accounts import bearer, edit_account, grant_for, key_for, read_account, token_for
 from tests.api.token_forger import Forger
-from tests.factories import make_account
+from tests.factories import STATUSES_OF_TOKENS, make_account
 from tests.service import Service
-
-TOKEN_STATUSES = TokenStatuses(strict_administrators=False)
 
 Headers: TypeAlias = dict[str, str]
 Caller: TypeAlias = Callable[[Service], tuple[User, Headers]]
@@ -28,7 +25,7 @@ def caller_of(service: Service, headers: Headers) -> User:
     """Whose token or key some headers carry."""
     credential = headers["Authorization"].removeprefix("Bearer ")
     if digest := hash_api_key(credential):
-        find = partial(TOKEN_STATUSES.read, credential=digest)
+        find = partial(STATUSES_OF_TOKENS.read, credential=digest)
         status = service.app.database.read(find)
         assert status is not None
         return read_account(service, status.user_id)

@@ -8,7 +8,6 @@ from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import httpx
 from sqlalchemy.orm import Session
@@ -20,13 +19,14 @@ from models.identity.one_time_token import OneTimeToken, Purpose
 from models.identity.permission import ADMIN_SCOPE
 from models.identity.user import User
 from models.orders.order import Order
+from models.orders.order_line import LineQuantity
 from tests.api.accounts import bearer, fresh_address, grant_for, key_for, token_for
 from tests.api.authenticators import enrolled
 from tests.api.recovering import link_for
 from tests.api.sample_calls import SampleCall, operations
 from tests.authenticator import verify_address
 from tests.factories import Person, make_account, make_order, make_product
-from tests.models.reading import read_entries, read_payment, read_unit
+from tests.models.reading import read_entries, read_payment
 from tests.pictures import make_picture
 from tests.service import PASSWORD, Service
 
@@ -63,7 +63,6 @@ def things_for(
 
     A second factor is the caller's own, who is the owner by default.
     """
-    database = service.app.database
     places: dict[str, object] = {"user_id": owner.id}
     members: dict[str, object] = {"sku": uuid.uuid4().hex}
     if "{token_id}" in operation.path:
@@ -76,20 +75,37 @@ def things_for(
         members |= _recovery(service, operation)
     if operation.tag == "second_factor":
         members |= _second_factor(service, operation, caller or owner)
-    if "{product_id}" in operation.path or {"product_id", "lines"} & operation.members:
-        product = make_product(database, price=1999, currency="USD", stock=1000)
-        places |= {"product_id": product.id, "entry_id": read_entries(database, product)[0].id}
-        members["product_id"] = product.id
-        members["lines"] = [{"product_id": product.id, "quantity": 2}]
-    if "{order_id}" in operation.path:
-        order_id = places["order_id"] = _order_for(service, operation, owner)
-        members |= read_payment(database, order_id)
-        members["lines"] = [read_unit(database, order_id)]
+    in_path = re.findall(r"{(\w+)}", operation.path)
+    if {"product_id", "order_id", "lines"} & {*in_path, *operation.members}:
+        _stock(service, operation, owner, places, members)
     places |= _picture(service, operation, caller or owner, places.get("product_id"))
-    for name in re.findall(r"{(\w+)}", operation.path):
+    for name in in_path:
         if name not in places:
             places[name] = _created(service, name, owner, places)
     return Things(places, members)
+
+
+def _stock(
+    service: Service,
+    operation: SampleCall,
+    buyer: User,
+    places: dict[str, object],
+    members: dict[str, object],
+) -> None:
+    """Make a product, and an order of two units if the path names one."""
+    database = service.app.database
+    product = make_product(database, price=1999, currency="USD", stock=1000)
+    places["product_id"] = members["product_id"] = product.id
+    members["lines"] = [LineQuantity(product_id=product.id, quantity=1)]
+    if "{entry_id}" in operation.path:
+        places["entry_id"] = read_entries(database, product)[0].id
+    if "{order_id}" in operation.path:
+        status = _STATUS.get(operation.id, "pending")
+        lines = [(product, 2)]
+        order = make_order(database, status=status, buyer=Person(buyer.id), lines=lines)
+        places["order_id"] = order.id
+        if "reference" in operation.members:
+            members |= read_payment(database, order.id)
 
 
 def _picture(
@@ -137,14 +153,6 @@ def _created(service: Service, name: str, owner: User, places: Mapping[str, obje
 
 def _place_of(answer: httpx.Response) -> str:
     return urlsplit(answer.headers["Location"]).path
-
-
-def _order_for(service: Service, operation: SampleCall, buyer: User) -> UUID:
-    database = service.app.database
-    product = make_product(database, price=1999, currency="USD", stock=1000)
-    status = _STATUS.get(operation.id, "pending")
-    lines = [(product, 2)]
-    return make_order(database, status=status, buyer=Person(buyer.id), lines=lines).id
 
 
 def _waiting_sign_in(service: Service) -> dict[str, object]:

@@ -212,7 +212,7 @@ def prepare(service: Service, client: httpx.Client, guest: Guest, link: Link) ->
     admin = Shopper(service, client, admin=True)
     if "order_id" in things.places:
         admin.patch(f"/v1/orders/{things.places['order_id']}", {"note": "A second event."})
-    if "entry_id" in things.places:
+    if "product_id" in things.places:
         url = f"/v1/products/{things.places['product_id']}/stock-adjustments"
         admin.post(url, {"quantity": 1, "reason": "A second entry."})
     if "webhook_id" in things.places:
