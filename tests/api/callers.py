@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeAlias
 
 import jwt
@@ -33,10 +33,16 @@ def caller_of(service: Service, headers: Headers) -> User:
     return read_account(service, int(claims["sub"]))
 
 
+@lru_cache(maxsize=1)
+def _forger(service: Service) -> Forger:
+    """Make an account once, because no forged token changes it."""
+    return Forger(service, make_account(service))
+
+
 def _forged(forge: Callable[[Forger], str]) -> Caller:
     def caller(service: Service) -> tuple[User, Headers]:
-        user = make_account(service)
-        return user, bearer(forge(Forger(service, user)))
+        forger = _forger(service)
+        return forger.user, bearer(forge(forger))
 
     return caller
 
