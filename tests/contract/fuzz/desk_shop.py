@@ -3,13 +3,21 @@
 import io
 
 from models.catalogue.product import Product
+from models.files.picture_decoding import draw
 from models.files.store import FileStore
 from models.files.stored_picture import Pictures
 from models.orders.order import Order
 from models.storage.database import Database
-from tests.contract.fuzz.shelf import PICTURE, SHELF, SOLD
+from tests.contract.fuzz.shelf import SHELF, SOLD
 from tests.factories import Person, make_order, make_product
 from tests.models.reading import read_product
+from tests.pictures import make_picture
+
+PICTURE = make_picture(size=(8, 8))
+"""A picture that is stored."""
+
+FILE = draw(io.BytesIO(PICTURE))[0].small.path
+"""The path of the file that it becomes."""
 
 _PRICES = (1, 2, 0, 1)
 """So little that a payment is often all that is due. What costs nothing is paid from the start."""

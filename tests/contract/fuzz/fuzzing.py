@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tests.contract.fuzz.desk_shop import FILE
 from tests.contract.fuzz.sign_in_desk import ACCOUNTS
-from tests.live import LiveServer
+from tests.live import HOST, LiveServer
 
 PROJECT = Path(__file__).parents[3]
 CONFIGURATION = PROJECT / "schemathesis.toml"
@@ -95,7 +96,10 @@ def run_schemathesis(
         cwd=PROJECT,
         env={
             **os.environ,
+            # Otherwise each request looks through the environment for a proxy.
+            "NO_PROXY": HOST,
             "SIGN_IN_DESK": desk,
+            "FILE_OF_DESK": FILE,
             "FUZZING_COUNTS": str(folder / "counts.json"),
         },
         stdout=subprocess.PIPE,

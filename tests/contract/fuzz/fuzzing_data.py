@@ -23,10 +23,13 @@ from schemathesis import APIOperation, Case, HookContext, Response
 from schemathesis.core import NotSet
 from schemathesis.generation.meta import TestPhase
 
-from tests.contract.fuzz.shelf import FILE, NOBODY, OTHERS, SHELF
+from tests.contract.fuzz.shelf import NOBODY, OTHERS, SHELF
 from tests.signing import intent
 
 AnyCase: TypeAlias = Case[APIOperation[Any, Any, Any, Any]]
+
+DESK = os.environ.get("SIGN_IN_DESK")
+"""Where what is missing is fetched; nowhere if schemathesis runs by hand."""
 
 KEY = "Idempotency-Key"
 EVENT = json.dumps(intent(None, 1))
@@ -50,6 +53,9 @@ schemathesis.openapi.format("entity-tags", _tags | _versions)
 
 _HOLDING_MONEY = {"paid", "partially_shipped", "shipped", "delivered"}
 """States in which an order of the desk has money that can be returned."""
+
+_desk_session = requests.Session()
+"""Keeps the connection to the desk."""
 
 _given_out: set[str] = set()
 _states: dict[str, list[str]] = {}
@@ -110,8 +116,8 @@ def put_right(case: AnyCase) -> None:
         _choose_order(case, number)
         _choose_token(case)
         _choose_webhook(case)
-        if "path" in case.path_parameters:
-            case.path_parameters["path"] = FILE
+        if "path" in case.path_parameters and DESK:
+            case.path_parameters["path"] = os.environ["FILE_OF_DESK"]
 
 
 def learn(case: AnyCase, response: Response) -> None:
@@ -175,13 +181,19 @@ def _name(text: str) -> str:
 
 def _proof(case: AnyCase, body: Collection[str]) -> dict[str, str]:
     """Fetch codes and tokens, of which only those hold that were just given out."""
-    desk, who = os.environ.get("SIGN_IN_DESK"), case.auth_identity or "user"
-    if not desk or not _PROVED & set(body):
+    if not DESK or not _PROVED & set(body):
         return {}
     operation_id = case.operation.definition.raw["operationId"]
-    answer = requests.post(f"{desk}/{who}/proofs/{operation_id}", timeout=10)
+    proof = ask_desk(f"{case.auth_identity or 'user'}/proofs/{operation_id}")
+    return {name: value for name, value in proof.items() if name in body}
+
+
+def ask_desk(place: str, method: str = "POST") -> dict[str, Any]:
+    """Fetch from the desk what it makes for an account."""
+    answer = _desk_session.request(method, f"{DESK}/{place}", timeout=10)
     answer.raise_for_status()
-    return {name: value for name, value in answer.json().items() if name in body}
+    made: dict[str, Any] = answer.json()
+    return made
 
 
 def _choose_account(case: AnyCase, number: int) -> None:
@@ -208,10 +220,10 @@ def _choose_product(case: AnyCase, number: int) -> None:
 
 def _choose_order(case: AnyCase, number: int) -> None:
     """Put an order into the path that can be read, or whose state allows the action."""
-    desk, who = os.environ.get("SIGN_IN_DESK"), case.auth_identity
+    who = case.auth_identity
     action = case.operation.definition.raw["operationId"].removesuffix("_order")
     may = who == "administrator" or case.method == "GET" or action in {"update", "cancel", "reduce"}
-    if "order_id" not in case.path_parameters or not desk or not who or not may:
+    if "order_id" not in case.path_parameters or not DESK or not who or not may:
         return
     if not _is_known(case, "order_id"):
         states = _states.get(action, ["refunded"])
@@ -221,9 +233,7 @@ def _choose_order(case: AnyCase, number: int) -> None:
             # A refunded order of the desk was never shipped.
             states = [state for state in states if state != "refunded"]
         state = states[number % len(states)]
-        answer = requests.post(f"{desk}/{who}/orders/{state}", timeout=10)
-        answer.raise_for_status()
-        made = answer.json()
+        made: Any = ask_desk(f"{who}/orders/{state}")
         case.path_parameters["order_id"] = made.pop("id")
         if action == "bounce":
             case.body |= made
@@ -231,21 +241,17 @@ def _choose_order(case: AnyCase, number: int) -> None:
 
 def _choose_token(case: AnyCase) -> None:
     """Put a session into the path that the caller may end."""
-    desk, who = os.environ.get("SIGN_IN_DESK"), case.auth_identity
-    if "token_id" not in case.path_parameters or not desk or not who or _is_walk(case):
+    who = case.auth_identity
+    if "token_id" not in case.path_parameters or not DESK or not who or _is_walk(case):
         return
-    answer = requests.post(f"{desk}/{who}/sessions", timeout=10)
-    answer.raise_for_status()
-    case.path_parameters["token_id"] = answer.json()["id"]
+    case.path_parameters["token_id"] = ask_desk(f"{who}/sessions")["id"]
 
 
 def _choose_webhook(case: AnyCase) -> None:
     """Put a webhook endpoint and a delivery into the path; beside new ones, there remain few."""
-    desk, who = os.environ.get("SIGN_IN_DESK"), case.auth_identity
+    who = case.auth_identity
     is_webhook = "webhooks" in case.operation.definition.raw["tags"]
-    if not desk or who != "administrator" or not is_webhook or _is_known(case, "webhook_id"):
+    if not DESK or who != "administrator" or not is_webhook or _is_known(case, "webhook_id"):
         return
-    answer = requests.post(f"{desk}/{who}/webhooks", timeout=10)
-    answer.raise_for_status()
-    made = answer.json()
+    made = ask_desk(f"{who}/webhooks")
     case.path_parameters.update({n: made[n] for n in made.keys() & case.path_parameters.keys()})

@@ -16,7 +16,16 @@ from schemathesis import CheckContext, DeserializationContext, HookContext, Resp
 from schemathesis.cli import EventHandler, ExecutionContext, handler
 from schemathesis.engine.events import EngineEvent, ScenarioFinished
 
-from tests.contract.fuzz.fuzzing_data import EVENT, KEY, AnyCase, is_positive, learn, put_right
+from tests.contract.fuzz.fuzzing_data import (
+    DESK,
+    EVENT,
+    KEY,
+    AnyCase,
+    ask_desk,
+    is_positive,
+    learn,
+    put_right,
+)
 from tests.signing import stripe_headers
 
 PROBLEM = "application/problem+json"
@@ -67,14 +76,14 @@ def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> 
 def after_call(context: HookContext, case: AnyCase, response: Response) -> None:
     """Continue with another account when one has used up a limit, or is about to."""
     learn(case, response)
-    desk, caller = os.environ.get("SIGN_IN_DESK"), case.auth_identity
-    if not desk or not caller:
+    caller = case.auth_identity
+    if not DESK or not caller:
         return
     # All operations that check the password share one limit for each account.
     _proofs[caller] += isinstance(case.body, dict) and "current_password" in case.body
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS or _proofs[caller] >= MOST_PROOFS:
         _proofs[caller] = 0
-        requests.delete(f"{desk}/{caller}", timeout=10).raise_for_status()
+        ask_desk(caller, "DELETE")
 
 
 # The first name that schemathesis knows for YAML stands for them all.

@@ -1,9 +1,4 @@
-"""Things for the fuzzer: accounts, products that schemathesis.toml names, a picture and a URL."""
-
-import io
-
-from models.files.picture_decoding import draw
-from tests.pictures import make_picture
+"""Things for the fuzzer: accounts, products that schemathesis.toml names, and a URL."""
 
 NOBODY = "http://127.0.0.1:9/"
 """A URL at which no events are received."""
@@ -17,9 +12,3 @@ SHELF = 24
 SOLD = 12
 """The one in the orders that are made for the fuzzer: not among those that are soon archived, which
 are the first and that of the contract's examples."""
-
-PICTURE = make_picture(size=(8, 8))
-"""A picture that is stored."""
-
-FILE = draw(io.BytesIO(PICTURE))[0].small.path
-"""The path of the file that it becomes."""

@@ -122,7 +122,12 @@ def open_desk(server: LiveServer) -> Iterator[str]:
     desk = SignInDesk(server)
 
     class Window(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1
+        """An answer is sent as a whole."""
+
         def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
             match self.path[1:].split("/"):
                 case [name, "orders", state]:
                     self._answer(desk.order(name, state))
@@ -137,7 +142,7 @@ def open_desk(server: LiveServer) -> Iterator[str]:
 
         def do_DELETE(self) -> None:
             desk.give_up(self.path[1:])
-            self._answer(None)
+            self._answer({})
 
         def _answer(self, value: object) -> None:
             body = json.dumps(value).encode()
