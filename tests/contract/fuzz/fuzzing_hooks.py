@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG001, ARG002 - schemathesis passes all that it has, by name.
 
+import gc
 import itertools
 import json
 import os
@@ -27,6 +28,10 @@ from tests.contract.fuzz.fuzzing_data import (
     put_right,
 )
 from tests.signing import stripe_headers
+
+# All that was sent and answered is kept until the end, so that there is little garbage to look for.
+gc.freeze()
+gc.set_threshold(100_000, 20, 20)
 
 PROBLEM = "application/problem+json"
 MOST_PROOFS = 40
