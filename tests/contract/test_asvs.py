@@ -16,7 +16,7 @@ import yaml
 pytestmark = pytest.mark.mission("M26")
 
 ROOT = Path(__file__).parents[2]
-TABLE = yaml.safe_load((ROOT / "tests" / "asvs.yaml").read_text())
+TABLE = yaml.load((ROOT / "tests" / "asvs.yaml").read_text(), yaml.CSafeLoader)
 VERDICTS = frozenset({"tests", "documents", "not_applicable", "operator", "unmet", "pending"})
 LISTS = frozenset({"tests", "documents"})
 

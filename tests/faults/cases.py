@@ -183,7 +183,7 @@ def load(folder: Path = CORPUS) -> list[Case]:
     """Every case of every file, in the order of their names. Raises ValueError for a bad file."""
     cases: list[Case] = []
     for path in sorted(folder.glob("*.yaml")):
-        document = cast("dict[str, Piece]", yaml.safe_load(path.read_text("utf-8")))
+        document = cast("dict[str, Piece]", yaml.load(path.read_text("utf-8"), yaml.CSafeLoader))
         defaults = cast("dict[str, Piece]", document.get("defaults", {}))
         for entry in cast("list[dict[str, Piece]]", document["cases"]):
             for case_id, description in _expanded(str(document["group"]), {**defaults, **entry}):
