@@ -92,7 +92,8 @@ def test_a_database_is_reached_by_ipv6_and_by_socket(url: str) -> None:
     local.bind(str(folder / ".s.PGSQL.5432"))
     local.listen()
     six = socket.create_server(("::1", 0), family=socket.AF_INET6)
-    who, name = f"postgresql://{parts.username}:{parts.password}@", parts.database
+    who = f"postgresql://{parts.username}:{parts.password}@" if parts.username else "postgresql://"
+    name = parts.database
     hosts = (
         f"[::1]:{six.getsockname()[1]}/{name}?sslmode=prefer",
         f"/{name}?host={folder}",
