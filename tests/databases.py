@@ -23,7 +23,7 @@ import models
 from models.accounts.ended_tokens import clear_ended_accounts, delete_ended_tokens
 from models.identity.user import User
 from models.set_aside import SetAside
-from models.storage.base import Base, utcnow
+from models.storage.base import utcnow
 from models.storage.batches import change_batch
 from models.storage.database import Database
 from models.storage.migrating import migrate
@@ -39,25 +39,16 @@ SERVER = os.environ.get("TEST_POSTGRESQL_URL", "postgresql://127.0.0.1:5432/post
 KINDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql))
 """Parameters for a fixture or a test that runs on every database."""
 
-_TABLES = [table.name for table in reversed(Base.metadata.sorted_tables)]
-"""Those that refer to others first."""
-_DELETIONS = "".join(f"DELETE FROM {table};" for table in _TABLES)  # noqa: S608 - tables of ours.
-
 CLOSE_SESSIONS = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-EMPTY_TABLES = f"""
-    DO $$ BEGIN
-        IF (SELECT max(pg_relation_size(relid)) FROM pg_stat_user_tables) > {2**20} THEN
-            TRUNCATE {", ".join(_TABLES)} RESTART IDENTITY;
-        ELSE
-            {_DELETIONS}
-            PERFORM setval(sequencename::regclass, 1, false) FROM pg_sequences;
-        END IF;
-    END $$
-"""  # noqa: S608 - tables of ours.
-"""Small tables are emptied row by row, which takes a fraction of the time."""
+EMPTY_TABLES = """
+    DO $$ BEGIN EXECUTE (
+        SELECT format('TRUNCATE %s RESTART IDENTITY', string_agg(relname, ', '))
+        FROM pg_stat_user_tables WHERE relname <> 'alembic_version'
+    ); END $$
+"""
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - for files in folders of our own.
 _ROOM = 2**30
