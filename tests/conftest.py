@@ -55,9 +55,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the processes of this run keep what they saw in one place."""
+    """Let the processes of this run keep what they saw, and Unicode's tables, in one place each."""
     if not hasattr(config, "workerinput"):
         os.environ[seen.FOLDER] = tempfile.mkdtemp(prefix="concord-seen-")
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(config.rootpath / "var/cache/hypothesis")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
