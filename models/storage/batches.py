@@ -33,9 +33,10 @@ def change_batch(
     key = tuple_(*columns)
     # For a pair of columns alone, SQLite would read the whole index.
     among = columns[0].in_({row[0] for row in found}) & key.in_(found)
-    free = select(*columns).where(among).with_for_update(skip_locked=True)
+    # As a CTE, PostgreSQL reads these rows once, also if it expects none because of old statistics.
+    free = select(*columns).where(among).with_for_update(skip_locked=True).cte(nesting=True)
     # The statement checks its condition again, because rows may have changed since.
-    batch = change.where(key.in_(free))
+    batch = change.where(key.in_(select(*free.columns)))
     changed = database.transact(
         lambda session: session.connection().execute(batch).rowcount, write=True
     )

@@ -3,7 +3,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -81,6 +81,18 @@ def test_only_expired_records_are_deleted(database: Database) -> None:
     change_all(database, partial(IdempotencyRecord.purge, timedelta(seconds=50)))
 
     assert kept(database) == ["key"]
+
+
+def test_old_statistics_do_not_delay_a_purge(database: Database) -> None:
+    """PostgreSQL takes the table for empty, as it was when it was analyzed."""
+    alice = make_user(database)
+    old = partial(IdempotencyRecord.purge, timedelta(seconds=50))
+    for _ in range(2):
+        store(database, *(record(alice.id, str(n), age=100) for n in range(1203)))
+        change_all(database, old)
+        database.transact(lambda session: session.execute(text("ANALYZE idempotency_records")))
+
+    assert kept(database) == []
 
 
 def test_one_transaction_deletes_a_bounded_number_of_records(database: Database) -> None:
