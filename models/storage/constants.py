@@ -34,6 +34,9 @@ SETTLE = "concord_settle"
 Its value is a function that waits for the results of all statements sent on a connection.
 """
 
+_MOST_ROWS = 8
+"""Maximum number of rows in one INSERT; each number of rows is compiled for itself."""
+
 _CURSORS = "concord_cursors"
 """Key of a connection's cursors by statement. A cursor keeps its converters between uses."""
 
@@ -41,15 +44,19 @@ _CURSORS = "concord_cursors"
 class _Compiled:
     """The SQL of a statement for a dialect, the names of its parameters, and their conversions."""
 
-    def __init__(self, statement: Any, dialect: Dialect, example: Parameters) -> None:  # noqa: ANN401 - TypeVar S.
-        """Compile a statement for parameters like `example`: with as many values in each list.
+    def __init__(self, statement: Any, dialect: Dialect, rows: Sequence[Parameters]) -> None:  # noqa: ANN401 - TypeVar S.
+        """Compile a statement for rows of parameters like these: with as many values in each list.
 
         Raises:
             ValueError: A column has a default value, which only SQLAlchemy would supply.
         """
         self.has_rows: bool = statement.is_select
-        given_columns = None if self.has_rows else list(example)
-        compiled = statement.compile(dialect=dialect, column_keys=given_columns)
+        self.rows, example = len(rows), _joined(rows)
+        if self.rows > 1:
+            compiled = statement.values(list(rows)).compile(dialect=dialect)
+        else:
+            names = None if self.has_rows else list(example)
+            compiled = statement.compile(dialect=dialect, column_keys=names)
         if compiled.insert_prefetch or compiled.update_prefetch or compiled.effective_returning:
             raise ValueError(f"a value is missing for a column: {compiled}")
         state, binds = compiled.construct_expanded_state(dict(example)), compiled.binds
@@ -116,7 +123,7 @@ def read_rows(
     """
     given = parameters or {}
     lengths = tuple([len(each) for each in given.values() if type(each) is list])
-    compiled = _find(connection, query, given, lengths)
+    compiled = _find(connection, query, [given], lengths)
     if compiled is None:
         return connection.execute(query, parameters)
     return IteratorResult(compiled.metadata, _send(connection, compiled, [given]))
@@ -127,28 +134,41 @@ def write_rows(
 ) -> None:
     """Run a statement once for each row, as in `read_rows`. All rows have the same keys.
 
+    A few rows are inserted with one statement, if the dialect is set to do so.
     On a pipelined connection, the next wait for rows, or the commit, also waits for the results.
 
     Raises:
         DBAPIError: The driver failed.
     """
-    compiled = _find(connection, statement, rows[0], tuple(rows[0]))
+    joins = statement.is_insert and connection.dialect.use_insertmanyvalues_wo_returning
+    at_once = rows if joins and len(rows) <= _MOST_ROWS else rows[:1]
+    compiled = _find(connection, statement, at_once, (len(at_once), *rows[0]))
     if compiled is None:
         connection.execute(statement, rows)
     else:
         _send(connection, compiled, rows)
 
 
+def _joined(rows: Sequence[Parameters]) -> Parameters:
+    """Return the parameters of an INSERT of these rows, with the names that SQLAlchemy uses."""
+    if len(rows) == 1:
+        return rows[0]
+    return {f"{name}_m{i}": value for i, row in enumerate(rows) for name, value in row.items()}
+
+
 def _find(
-    connection: Connection, statement: object, example: Parameters, shape: tuple[object, ...]
+    connection: Connection,
+    statement: object,
+    rows: Sequence[Parameters],
+    shape: tuple[object, ...],
 ) -> _Compiled | None:
-    """Return a constant statement, compiled for parameters of a shape; `None` for any other."""
+    """Return a constant statement, compiled for rows of a shape; `None` for any other."""
     dialects = _constants.get(statement)
     if dialects is None or connection.dispatch.before_cursor_execute:
         return None
     shapes = dialects.setdefault(connection.dialect, {})
     if shape not in shapes:
-        shapes[shape] = _Compiled(statement, connection.dialect, example)
+        shapes[shape] = _Compiled(statement, connection.dialect, rows)
     return shapes[shape]
 
 
@@ -172,8 +192,8 @@ def _exchange(
     # The cursor is removed, so that nothing else can use it before its rows have been read.
     cursor = kept.pop(compiled, None) or connection.connection.cursor()
     try:
-        if len(rows) == 1:
-            cursor.execute(compiled.sql, compiled.convert(rows[0]))
+        if len(rows) == compiled.rows:
+            cursor.execute(compiled.sql, compiled.convert(_joined(rows)))
         else:
             cursor.executemany(compiled.sql, [compiled.convert(row) for row in rows])
         if not compiled.has_rows and not compiled.lists:

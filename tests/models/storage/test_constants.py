@@ -254,6 +254,21 @@ def test_a_statement_is_sent_again_after_it_failed(database: Database) -> None:
     assert write("c", "d") == 4
 
 
+@pytest.mark.parametrize("count", [1, 2, constants._MOST_ROWS, constants._MOST_ROWS + 1])  # noqa: SLF001 - as above.
+def test_any_number_of_rows_is_inserted(database: Database, count: int) -> None:
+    user = make_user(database)
+    store = constant(insert(IdempotencyRecord))
+    values = {"user_id": user.id, "fingerprint": b"f", "status": 200, "owner_id": None}
+    values |= {"headers": [["A", "é"]], "created_at": utcnow()}
+    rows = [{**values, "key": f"{number} %s", "body": bytes([number])} for number in range(count)]
+
+    def write(session: Session) -> list[RowMapping]:
+        write_rows(session.connection(), store, rows)
+        return stored(session.connection(), store)
+
+    assert database.transact(write, brief=True) == rows
+
+
 def test_listeners_see_constant_statements(database: Database) -> None:
     statement = constant(select(func.count()).select_from(User))
     sent: list[object] = []
