@@ -32,7 +32,7 @@ from api.mail.composing import Composer
 from api.mail.sending import Sender
 from api.mail.transports import Transport, make_transport
 from api.outbound.deliverer import Deliverer
-from api.outbound.public_network import WebhookUrls
+from api.outbound.webhook_urls import WebhookUrls
 from api.pages.drawing import draw
 from api.pages.guides import Guides
 from api.pages.rendering import make_renderer

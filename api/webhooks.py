@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from api.outbound.public_network import WebhookUrls
+from api.outbound.webhook_urls import WebhookUrls
 from models.access.secret_box import SecretBox
 from models.storage.base import Versions
 from models.storage.page import Page

@@ -5,52 +5,36 @@ The requests to one endpoint run in one task, so that a slow receiver delays no 
 """
 
 import asyncio
-import base64
-import hashlib
-import hmac
-import re
 import threading
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from uuid import UUID
 
-import httpcore
-
 from api.contract.engine_errors import Overloaded
 from api.contract.serve.bridge import Pool
-from api.outbound.public_network import NotPublicError, OutboundNetwork
 from api.server.logs import Logger
 from api.server.metrics import Metrics
 from models.access.secret_box import SecretBox
 from models.errors import DatabaseUnavailable
-from models.storage.base import utcnow
 from models.storage.database import Database
 from models.webhooks.attempts import (
     MAX_LEASED,
     OutgoingRequest,
-    RequestBatch,
     create_deliveries,
     due_endpoints,
     lease_requests,
     record_outcomes,
 )
-from models.webhooks.delivery import TEXT_LENGTH, AttemptOutcome
+from models.webhooks.delivery import AttemptOutcome
 
 PAUSE = 0.5
 """Seconds between two searches for due deliveries."""
-_ATTEMPT_SECONDS = 15.0
-"""Time limit for one attempt: resolving the name, sending, and reading the response."""
 _DATABASE_THREADS = 2
 """Connections to the database that deliveries use."""
 _QUEUE = 100
 """Work that may wait for a connection: more than there are webhook endpoints."""
-_READ_BYTES = 1024
-_SECONDS = re.compile(r"[0-9]{1,8}")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_RESOLVERS, _SHARE, _NAMES = 16, 4, 1000
+"""Names that are resolved at once, those of one host among them, and those that wait."""
 
 
 class Deliverer:
@@ -75,8 +59,9 @@ class Deliverer:
         self._logger = logger
         self._ready = ready
         self._metrics = metrics
-        self._network = OutboundNetwork(public=public)
+        self._public = public
         self._threads = Pool("webhooks", _DATABASE_THREADS, _QUEUE)
+        self._resolvers = Pool("names", _RESOLVERS, _NAMES, share=_SHARE)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
 
@@ -96,7 +81,7 @@ class Deliverer:
     def _work(self) -> None:
         asyncio.run(self._run())
         self._threads.close()
-        self._network.close()
+        self._resolvers.close()
 
     async def _run(self) -> None:
         tasks: dict[UUID, asyncio.Task[None]] = {}
@@ -133,22 +118,19 @@ class Deliverer:
                 tasks[webhook_id] = asyncio.create_task(self._guard(self._send_to(webhook_id)))
 
     async def _send_to(self, webhook_id: UUID) -> None:
-        """Send what is due to one endpoint, each request of a batch over a connection of its own.
+        """Send what is due to one endpoint, each request of a batch over its own connection."""
+        from api.outbound import webhook_requests  # noqa: PLC0415 - as its docstring says.
 
-        A pool of many connections would search all of them for each request.
-        """
         lease = partial(lease_requests, box=self._box, webhook_id=webhook_id)
-        connect = partial(
-            httpcore.AsyncConnectionPool, network_backend=self._network, max_connections=1
-        )
-        async with AsyncExitStack() as stack:
-            pools = [await stack.enter_async_context(connect()) for _ in range(MAX_LEASED)]
+        async with webhook_requests.open_connections(
+            self._resolvers, MAX_LEASED, public=self._public
+        ) as connections:
             while not self._stopping.is_set():
                 batch = await self._threads.run("webhooks", self._database.transact, lease)
                 if batch is None:
                     return
-                attempts = map(partial(self._attempt, batch), batch.requests, pools)
-                outcomes = await asyncio.gather(*attempts)
+                attempt = partial(webhook_requests.attempt, batch)
+                outcomes = await asyncio.gather(*map(attempt, batch.requests, connections))
                 await self._record(webhook_id, dict(zip(batch.requests, outcomes, strict=True)))
 
     async def _record(
@@ -166,63 +148,3 @@ class Deliverer:
             self._logger.warning(
                 "webhooks not delivered", webhook=str(webhook_id), count=count, reason=reason
             )
-
-    async def _attempt(
-        self, batch: RequestBatch, request: OutgoingRequest, pool: httpcore.AsyncConnectionPool
-    ) -> AttemptOutcome:
-        headers = [
-            ("Content-Type", "application/json"),
-            ("User-Agent", "Concord"),
-            *sign(batch.keys, str(request.event_id), int(time.time()), request.body).items(),
-        ]
-        try:
-            async with (
-                asyncio.timeout(_ATTEMPT_SECONDS),
-                pool.stream("POST", batch.url, headers=headers, content=request.body) as response,
-            ):
-                text = await _read_start(response)
-        except NotPublicError as error:
-            return AttemptOutcome(None, str(error))
-        except TimeoutError:
-            return AttemptOutcome(None, f"no response within {_ATTEMPT_SECONDS:.0f} seconds")
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError, Overloaded) as error:
-            return AttemptOutcome(
-                None, f"no connection: {_printable(str(error)) or type(error).__name__}"
-            )
-        return AttemptOutcome(response.status, text, _retry_after(response.headers))
-
-
-def sign(keys: Sequence[bytes], event_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Return the headers that identify and sign a request, with one signature for each key."""
-    signed = f"{event_id}.{timestamp}.".encode() + body
-    digests = [hmac.new(key, signed, hashlib.sha256).digest() for key in keys]
-    return {
-        "Webhook-Id": event_id,
-        "Webhook-Timestamp": str(timestamp),
-        "Webhook-Signature": " ".join(f"v1,{base64.b64encode(each).decode()}" for each in digests),
-    }
-
-
-def _retry_after(headers: Sequence[tuple[bytes, bytes]]) -> datetime | None:
-    """Return the time that `Retry-After` names (RFC 9110, 10.2.3), if it is valid."""
-    found = [value for name, value in headers if name.lower() == b"retry-after"]
-    text = found[0].decode("latin-1") if found else ""
-    if _SECONDS.fullmatch(text):
-        return utcnow() + timedelta(seconds=int(text))
-    try:
-        return parsedate_to_datetime(text).replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-async def _read_start(response: httpcore.Response) -> str:
-    text = b""
-    async for piece in response.aiter_stream():
-        text += piece
-        if len(text) > _READ_BYTES:
-            break
-    return _printable(text[:_READ_BYTES].decode("utf-8", "replace"))
-
-
-def _printable(text: str) -> str:
-    return _UNPRINTABLE.sub(" ", text)[:TEXT_LENGTH]

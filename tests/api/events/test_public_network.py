@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import structlog
 
+from api.contract.serve.bridge import Pool
 from api.outbound.deliverer import Deliverer
-from api.outbound.public_network import NotPublicError, OutboundNetwork, WebhookUrls, is_public
+from api.outbound.public_network import NotPublicError, OutboundNetwork
+from api.outbound.webhook_urls import WebhookUrls, is_public
 from api.server.metrics import Metrics
 from models.access.secret_box import SecretBox
 from models.errors import InvalidWebhookUrl
@@ -63,15 +65,22 @@ def test_public_urls_are_accepted() -> None:
         WebhookUrls(public=True).check(url)
 
 
+@pytest.fixture
+def resolvers() -> Iterator[Pool]:
+    pool = Pool("names", 1, 1)
+    yield pool
+    pool.close()
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "127.1", "2130706433"])
-def test_private_hosts_are_not_connected_to(host: str) -> None:
+def test_private_hosts_are_not_connected_to(resolvers: Pool, host: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     with listener, pytest.raises(NotPublicError):
-        asyncio.run(OutboundNetwork(public=True).connect_tcp(host, port, timeout=5))
+        asyncio.run(OutboundNetwork(resolvers, public=True).connect_tcp(host, port, timeout=5))
 
 
-def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_address_is_tried(resolvers: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     # Nothing listens on the first address.
@@ -79,10 +88,9 @@ def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.outbound.public_network.socket.getaddrinfo", lambda *_, **__: found)
 
     async def connect() -> None:
-        network = OutboundNetwork(public=False)
+        network = OutboundNetwork(resolvers, public=False)
         stream = await network.connect_tcp("shop.example", port, timeout=5)
         await stream.aclose()
-        network.close()
 
     with listener:
         asyncio.run(connect())

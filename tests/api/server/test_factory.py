@@ -68,6 +68,7 @@ UNUSED = {
     "PIL",
     "alembic",
     "email_validator",
+    "httpcore",
     "httpx",
     "iso4217",
     "jsonschema",
