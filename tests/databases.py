@@ -43,11 +43,27 @@ CLOSE_SESSIONS = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
 """
-EMPTY_TABLES = """
+WITHOUT_STATISTICS = """
     DO $$ BEGIN EXECUTE (
-        SELECT format('TRUNCATE %s RESTART IDENTITY', string_agg(relname, ', '))
-        FROM pg_stat_user_tables WHERE relname <> 'alembic_version'
+        SELECT string_agg(format('ALTER TABLE %I SET (autovacuum_enabled = false)', relname), ';')
+        FROM pg_stat_user_tables
     ); END $$
+"""
+"""Only a test makes statistics, because those of deleted rows would mislead the planner."""
+DELETIONS = """
+    SELECT format(
+        'WITH %s SELECT setval(seqrelid::regclass, seqstart, false) FROM pg_sequence',
+        string_agg(format('%1$I AS (DELETE FROM %1$I)', relname), ', ')
+    )
+    FROM pg_stat_user_tables JOIN pg_class USING (relname) WHERE relname <> 'alembic_version'
+    HAVING NOT bool_or(reltuples >= 0 OR pg_relation_size(relid) > 10 * 8192 OR EXISTS (
+        SELECT FROM pg_index WHERE indrelid = relid AND pg_relation_size(indexrelid) > 2 * 8192
+    ))
+"""
+"""The statement that makes a small database as good as new, in a tenth of the time of TRUNCATE.
+
+There is none if the planner could tell the difference, by statistics or by the size of an index.
+It takes a table without statistics for one of ten pages or more.
 """
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - for files in folders of our own.
@@ -112,16 +128,20 @@ def _migrated() -> Iterator[str]:
     if _spare:
         name = _spare.pop()
     else:
-        name = _create()
+        name = _create(_postgresql_template())
         atexit.register(_drop, name)
-        _migrate(_url(name))
     try:
         yield name
     finally:
-        # This takes a tenth of the time of making another.
-        _execute(_url(name), CLOSE_SESSIONS)
-        _execute(_url(name), EMPTY_TABLES)
-        _spare.append(name)
+        with psycopg.connect(_url(name), autocommit=True) as connection:
+            connection.execute(CLOSE_SESSIONS)
+            deletions = connection.execute(DELETIONS).fetchone()
+            if deletions:
+                connection.execute(deletions[0])
+        if deletions:
+            _spare.append(name)
+        else:
+            _drop(name)
 
 
 def fast_folder(other: Path) -> Path:
@@ -138,6 +158,15 @@ def _sqlite_template() -> Path:
     file = folder / "template.db"
     _migrate(f"sqlite:///{file}")
     return file
+
+
+@cache
+def _postgresql_template() -> str:
+    name = _create()
+    atexit.register(_drop, name)
+    _migrate(_url(name))
+    _execute(_url(name), WITHOUT_STATISTICS)
+    return name
 
 
 @cache
@@ -167,16 +196,17 @@ def _url(name: str) -> str:
     return make_url(SERVER).set(database=name).render_as_string(hide_password=False)
 
 
-def _create() -> str:
+def _create(template: str = "template1") -> str:
     name = f"concord_test_{uuid4().hex}"
-    database = sql.Identifier(name)
-    _execute(SERVER, sql.SQL("CREATE DATABASE {}").format(database))
-    _execute(SERVER, sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(database))
+    names = [sql.Identifier(each) for each in (name, template)]
+    _execute(SERVER, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+    _execute(SERVER, sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(names[0]))
     return name
 
 
 def _drop(name: str) -> None:
-    _execute(SERVER, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+    _execute(SERVER, statement.format(sql.Identifier(name)))
 
 
 def _execute(url: str, statement: LiteralString | sql.Composed) -> None:

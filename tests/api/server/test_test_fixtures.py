@@ -2,12 +2,15 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import LiteralString
 
+import psycopg
 import pytest
 
 from models.identity.user import User
 from models.identity.user_list import find_users
 from models.storage.database import Database
+from models.storage.migrating import migrate
 from tests.api.accounts import read_account
 from tests.databases import KINDS, make_database_url
 from tests.factories import make_account
@@ -43,13 +46,47 @@ def test_databases_created_together_are_distinct_and_empty(tmp_path: Path, kind:
         assert fill(url) == 1
 
 
-def fill(url: str) -> int:
-    """Register somebody; how many there are then."""
+@pytest.mark.postgresql
+@pytest.mark.parametrize(
+    ("accounts", "statement"), [(1, "SELECT"), (1, "ANALYZE"), (3000, "SELECT")]
+)
+def test_an_emptied_database_is_as_good_as_a_new_one(
+    tmp_path: Path, accounts: int, statement: LiteralString
+) -> None:
+    with make_database_url("postgresql", tmp_path, migrated=False) as url:
+        database = Database(url)
+        migrate(database)
+        database.dispose()
+        new = look(url)
+    with make_database_url("postgresql", tmp_path) as url, psycopg.connect(url) as connection:
+        fill(url, accounts)
+        connection.execute(statement)
+        connection.commit()
+    with make_database_url("postgresql", tmp_path) as url:
+        assert look(url) == new
+
+
+def look(url: str) -> list[object]:
+    """See the accounts, how many the planner expects, and the number of the next one."""
+    with psycopg.connect(url) as connection:
+        return [
+            connection.execute(query).fetchall()
+            for query in (
+                "SELECT * FROM users",
+                "EXPLAIN SELECT FROM users",
+                "SELECT nextval('users_id_seq')",
+            )
+        ]
+
+
+def fill(url: str, accounts: int = 1) -> int:
+    """Register somebody, or several people; how many there are then."""
     database = Database(url)
     try:
         database.transact(
-            lambda session: session.add(
-                User.draft(name="Ada", email="ada@concord.example", password_hash=None)
+            lambda session: session.add_all(
+                User.draft(name="Ada", email=f"ada{number}@concord.example", password_hash=None)
+                for number in range(accounts)
             ),
             write=True,
         )
