@@ -1,5 +1,6 @@
 """Tokens, events and unclaimed accounts are read by indexes, on both databases (M14, M20)."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import product as combinations
 
@@ -13,6 +14,7 @@ from models.identity.token import Token
 from models.storage.base import utcnow
 from models.storage.database import Database
 from models.storage.identifiers import new_id
+from tests.databases import KINDS, make_database_url
 from tests.factories import ROOT, Person, make_token, make_user
 from tests.models.plans import explain
 
@@ -21,8 +23,13 @@ pytestmark = [pytest.mark.mission("M14"), pytest.mark.mission("M20")]
 AFTER = [str(new_id())]
 
 
-@pytest.fixture
-def filled(database: Database) -> Database:
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def filled(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Two accounts with some tokens and events, counted by the planner."""
 
     def record(session: Session) -> None:
@@ -30,10 +37,13 @@ def filled(database: Database) -> Database:
             for _ in range(100):
                 AuditEvent.record(session, "sign-in", RequestOrigin(), user_id=user_id)
 
-    users = [make_user(database).id for _ in range(2)]
-    database.transact(record, write=True)
-    database.transact(lambda session: session.execute(text("ANALYZE")), write=True)
-    return database
+    with make_database_url(kind, tmp_path_factory.mktemp("filled")) as url:
+        database = Database(url)
+        users = [make_user(database).id for _ in range(2)]
+        database.transact(record, write=True)
+        database.transact(lambda session: session.execute(text("ANALYZE")), write=True)
+        yield database
+        database.dispose()
 
 
 @pytest.mark.parametrize("after", [None, AFTER], ids=["first page", "later page"])
