@@ -1,6 +1,7 @@
 """The head of a request: what HTTP/1.1 requires of it beyond what the parser checks (RFC 9112)."""
 
 import re
+from ipaddress import IPv6Address
 
 import httptools
 
@@ -11,12 +12,14 @@ _VERSIONS = {b"0\r\n": "1.0", b"1\r\n": "1.1"}
 """HTTP versions by the text after `HTTP/1.` in the request line."""
 _LONGEST_GAP = 32
 """Maximum bytes of empty lines before a request. RFC 9112, section 2.2, asks for one at least."""
-# RFC 3986 section 3.2.2, with an optional port.
+# RFC 3986 section 3.2.2, with an optional port. The group is an address of IPv6.
 _HOST = re.compile(
-    rb"(?:\[[\w.:~!$&'()*+,;=-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?[ \t]*", re.ASCII
+    rb"(?:\[(?:([0-9a-f:.]{2,45})|v[0-9a-f]+\.[\w.~!$&'()*+,;=:-]+)\]"
+    rb"|(?:[\w.~!$&'()*+,;=-]|%[0-9a-f]{2})*+)(?::[0-9]*)?[ \t]*",
+    re.ASCII | re.IGNORECASE,
 )
 # The parts of an absolute request target, whose path may be empty (RFC 9112, section 3.2.2).
-_ABSOLUTE = re.compile(rb"(https?://[^/?]+)/?(.*)", re.IGNORECASE | re.DOTALL)
+_ABSOLUTE = re.compile(rb"(https?://([^/?:][^/?]*))/?(.*)", re.IGNORECASE | re.DOTALL)
 
 
 class UnacceptableHead(httptools.HttpParserError):
@@ -89,7 +92,7 @@ class RequestHead:
         if lowered == b"host":
             self._hosts += 1
             if value != self._valid_host:
-                if not _HOST.fullmatch(value):
+                if not _is_host(value):
                     raise UnacceptableHead
                 self._valid_host = value
         elif lowered == b"content-length":
@@ -138,17 +141,30 @@ class RequestHead:
         return version
 
 
+def _is_host(value: bytes) -> bool:
+    """Return whether a host, perhaps with a port, is valid in a URL (RFC 3986)."""
+    match = _HOST.fullmatch(value)
+    if match is None or match[1] is None:
+        return match is not None
+    try:
+        IPv6Address(match[1].decode())
+    except ValueError:
+        return False
+    return True
+
+
 def _complete_target(method: bytes, target: bytes) -> bytes:
     """Return the target, with the path `/` if it is absolute and has none (RFC 9112, 3.2).
 
     Raises:
-        UnacceptableHead: The target is neither a path nor an absolute URL, nor `*` for OPTIONS.
+        UnacceptableHead: The target is neither a path nor an absolute URL, nor `*` for OPTIONS. An
+            absolute URL has a valid host and no user information (RFC 9110, section 4.2).
     """
     if target.startswith(b"/"):
         return target
     absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is not None:
-        return b"/".join(absolute.groups())
+    if absolute is not None and _is_host(absolute[2]):
+        return b"/".join(absolute.group(1, 3))
     if target != b"*" or method != b"OPTIONS":
         raise UnacceptableHead
     return target

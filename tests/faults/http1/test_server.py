@@ -157,6 +157,18 @@ MALFORMED = {
     "no Host": b"GET / HTTP/1.1\r\n\r\n",
     "Host that is no host": b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
     "user information in Host": b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n",
+    "percent without two digits in Host": b"GET / HTTP/1.1\r\nHost: a%zz\r\n\r\n",
+    "percent at the end of Host": b"GET / HTTP/1.1\r\nHost: a%4\r\n\r\n",
+    "brackets around a name in Host": b"GET / HTTP/1.1\r\nHost: [zz]\r\n\r\n",
+    "brackets around IPv4 in Host": b"GET / HTTP/1.1\r\nHost: [127.0.0.1]\r\n\r\n",
+    "IPv6 that is too long in Host": b"GET / HTTP/1.1\r\nHost: [1:2:3:4:5:6:7:8:9]\r\n\r\n",
+    "IPv6 with a zone in Host": b"GET / HTTP/1.1\r\nHost: [fe80::1%25lo]\r\n\r\n",
+    "future address without a version in Host": b"GET / HTTP/1.1\r\nHost: [v.a]\r\n\r\n",
+    "port that is no number in Host": b"GET / HTTP/1.1\r\nHost: a:b\r\n\r\n",
+    "user information in the target": b"GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "empty user information in the target": b"GET http://@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "invalid host in the target": b"GET http://a%zz/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "target with a port but no host": b"GET http://:80/ HTTP/1.1\r\nHost: a\r\n\r\n",
     "fragment in the target": b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
     "target without a leading slash": b"GET a HTTP/1.1\r\nHost: a\r\n\r\n",
     "query without a path": b"GET ?a=b HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -197,6 +209,22 @@ def test_a_malformed_request_is_refused_with_a_problem(
     server: Server, request_bytes: bytes
 ) -> None:
     assert_problem(server.ask(request_bytes), 400, "malformed-request")
+
+
+HOSTS = ["", "a:", "a_b.example:80", "%C3%A9", "127.0.0.1", "[::FFFF:1.2.3.4]", "[v1f.a:b]"]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_every_kind_of_host_is_accepted(server: Server, host: str) -> None:
+    with server.connect(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()) as connection:
+        assert read_answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize("host", ["a", "127.0.0.1:80", "[::1]:80"])
+def test_an_absolute_target_may_name_any_host(server: Server, host: str) -> None:
+    target = f"HTTP://{host}/b?c"
+    with server.connect(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()) as connection:
+        assert read_answer(connection)[0] == 200
 
 
 def test_a_body_aborted_in_a_chunk_is_a_disconnect(server: Server) -> None:
