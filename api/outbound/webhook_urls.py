@@ -1,13 +1,22 @@
 """Which URLs webhook endpoints may have, and which addresses are public."""
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from models.errors import InvalidWebhookUrl
 
 # RFC 6052. Translators of networks without IPv4 use it.
 _NAT64 = IPv6Network("64:ff9b::/96")
-_TEREDO = IPv6Network("2001::/32")
+# All other addresses of IPv6 have special purposes or none (RFC 4291, section 2.4).
+_UNICAST = IPv6Network("2000::/3")
+# IANA's special-purpose addresses in between, some of which `ipaddress` considers global: protocol
+# assignments (RFC 6890, RFC 2928), relays (RFC 7526) and documentation (RFC 9637).
+_SPECIAL = (
+    IPv4Network("192.0.0.0/24"),
+    IPv4Network("192.88.99.0/24"),
+    IPv6Network("2001::/23"),
+    IPv6Network("3fff::/20"),
+)
 
 
 def is_public(address: str) -> bool:
@@ -20,11 +29,12 @@ def is_public(address: str) -> bool:
         embedded = parsed.ipv4_mapped or parsed.sixtofour
         if parsed in _NAT64:
             embedded = IPv4Address(int(parsed) & 0xFFFF_FFFF)
-        if parsed in _TEREDO:
-            return False
         if embedded is not None:
             return is_public(str(embedded))
-    return parsed.is_global and not parsed.is_multicast
+        if parsed not in _UNICAST:
+            return False
+    is_special = any(parsed in each for each in _SPECIAL)
+    return parsed.is_global and not parsed.is_multicast and not is_special
 
 
 class WebhookUrls:
