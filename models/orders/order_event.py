@@ -106,6 +106,12 @@ class OrderEvent(Base):
         return sum(money or 0 if action == "pay" else -(money or 0) for action, money in found)
 
     @classmethod
+    def was_forgotten(cls, session: Session, order_id: UUID) -> bool:
+        """Return whether the personal data of an order were ever removed."""
+        query = select(cls.number).where(cls.order_id == order_id, cls.action == "forget")
+        return session.scalar(query.limit(1)) is not None
+
+    @classmethod
     def paid_order(cls, session: Session, *, method: str, reference: str) -> UUID | None:
         """Return the order that has a payment, or `None` if no order has it."""
         query = select(cls.order_id).where(cls.reference == reference, cls.method == method)

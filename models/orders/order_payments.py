@@ -168,11 +168,9 @@ class OrderPayments(OrderShipments):
 
         An order whose personal data were removed has no address any more, and stays expired.
         """
-        if self.retained_since is None:
-            return None
         if self.status != "expired" or self.balance.held + money < self.total_amount:
             return None
-        if self.is_owner_erased(session):
+        if self.is_owner_erased(session) or OrderEvent.was_forgotten(session, self.id):
             return None
         products = self.lock_products(session)
         if any(products[line.product_id].available < line.quantity for line in self.lines):

@@ -101,9 +101,11 @@ def test_an_expired_order_without_an_address_stays_expired(database: Database) -
     order = make_order(database, status="expired")
     age(database)
     forget(database)
-    pay(database, order, order.total_amount)
-    left = read_order(database, order)
-    assert (left.status, left.unapplied) == ("expired", left.total)
+    # The first payment is a change, after which the order may have personal data again.
+    for count in (1, 2):
+        pay(database, order, order.total_amount)
+        left = read_order(database, order)
+        assert (left.status, left.unapplied.amount) == ("expired", count * left.total_amount)
     check_books(database)
 
 
