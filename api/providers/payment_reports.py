@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from api.contract import strict_json
 from models.catalogue.product import Price
 from models.errors import InvalidPaymentEvent
 from models.money import currencies
@@ -141,9 +142,10 @@ def read_standard_event(provider: str, identifier: str, body: bytes) -> Report |
 
 def _read(body: bytes) -> _Event:
     try:
-        return _Event.model_validate_json(body)
-    except ValidationError as error:
-        raise _invalid(error, "") from None
+        event = strict_json.parse(body)
+    except strict_json.NotStrictJSON as error:
+        raise InvalidPaymentEvent(violations={"": f"cannot be read: {error}"}) from None
+    return _parse(_Event, event, "")
 
 
 def _parse(kind: type[T], value: object, place: str) -> T:

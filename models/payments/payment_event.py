@@ -57,6 +57,7 @@ _REFUSALS: dict[type[DomainError], str] = {
     InvalidAmount: "The amount is not one that the order can be paid with.",
     BounceExceedsPayment: "The amount exceeds what remains of the payment.",
     IllegalTransition: "The order holds no money that could bounce.",
+    PaymentRecorded: "The order has another payment with this reference, or the payment bounced.",
 }
 """The errors that another attempt would not change, with the reason that is kept."""
 
@@ -159,9 +160,6 @@ class PaymentEvent(Base):
             return None
         try:
             _apply(session, report, order_id, lifecycle, reservation)
-        except PaymentRecorded:
-            # Somebody recorded the same payment by hand.
-            pass
         except tuple(_REFUSALS) as error:
             event.outcome, event.refusal = "refused", _REFUSALS[type(error)]
         return event
@@ -204,7 +202,13 @@ def _apply(
     if not report.has_valid_amount:
         raise InvalidAmount
     order = Order.lock(session, order_id)
+    known = OrderEvent.payment(
+        session, order_id, method=report.provider, reference=report.reference
+    )
     if report.kind == "payment" and report.amount is not None:
+        if report.amount == {"amount": known, "currency": order.currency}:
+            # Somebody recorded the same payment by hand.
+            return
         order.pay(
             session,
             lifecycle,
@@ -214,9 +218,6 @@ def _apply(
             by=None,
         )
     else:
-        known = OrderEvent.payment(
-            session, order_id, method=report.provider, reference=report.reference
-        )
         if known is None:
             raise PaymentNotRecorded
         order.bounce(

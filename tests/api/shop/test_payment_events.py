@@ -255,6 +255,25 @@ def test_a_payment_recorded_by_hand_is_not_recorded_again(
     assert newest(admin)["outcome"] == "applied"
 
 
+def test_another_payment_with_the_same_reference_is_kept_as_refused(
+    client: httpx.Client, admin: Shopper, order: str
+) -> None:
+    def report(kind: str, amount: int) -> object:
+        told = {"order_id": order, "amount": money(amount), "reference": "debit_7"}
+        assert send_standard(client, f"payment.{kind}", told).status_code == 204
+        return newest(admin)["refusal"]
+
+    reason = "The order has another payment with this reference, or the payment bounced."
+    assert report("succeeded", 500) is None
+    assert report("succeeded", 500) is None
+    assert report("succeeded", 501) == reason
+    assert report("bounced", 500) is None
+    # The debit was collected again.
+    assert report("succeeded", 500) == reason
+    assert state(admin, order) == ("pending", 0, 0)
+    assert newest(admin, "refused")["amount"] == money(500)
+
+
 def test_late_money_waits_for_a_refund(
     service: Service, client: httpx.Client, admin: Shopper
 ) -> None:
@@ -399,6 +418,8 @@ def test_a_provider_without_a_secret_does_not_exist(client: httpx.Client, provid
     [
         ("nothing", [""]),
         ("[]", [""]),
+        ('{"type": "invoice.paid", "type": "payment_intent.succeeded", "data": {}}', [""]),
+        ('{"type": "\\u0000", "data": {}}', [""]),
         ('{"type": 5, "data": {}}', ["/type"]),
         ('{"type": "payment_intent.succeeded"}', ["/data"]),
         ('{"type": "payment_intent.succeeded", "data": {}}', ["/data/object"]),
