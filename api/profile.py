@@ -42,7 +42,7 @@ def update_profile(
 
 def set_avatar(session: Session, caller: Caller, body: NewPicture, if_match: Versions) -> User:
     """Set the picture of the caller's account."""
-    user = User.of(session, caller)
+    user = User.locked(session, caller)
     user.require_version(if_match)
     user.set_avatar(session, body["image"])
     return user
@@ -50,6 +50,6 @@ def set_avatar(session: Session, caller: Caller, body: NewPicture, if_match: Ver
 
 def delete_avatar(session: Session, caller: Caller, if_match: Versions) -> None:
     """Remove the picture of the caller's account, if it has one."""
-    user = User.of(session, caller)
+    user = User.locked(session, caller)
     user.require_version(if_match)
     user.set_avatar(session, None)

@@ -189,6 +189,21 @@ class User(Versioned, Base):
             raise AccessEnded from None
 
     @classmethod
+    def locked(cls, session: Session, actor: Actor) -> "User":
+        """Return the actor's own account, locked until the transaction ends.
+
+        Raises:
+            AccessEnded: As in `of`.
+        """
+        query = select(cls).where(cls.exists(), cls.id == actor.user_id)
+        # Objects already in the session may be older than the lock, so they are refreshed.
+        current = query.with_for_update(key_share=True).execution_options(populate_existing=True)
+        user = session.scalar(current)
+        if user is None:
+            raise AccessEnded
+        return user
+
+    @classmethod
     def by_email(cls, reader: Reader, email: str) -> "User | None":
         """Return the account with an equal address (see `EmailAddress`).
 
@@ -286,7 +301,7 @@ class User(Versioned, Base):
         session.execute(same.values(password_hash=password_hash, updated_at=User.updated_at))
 
     def set_avatar(self, session: Session, picture: Picture | None) -> None:
-        """Set the picture of the account, or remove it."""
+        """Set the picture of the account, which is locked, or remove it."""
         self.avatar = picture
         _store(session, self)
         PictureUse.by_user(session, self.id, picture)

@@ -1,12 +1,18 @@
 """Pictures of accounts and products over HTTP: uploaded, shown and removed (M6, M15)."""
 
+from functools import partial
+
 import httpx
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
+from models.files.stored_picture import PictureUse
+from models.identity.user import User
 from tests.api.accounts import bearer, token_for
 from tests.api.answers import problem
 from tests.factories import make_account, make_product
+from tests.models.together import together
 from tests.our_document import our_document
 from tests.pictures import make_picture, read_picture
 from tests.service import Service
@@ -86,6 +92,25 @@ def test_a_removed_avatar_is_gone(client: httpx.Client, headers: dict[str, str])
         removed = client.delete(AVATAR, headers=headers)
         assert (removed.status_code, removed.content) == (204, b"")
         assert client.get("/v1/profile", headers=headers).json()["avatar"] is None
+
+
+def test_concurrent_uploads_leave_the_picture_that_is_shown(
+    client: httpx.Client, service: Service
+) -> None:
+    account = make_account(service)
+    send = partial(upload, client, bearer(token_for(service, account)))
+    known, other = make_picture(), make_picture(colour="green")
+    for contents in [[known] * 4, [known, other] * 2, [known, other] * 2]:
+        assert send(known).status_code == 200
+        answers = together(*(partial(send, content) for content in contents))
+        assert [getattr(each, "status_code", each) for each in answers] == [200] * 4
+        shown = select(User.avatar).where(User.id == account.id)
+        used = select(PictureUse.digest).where(PictureUse.user_id == account.id)
+        picture, digests = service.app.database.read(
+            lambda reader: (reader.scalar(shown), reader.scalars(used).all())  # noqa: B023
+        )
+        assert picture is not None
+        assert digests == [picture.digest]
 
 
 def test_an_avatar_needs_the_current_version(client: httpx.Client, headers: dict[str, str]) -> None:
