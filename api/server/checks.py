@@ -69,7 +69,11 @@ def _contract(load_contract: Callable[[], Contract]) -> Finding:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    database = Database(settings.database_url)
+    try:
+        database = Database(settings.database_url)
+    except OSError as error:
+        yield Finding("database", "failed", _one_line(error))
+        return
     try:
         now, there = datetime.now(UTC), database.clock()
         yield Finding("database", "ok", "reachable")

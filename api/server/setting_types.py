@@ -7,7 +7,7 @@ import re
 from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import idna
 from pydantic import AfterValidator, BeforeValidator
@@ -70,6 +70,11 @@ def _url(
     return url
 
 
+def _lower_scheme(value: str) -> str:
+    scheme, colon, rest = value.partition(":")
+    return f"{scheme.lower()}{colon}{rest}"
+
+
 def _database_url(value: str) -> str:
     schemes = ("sqlite", "postgres", "postgresql", "postgresql+psycopg")
     message = (
@@ -85,6 +90,8 @@ def _database_url(value: str) -> str:
             raise ValueError("must have three slashes before the file: sqlite:///concord.db")
         if url.query:
             raise ValueError("must not have options after the file of SQLite")
+        if unquote(url.path).startswith(("/:", "/file:")):
+            raise ValueError("must name a file, such as sqlite:///concord.db, and not memory")
         return value
     # An @ after the host is the rest of a password with an unescaped slash, and a second one before
     # it belongs to the password.
@@ -299,12 +306,12 @@ def own_address(settings: dict[str, Any]) -> str:
 
 
 ListeningHost = Annotated[str, AfterValidator(_listening_host)]
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_lower_scheme), AfterValidator(_database_url)]
+BrokerUrl = Annotated[str, AfterValidator(_lower_scheme), AfterValidator(_broker_url)]
+RedisUrl = Annotated[str, AfterValidator(_lower_scheme), AfterValidator(_redis_url)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
-MailUrl = Annotated[str, AfterValidator(_mail_url)]
-StorageUrl = Annotated[str, AfterValidator(_storage_url)]
+MailUrl = Annotated[str, AfterValidator(_lower_scheme), AfterValidator(_mail_url)]
+StorageUrl = Annotated[str, AfterValidator(_lower_scheme), AfterValidator(_storage_url)]
 PaymentSecrets = Annotated[
     tuple[Annotated[tuple[str, str], BeforeValidator(_payment_secret)], ...],
     BeforeValidator(_split),

@@ -96,6 +96,20 @@ def test_each_failure_names_its_cause_and_no_password(run: Run, tmp_path: Path) 
     assert "has the mode 644" in found["key"]
 
 
+def test_a_folder_that_cannot_be_created_is_reported(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = check(run, 1, DATABASE_URL="sqlite:///file/folder/concord.db")
+    assert "database failed NotADirectoryError" in found["database"]
+    assert "proxies" in found
+
+
+@pytest.mark.parametrize("command", ["check", "migrate", "serve"])
+def test_a_database_in_memory_is_one_line(run: Run, command: str) -> None:
+    result = run(command, DATABASE_URL="sqlite:///:memory:")
+    message = "DATABASE_URL must name a file, such as sqlite:///concord.db, and not memory"
+    assert (result.exit_code, result.stderr) == (1, f"concord: {message}\n")
+
+
 @pytest.mark.parametrize("server", S3_SERVERS)
 def test_a_bucket_is_tried(run: Run, server: str) -> None:
     with S3_SERVERS[server]() as bucket:

@@ -192,6 +192,11 @@ def test_lists_are_separated_by_commas() -> None:
         ("DATABASE_URL", "sqlite:/concord.db"),
         ("DATABASE_URL", "sqlite:///concord.db?timeout=5"),
         ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite:///"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("DATABASE_URL", "sqlite:///%3Amemory%3A"),
+        ("DATABASE_URL", "sqlite:///file::memory:"),
+        ("DATABASE_URL", "sqlite:///file::memory:?cache=shared"),
         ("DATABASE_URL", "postgresql://u:p@ss@localhost/concord"),
         ("DATABASE_URL", "postgresql://u:p@ss/word@localhost:port/concord"),
         ("DATABASE_POOLER_URL", "mysql://localhost/concord"),
@@ -303,6 +308,9 @@ def test_no_secret_is_shown() -> None:
             "postgresql://u:p,w@/it?host=a,::1&port=5433,5432&target_session_attrs=read-write",
         ),
         ("sqlite:////srv/my shop/con%cord#1.db", None),
+        ("sqlite:///./:memory:", None),
+        ("SQLite:///concord.db", "sqlite:///concord.db"),
+        ("Postgres://u:P@h/concord", "postgresql://u:P@h/concord"),
     ],
 )
 def test_databases_are_named_in_every_usual_way(given: str, read: str | None) -> None:
