@@ -46,7 +46,8 @@ def check(run: Run, code: int, **environment: str) -> dict[str, str]:
 
 def test_a_new_installation_passes_with_notes(run: Run) -> None:
     found = check(run, 0)
-    assert list(found) == PIECES
+    # SQLite reads the same clock, so there is nothing to compare.
+    assert list(found) == [piece for piece in PIECES if piece != "clock"]
     assert "serve migrates it" in found["schema"]
     assert "serve creates it" in found["key"]
 
