@@ -1,5 +1,6 @@
 """The settings of an installation, in one immutable object."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -39,6 +40,7 @@ _DEFAULT_FILES = {
     "database_url": "sqlite:///var/concord.db",
     "signing_key_file": "var/signing-key.pem",
 }
+_DAY = 86_400
 
 
 def _lower(value: object) -> object:
@@ -271,6 +273,17 @@ class Settings(BaseModel):
         urls = (value, info.data.get("database_url", ""))
         if any(url.startswith("sqlite:") for url in urls):
             raise ValueError("must start with postgresql://, and so must DATABASE_URL")
+        return value
+
+    @field_validator("unclaimed_seconds")
+    @classmethod
+    def _must_fit_the_audit_trail(cls, value: int, info: ValidationInfo) -> int:
+        # Accounts older than the audit trail are kept, and the job that looks for them runs hourly.
+        if value > info.data.get("audit_seconds", math.inf) - _DAY:
+            raise ValueError(
+                "must be at least a day (86400) less than AUDIT_SECONDS, because only the audit "
+                "trail shows whether anybody has signed in"
+            )
         return value
 
     @field_validator("storage_reads")

@@ -344,6 +344,15 @@ def test_only_reads_of_a_bucket_can_be_presigned() -> None:
     assert Settings.from_environment(bucket).storage_reads == "presigned"
 
 
+def test_unused_accounts_end_before_the_audit_trail() -> None:
+    times = {"UNCLAIMED_SECONDS": "604800", "AUDIT_SECONDS": "691200"}
+    assert Settings.from_environment(times).unclaimed_seconds == 604_800
+    for audited in ("86400", "604800", "691199"):
+        (line,) = problems(**times | {"AUDIT_SECONDS": audited})
+        assert line.startswith("UNCLAIMED_SECONDS must be at least a day (86400) less than AUDIT_")
+    assert problems(**times | {"AUDIT_SECONDS": "x"}) == problems(AUDIT_SECONDS="x")
+
+
 SECRET = [name.upper() for name, field in Settings.model_fields.items() if not field.repr]
 
 
