@@ -106,6 +106,6 @@ def get_delivery(reader: Reader, webhook_id: UUID, delivery_id: UUID) -> Deliver
 
 def redeliver_event(session: Session, webhook_id: UUID, delivery_id: UUID) -> Delivery:
     """Send the event of a delivery again."""
-    delivery = Delivery.of(session, webhook_id, delivery_id)
+    delivery = Delivery.locked(session, webhook_id, delivery_id)
     delivery.repeat()
     return delivery

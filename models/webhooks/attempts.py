@@ -13,7 +13,7 @@ from models.access.secret_box import SecretBox
 from models.events.event import Event, EventData
 from models.identity.user import User
 from models.messages.message import Message
-from models.storage.base import utcnow
+from models.storage.base import UTCDateTime, utcnow
 from models.storage.constants import constant
 from models.storage.database import Database
 from models.storage.identifiers import instant_of
@@ -38,7 +38,8 @@ _DUE = constant(
     select(WebhookEndpoint.id).where(
         WebhookEndpoint.active,
         exists().where(
-            Delivery.webhook_id == WebhookEndpoint.id, Delivery.due_at <= bindparam("now")
+            Delivery.webhook_id == WebhookEndpoint.id,
+            Delivery.is_due(bindparam("now", type_=UTCDateTime)),
         ),
     )
 )

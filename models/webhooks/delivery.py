@@ -8,12 +8,14 @@ from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
+    ColumnElement,
     Delete,
     ForeignKey,
     Index,
     String,
     Uuid,
     delete,
+    literal,
     select,
     text,
 )
@@ -148,6 +150,23 @@ class Delivery(Base):
         return delivery
 
     @classmethod
+    def locked(cls, session: Session, webhook_id: UUID, delivery_id: UUID) -> "Delivery":
+        """Return one delivery to a webhook endpoint, locked until the transaction ends.
+
+        Raises:
+            NotFound: As in `of`.
+        """
+        delivery = session.get(cls, delivery_id, with_for_update=True)
+        if delivery is None or delivery.webhook_id != webhook_id:
+            raise NotFound
+        return delivery
+
+    @classmethod
+    def is_due(cls, now: ColumnElement[datetime]) -> ColumnElement[bool]:
+        """Return the SQL condition for deliveries that a sender may lease."""
+        return (cls.due_at <= now) & (cls.status == "pending")
+
+    @classmethod
     def repeat_since(cls, session: Session, webhook_id: UUID, since: datetime) -> int:
         """Repeat finished deliveries created at `since` or later; return their number.
 
@@ -164,7 +183,7 @@ class Delivery(Base):
     def lease(cls, session: Session, webhook_id: UUID, limit: int) -> Sequence["Delivery"]:
         """Return up to `limit` due deliveries, which no other sender takes for a minute."""
         now = utcnow()
-        due = select(cls).where(cls.webhook_id == webhook_id, cls.due_at <= now)
+        due = select(cls).where(cls.webhook_id == webhook_id, cls.is_due(literal(now)))
         due = due.order_by(cls.due_at).limit(limit).with_for_update(skip_locked=True)
         leased = session.scalars(due).all()
         for delivery in leased:
@@ -179,7 +198,7 @@ class Delivery(Base):
         return delete(cls).where(cls.id < first_id_from(utcnow() - keep))
 
     def repeat(self) -> None:
-        """Make the delivery pending again, with three more days of attempts."""
+        """Make the delivery, which is locked, pending again, with three more days of attempts."""
         self.started_at = self.due_at = utcnow()
         self.status = "pending"
 

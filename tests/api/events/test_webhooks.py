@@ -6,10 +6,15 @@ import base64
 import datetime as dt
 import json
 from collections.abc import Iterator
+from threading import Thread
+from uuid import UUID
 
 import pytest
+from sqlalchemy.orm import Session
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from models.webhooks.attempts import OutgoingRequest, record_outcomes
+from models.webhooks.delivery import AttemptOutcome
 from tests.servers.webhook_receiver import Receiver, receiving, wait_for
 from tests.service import Service, SignedInPerson
 
@@ -206,6 +211,28 @@ def test_many_deliveries_are_repeated_at_once(service: Service, receiver: Receiv
     assert sorted(ids[:3]) == sorted(ids[3:])
     later = admin.client.post(place, json={"since": "2120-01-01T00:00:00+01:00"})
     assert later.json()["count"] == 0
+
+
+def test_a_delivery_repeated_as_it_succeeds_is_sent_once_more(service: Service) -> None:
+    admin = service.admin()
+    webhook_id, _ = create(admin, "http://127.0.0.1:9/", types=["order.pay"])
+    assert admin.client.patch(f"{PATH}/{webhook_id}", json={"active": False}).status_code == 200
+    made = admin.client.post(f"{PATH}/{webhook_id}/ping").json()
+    place = f"{PATH}/{webhook_id}/deliveries/{made['id']}"
+    request = OutgoingRequest(UUID(made["id"]), 0, UUID(made["event_id"]), b"")
+    repeat = Thread(target=admin.client.post, args=[f"{place}/redeliver"])
+
+    def succeed(session: Session) -> None:
+        record_outcomes(session, UUID(webhook_id), {request: AttemptOutcome(204, "")})
+        session.flush()
+        repeat.start()
+        repeat.join(0.3)
+
+    service.app.database.transact(succeed)
+    repeat.join(10)
+    after = admin.client.get(place).json()
+    assert (after["status"], after["response_status"]) == ("pending", 204)
+    assert after["due_at"] is not None
 
 
 def test_a_deleted_endpoint_receives_nothing(service: Service, receiver: Receiver) -> None:

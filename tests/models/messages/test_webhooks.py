@@ -124,6 +124,17 @@ def test_a_leased_delivery_is_not_taken_again(database: Database) -> None:
     assert deliveries(database, webhook_id)[0].status == "delivered"
 
 
+def test_a_finished_delivery_is_not_taken(database: Database) -> None:
+    webhook_id = make_endpoint(database)
+    database.transact(partial(Delivery.create, webhook_id=webhook_id, event_type=PING))
+    attempt(database, webhook_id, AttemptOutcome(204, ""))
+    # Redelivering while an attempt succeeded used to leave such rows.
+    due = update(Delivery).values(due_at=utcnow())
+    database.transact(lambda session: session.execute(due))
+    assert database.read(due_endpoints) == []
+    assert take(database, webhook_id) is None
+
+
 def test_pauses_grow_up_to_three_hours_and_differ(database: Database) -> None:
     webhook_id = make_endpoint(database)
     database.transact(partial(Delivery.create, webhook_id=webhook_id, event_type=PING))
