@@ -88,7 +88,7 @@ class Deliverer:
         while not self._stopping.is_set():
             if self._ready():
                 await self._guard(self._start_tasks(tasks))
-            await asyncio.sleep(PAUSE)
+            await asyncio.to_thread(self._stopping.wait, PAUSE)
         if tasks:
             await asyncio.wait(tasks.values())
 
