@@ -72,6 +72,9 @@ class WebhookEndpoint(Versioned, Base):
         Raises:
             TooManyWebhooks: There are already 50 webhook endpoints.
         """
+        # Locking the existing rows in one order serializes concurrent requests. A second statement
+        # counts, because one that has waited does not see the rows added meanwhile.
+        session.execute(select(cls.id).order_by(cls.id).with_for_update(key_share=True))
         if (session.scalar(select(func.count()).select_from(cls)) or 0) >= _MAX_ENDPOINTS:
             raise TooManyWebhooks
         identifier = new_id()

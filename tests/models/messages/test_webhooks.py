@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -12,6 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from models.access.secret_box import SecretBox
+from models.errors import TooManyWebhooks
 from models.events.feed import place_events
 from models.messages.message import Message
 from models.storage.base import utcnow
@@ -223,6 +225,23 @@ def test_old_deliveries_are_purged(database: Database) -> None:
     assert deliveries(database, webhook_id)
     change_batch(database, partial(Delivery.purge, timedelta(seconds=-60)))
     assert not deliveries(database, webhook_id)
+
+
+def test_concurrent_requests_do_not_exceed_the_limit(database: Database) -> None:
+    for _ in range(49):
+        make_endpoint(database)
+    with ThreadPoolExecutor(1) as pool:
+
+        def create(session: Session) -> Future[UUID]:
+            WebhookEndpoint.create(session, BOX, {"url": "https://shop.example/"})
+            session.flush()
+            another = pool.submit(make_endpoint, database)
+            wait([another], 0.5)
+            return another
+
+        another = database.transact(create)
+        with pytest.raises(TooManyWebhooks):
+            another.result(10)
 
 
 def test_new_events_change_no_version_of_an_endpoint(database: Database) -> None:
