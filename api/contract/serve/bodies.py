@@ -105,7 +105,8 @@ async def receive_body(
         Overloaded: bodies in transit already use all the memory available to them.
         ClientGone: the client disconnected.
     """
-    if fields.get("content-encoding", "identity").strip().lower() != "identity":
+    codings = fields.get("content-encoding", "").lower().split(",")
+    if any(coding.strip() not in ("", "identity") for coding in codings):
         raise UnsupportedContentEncoding
     length = fields.get("content-length", "0")
     if length.isdecimal() and int(length[:20]) > allowance.limit:

@@ -16,17 +16,17 @@ _QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 def choose(accept: str, available: tuple[str, ...]) -> str | None:
     """Return the preferred media type, the first among equals; None if none is acceptable.
 
-    A client without an `Accept` header accepts anything. So does one that names only the media type
-    of errors, as generated clients do for operations whose success is not JSON.
+    A client without an `Accept` header accepts anything. So does one whose list is empty, or names
+    only the media type of errors, as generated clients do if the success is not JSON.
     """
     if not accept or accept == "*/*":
         return available[0]
     weights: dict[str, float] = {}
-    for item in accept[:_READ_TO].split(","):
+    for item in filter(str.strip, accept[:_READ_TO].split(",")):
         media_range, *parameters = (part.strip().lower() for part in item.split(";"))
         weights[media_range] = max(_weight(parameters), weights.get(media_range, 0.0))
 
-    if weights.get(PROBLEM_MEDIA_TYPE) and len(weights) == 1:
+    if not weights or (weights.get(PROBLEM_MEDIA_TYPE) and len(weights) == 1):
         return available[0]
 
     def weight(media_type: str) -> float:

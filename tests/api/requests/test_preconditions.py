@@ -52,6 +52,18 @@ def test_one_of_two_changes_from_one_version_succeeds(
     assert sorted(statuses) == [operation.success, late]
 
 
+@pytest.mark.parametrize("form", [", {}", "{},", ',, "a" , ,  {},,', "{}   ,W/{}"])
+def test_empty_members_of_a_list_of_tags_are_ignored(client: httpx.Client, form: str) -> None:
+    tag = client.get("/openapi.json").headers["etag"]
+    sent, other = (form.replace("{}", each) for each in (tag, '"b"'))
+    for header, value, status in (
+        *(("If-None-Match", sent, 304), ("If-None-Match", other, 200)),
+        *(("If-Match", sent, 200), ("If-Match", other, 412), ("If-Match", ",", 400)),
+    ):
+        answer = client.get("/openapi.json", headers={header: value})
+        assert answer.status_code == status
+
+
 def test_every_conditional_change_is_tested() -> None:
     assert {each.id for each in CHANGES} >= {
         *("update_order", "pay_order", "ship_order", "deliver_order", "refund_order"),
