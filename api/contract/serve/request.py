@@ -32,6 +32,9 @@ _SINGLE = frozenset(
     )
 )
 
+_TAG_LISTS = ("if-match", "if-none-match")
+_MEMBER = re.compile(r'(?:[^",]++|"[^"]*+"?)++')
+
 _TRACEPARENT = re.compile(
     r"(?P<version>(?!ff)[0-9a-f]{2})-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}"
     r"-[0-9a-f]{2}(?P<more>-[\x21-\x7e]*)?"
@@ -176,6 +179,8 @@ Next: TypeAlias = Callable[[Request], Answer]
 def read_fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the request's fields by lower-case name, with lists joined.
 
+    Lists of entity tags have no empty members (RFC 9110, section 5.6.1.2).
+
     Raises:
         MalformedRequest: a field that may appear only once is repeated.
     """
@@ -190,6 +195,10 @@ def read_fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         else:
             lists.setdefault(name, [fields[name]]).append(value)
     fields.update((name, ", ".join(values)) for name, values in lists.items())
+    for name in _TAG_LISTS:
+        if name in fields:
+            members = map(str.strip, _MEMBER.findall(fields[name]))
+            fields[name] = ", ".join(filter(None, members))
     return fields
 
 
