@@ -21,7 +21,7 @@ from models.webhooks.delivery import PATIENCE, AttemptOutcome, Delivery
 
 _MAX_ENDPOINTS = 50
 _OVERLAP = timedelta(hours=24)
-"""Time during which requests are signed with the previous secret too."""
+"""Time during which requests are signed with a replaced secret too."""
 _SECRET_BYTES = 32
 
 
@@ -46,7 +46,8 @@ class WebhookEndpoint(Versioned, Base):
 
     Deliveries exist for all events up to `position` in the feed. `failing_since` is the time of the
     first failed attempt since the last success, or since `active` became true at `active_since`.
-    Secrets are encrypted with a `SecretBox`.
+    Secrets are encrypted with a `SecretBox`. `previous_secret` was replaced last, and
+    `oldest_secret` is the one that was replaced first among those that were still valid then.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -60,6 +61,8 @@ class WebhookEndpoint(Versioned, Base):
     secret: Mapped[bytes] = mapped_column(LargeBinary)
     previous_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
     previous_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    oldest_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
+    oldest_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
     position: Mapped[int] = mapped_column(BigInteger)
     failing_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
@@ -131,8 +134,15 @@ class WebhookEndpoint(Versioned, Base):
             setattr(self, name, value)
 
     def rotate_secret(self, box: SecretBox) -> NewSecret:
-        """Replace the secret. The previous one stays valid for 24 hours."""
-        self.previous_secret, self.previous_until = self.secret, utcnow() + _OVERLAP
+        """Replace the secret. The previous one stays valid for 24 hours.
+
+        If several secrets are valid then, the oldest of them stays valid for its 24 hours too. If
+        the responses of later rotations were lost, the receiver still uses it.
+        """
+        now = utcnow()
+        if self.oldest_until is None or self.oldest_until <= now:
+            self.oldest_secret, self.oldest_until = self.previous_secret, self.previous_until
+        self.previous_secret, self.previous_until = self.secret, now + _OVERLAP
         return self._renew_secret(box)
 
     def remove(self, session: Session) -> None:
@@ -142,10 +152,13 @@ class WebhookEndpoint(Versioned, Base):
 
     def keys(self, box: SecretBox) -> list[bytes]:
         """Return the keys that sign requests, the current one first."""
-        sealed = [self.secret]
-        if self.previous_secret is not None and (self.previous_until or utcnow()) > utcnow():
-            sealed.append(self.previous_secret)
-        opened = [box.open(each, owner=self.id.int) for each in sealed]
+        now = utcnow()
+        replaced = (
+            (self.previous_secret, self.previous_until),
+            (self.oldest_secret, self.oldest_until),
+        )
+        valid = [secret for secret, until in replaced if secret and until and until > now]
+        opened = [box.open(each, owner=self.id.int) for each in (self.secret, *valid)]
         return [each for each in opened if each is not None]
 
     def note_attempts(self, outcomes: Collection[AttemptOutcome]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator
 from threading import Thread
 from uuid import UUID
@@ -15,6 +16,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from models.webhooks.attempts import OutgoingRequest, record_outcomes
 from models.webhooks.delivery import AttemptOutcome
+from tests.our_document import our_document
 from tests.servers.webhook_receiver import Receiver, receiving, wait_for
 from tests.service import Service, SignedInPerson
 
@@ -127,6 +129,23 @@ def test_both_secrets_sign_after_a_rotation(service: Service, receiver: Receiver
     assert len(base64.b64decode(new.removeprefix("whsec_"))) == 32
     stale = admin.client.post(f"{PATH}/{webhook_id}/rotate", headers={"If-Match": tag})
     assert stale.status_code == 412
+
+
+def test_repeated_rotations_do_not_cut_off_a_receiver(service: Service, receiver: Receiver) -> None:
+    admin = service.admin()
+    webhook_id, oldest = create(admin, f"{receiver.url}/repeated", types=["order.pay"])
+    lost, replaced, new = (
+        admin.client.post(f"{PATH}/{webhook_id}/rotate").json()["secret"] for _ in range(3)
+    )
+    assert admin.client.post(f"{PATH}/{webhook_id}/ping").status_code == 202
+    [sent] = wait_for(lambda: receiver.of("/repeated"))
+    for secret in (oldest, replaced, new):
+        assert Webhook(secret).verify(sent.body, sent.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(lost).verify(sent.body, sent.headers)
+    schema = our_document().public["components"]["parameters"]["WebhookSignature"]["schema"]
+    assert re.fullmatch(schema["pattern"], sent.headers["Webhook-Signature"])
+    assert len(sent.headers["Webhook-Signature"]) == schema["maxLength"]
 
 
 def test_events_wait_while_an_endpoint_is_inactive(service: Service, receiver: Receiver) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models.access.secret_box import SecretBox
 from models.errors import TooManyWebhooks
@@ -225,6 +225,31 @@ def test_old_deliveries_are_purged(database: Database) -> None:
     assert deliveries(database, webhook_id)
     change_batch(database, partial(Delivery.purge, timedelta(seconds=-60)))
     assert not deliveries(database, webhook_id)
+
+
+def test_replaced_secrets_sign_for_24_hours(database: Database) -> None:
+    webhook_id = make_endpoint(database)
+
+    def rotate(session: Session) -> list[bytes]:
+        endpoint = WebhookEndpoint.locked(session, webhook_id)
+        endpoint.rotate_secret(BOX)
+        return endpoint.keys(BOX)
+
+    def over(column: InstrumentedAttribute[datetime | None]) -> list[bytes]:
+        database.transact(lambda s: s.execute(update(WebhookEndpoint).values({column: utcnow()})))
+        return database.read(lambda reader: WebhookEndpoint.visible(reader, webhook_id)).keys(BOX)
+
+    second, first = database.transact(rotate)
+    third, *older = database.transact(rotate)
+    assert older == [second, first]
+    fourth, *older = database.transact(rotate)
+    assert older == [third, first]
+    assert over(WebhookEndpoint.oldest_until) == [fourth, third]
+    fifth, *older = database.transact(rotate)
+    assert older == [fourth, third]
+    assert over(WebhookEndpoint.previous_until) == [fifth, third]
+    assert over(WebhookEndpoint.oldest_until) == [fifth]
+    assert database.transact(rotate)[1:] == [fifth]
 
 
 def test_concurrent_requests_do_not_exceed_the_limit(database: Database) -> None:
