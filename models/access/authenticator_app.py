@@ -15,7 +15,13 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from models.access.recovery_code import RecoveryCode, compact
 from models.access.secret_box import SecretBox
 from models.access.totp import Enrolment, enrolment, new_secret, step_of
-from models.errors import EmailUnverified, SecondFactorActive, SecondFactorInactive, WrongCode
+from models.errors import (
+    AccessEnded,
+    EmailUnverified,
+    SecondFactorActive,
+    SecondFactorInactive,
+    WrongCode,
+)
 from models.identity.audit_event import AuditAction, AuditEvent, RequestOrigin
 from models.identity.token import Token
 from models.identity.user import User
@@ -76,11 +82,15 @@ class SecondFactor(Base):
             EmailUnverified: The email address is not verified. It may belong to another person,
                 whom the second factor would lock out.
             SecondFactorActive: The account already has an active second factor.
+            AccessEnded: The account was erased after `user` was read.
         """
         if not user.email_verified:
             raise EmailUnverified
         # The row lock serializes concurrent enrolments, so the later one replaces the earlier one.
-        session.execute(select(User.id).where(User.id == user.id).with_for_update())
+        # It also keeps an erasure from missing the secret.
+        held = select(User.id).where(User.exists(), User.id == user.id).with_for_update()
+        if session.scalar(held) is None:
+            raise AccessEnded
         known = cls._held(session, user.id)
         if known is not None and known.confirmed_at is not None:
             raise SecondFactorActive

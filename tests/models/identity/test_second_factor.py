@@ -13,11 +13,12 @@ from models.access.authenticator_app import SecondFactor
 from models.access.recovery_code import RecoveryCode, compact
 from models.access.secret_box import SecretBox
 from models.access.totp import enrolment, new_secret, step_of
-from models.errors import SecondFactorActive, WrongCode
+from models.accounts.account import erase_account
+from models.errors import AccessEnded, SecondFactorActive, WrongCode
 from models.identity.audit_event import RequestOrigin
 from models.identity.user import User
 from models.storage.database import Database
-from tests.factories import make_user
+from tests.factories import LIFECYCLE, ROOT, make_user
 from tests.models.together import together
 
 pytestmark = [pytest.mark.mission("M12"), pytest.mark.mission("M25")]
@@ -145,6 +146,18 @@ def test_a_confirmed_secret_is_not_replaced(database: Database) -> None:
             SecondFactor.enrol(session, SEAL, user, ISSUER)
 
     database.transact(work, write=True)
+
+
+def test_an_account_that_was_erased_meanwhile_gets_no_secret(database: Database) -> None:
+    user = make_user(database, verified=True)
+
+    def erase(session: Session) -> None:
+        account = User.visible_to(session, ROOT, user.id)
+        erase_account(session, LIFECYCLE, account, by=ROOT, origin=RequestOrigin())
+
+    database.transact(erase)
+    with pytest.raises(AccessEnded):
+        database.transact(lambda session: SecondFactor.enrol(session, SEAL, user, ISSUER))
 
 
 def test_every_code_is_wrong_without_a_second_factor(database: Database) -> None:
