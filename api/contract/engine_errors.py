@@ -160,12 +160,21 @@ class UnsupportedContentEncoding(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The body has a media type that the operation does not accept (RFC 9110, section 15.5.16)."""
+    """The body has a media type that the operation does not accept (RFC 9110, section 15.5.16).
 
-    def __init__(self, accepted: Sequence[str] = ("application/json in UTF-8",)) -> None:
+    `patches` are the media types that a PATCH accepts (RFC 5789, section 2.2).
+    """
+
+    def __init__(
+        self,
+        accepted: Sequence[str] = ("application/json in UTF-8",),
+        *,
+        patches: Sequence[str] = (),
+    ) -> None:
         super().__init__(
             f"The body has an unsupported media type; send it as {' or '.join(accepted)}."
         )
+        self.patches = patches
 
 
 class BodyTimeout(RequestError):

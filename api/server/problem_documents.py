@@ -200,22 +200,26 @@ def _violated_rules(error: errors.DomainError) -> dict[str, object]:
 def _headers(error: Exception) -> HeaderList:
     match error:
         case engine_errors.MethodNotAllowed():
-            return [("Allow", error.allow)]
+            field = ("Allow", error.allow)
         case (
             engine_errors.Unauthenticated()
             | engine_errors.InsufficientScope()
             | engine_errors.RecentSignInRequired()
         ):
-            return [("WWW-Authenticate", error.challenge)]
+            field = ("WWW-Authenticate", error.challenge)
         case (
             errors.WrongCredentials()
             | errors.AccessEnded()
             | errors.InvalidRefreshToken()
             | errors.InvalidChallenge()
         ):
-            return [("WWW-Authenticate", "Bearer")]
+            field = ("WWW-Authenticate", "Bearer")
+        case engine_errors.UnsupportedContentEncoding():
+            field = ("Accept-Encoding", "identity")
+        case engine_errors.UnsupportedMediaType() if error.patches:
+            field = ("Accept-Patch", ", ".join(error.patches))
         case engine_errors.RangeNotSatisfiable():
-            return [("Content-Range", error.content_range)]
+            field = ("Content-Range", error.content_range)
         case (
             engine_errors.RateLimitExceeded()
             | engine_errors.Overloaded()
@@ -223,5 +227,7 @@ def _headers(error: Exception) -> HeaderList:
             | errors.StorageUnavailable()
             | errors.IdempotencyInFlight()
         ):
-            return [("Retry-After", str(getattr(error, "retry_after", 1)))]
-    return []
+            field = ("Retry-After", str(getattr(error, "retry_after", 1)))
+        case _:
+            return []
+    return [field]

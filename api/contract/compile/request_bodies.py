@@ -54,6 +54,11 @@ class Body:
     validator: Validator
     normalise: Normalise | None
 
+    @property
+    def patches(self) -> tuple[str, ...]:
+        """The media types that `Accept-Patch` names (RFC 5789, section 3.1)."""
+        return (JSON_MEDIA_TYPE, "application/merge-patch+json") if self.any_json else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

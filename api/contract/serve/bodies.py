@@ -187,14 +187,14 @@ def read_json(body: Body, fields: Mapping[str, str], text: bytes) -> JSON:
         and len(field) <= _LONGEST_MEDIA_TYPE
     )
     if not is_supported and media_type.lower() not in _UNTYPED:
-        raise UnsupportedMediaType
+        raise UnsupportedMediaType(patches=body.patches)
     try:
         value = strict_json.parse(text)
     except strict_json.NotStrictJSON as error:
         raise _fault("json", f"cannot be read: {error}") from None
     if not is_supported:
         # The text is JSON, so the client only has to name its media type.
-        raise UnsupportedMediaType
+        raise UnsupportedMediaType(patches=body.patches)
     if not body.validator.is_valid(value):
         raise InvalidBody(*body.validator.violations(value))
     return body.normalise(value) if body.normalise else value

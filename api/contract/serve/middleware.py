@@ -170,6 +170,9 @@ class Engine:
         request.path_values = values
         if request.method == "OPTIONS":
             headers: HeaderList = [("Allow", resource.allow)]
+            patch = resource.operations.get("PATCH")
+            if patch is not None and patch.body is not None:
+                headers.append(("Accept-Patch", ", ".join(patch.body.patches)))
             return Answer(204, headers + parts.cors.preflight(request, resource))
         operation = _operation(resource, request.method)
         request.operation = operation

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.mission("M10")
 
 USERS = "/v1/users"
 JSON_TYPE = {"Content-Type": "application/json"}
+ACCEPT_PATCH = "application/json, application/merge-patch+json"
 
 
 def post(client: httpx.Client, content: bytes, **fields: str) -> httpx.Response:
@@ -80,6 +81,7 @@ def test_another_media_type_is_unsupported(
 def test_json_without_a_media_type_is_unsupported(client: httpx.Client) -> None:
     answer = client.post(USERS, content=person(), headers=fresh_address())
     assert (answer.status_code, problem(answer)) == (415, "unsupported-media-type")
+    assert not {"accept-encoding", "accept-patch"} & set(answer.headers)
 
 
 @pytest.mark.parametrize("fields", [{}, {"Content-Type": "text/plain; charset=utf-8"}])
@@ -102,6 +104,12 @@ def test_patch_accepts_every_json_type(
             "/v1/profile", content=b'{"name": "Ada"}', headers={**headers, "Content-Type": wrong}
         )
         assert (answer.status_code, problem(answer)) == (415, "unsupported-media-type")
+        assert answer.headers["accept-patch"] == ACCEPT_PATCH
+
+
+def test_options_lists_the_media_types_of_patch(client: httpx.Client) -> None:
+    assert client.options("/v1/profile").headers["accept-patch"] == ACCEPT_PATCH
+    assert "accept-patch" not in client.options(USERS).headers
 
 
 @pytest.mark.parametrize(
@@ -173,6 +181,7 @@ def test_a_chunked_body_is_accepted(client: httpx.Client, service: Service) -> N
 def test_an_encoded_body_is_unsupported(client: httpx.Client, coding: str) -> None:
     answer = post(client, person(), **{"Content-Encoding": coding})
     assert (answer.status_code, problem(answer)) == (415, "unsupported-content-encoding")
+    assert answer.headers["accept-encoding"] == "identity"
     assert "CANARY" not in answer.text
 
 
