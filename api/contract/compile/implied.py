@@ -93,6 +93,9 @@ class _Operation:
         if self._takes("header", "If-Match") or (self.method == "get" and self._has_etag):
             self._take("If-Match")
             self._take("If-None-Match")
+        if self.method == "get" and self._has_etag and self._sends("Last-Modified"):
+            self._take("If-Modified-Since")
+            self._take("If-Unmodified-Since")
         # It comes last, because generated clients keep the order of parameters.
         self._take("X-Request-ID")
         for status, response in declared.items():
@@ -135,7 +138,10 @@ class _Operation:
 
     @property
     def _has_etag(self) -> bool:
-        return any("ETag" in each.get("headers", {}) for each in self._node["responses"].values())
+        return self._sends("ETag")
+
+    def _sends(self, header: str) -> bool:
+        return any(header in each.get("headers", {}) for each in self._node["responses"].values())
 
     @property
     def _parameters(self) -> set[tuple[str, str]]:

@@ -168,7 +168,7 @@ class Call:
         if self._operation.has_etag:
             tag = conditional.entity_tag(version, body) if source is None else f'"{source.tag}"'
             headers.append(("ETag", tag))
-            if self._operation.method == "GET" and self._is_unchanged(request, tag):
+            if self._operation.method == "GET" and self._is_unchanged(request, tag, source):
                 kept = [each for each in headers if each[0] not in _ONLY_WITH_CONTENT]
                 return Answer(304, kept)
         if source is not None:
@@ -203,16 +203,25 @@ class Call:
         headers.append(("Content-Range", content_range))
         return Answer(_PARTIAL, headers, stretch=Stretch(source, start, length))
 
-    def _is_unchanged(self, request: Request, tag: str) -> bool:
+    def _is_unchanged(self, request: Request, tag: str, source: Source | None) -> bool:
         """Evaluate the preconditions of a read, in their order (RFC 9110, section 13.2.2).
 
         Raises:
-            PreconditionFailed: `If-Match` does not match the tag.
+            PreconditionFailed: `If-Match` does not match the tag, or without it, the file was
+                modified after `If-Unmodified-Since`.
         """
-        if_match = request.fields.get("if-match")
-        if IF_MATCH in self._operation.headers and not conditional.matches(if_match, tag):
+        fields, modified = request.fields, source.modified if source else None
+        if_match, if_none_match = fields.get(IF_MATCH), fields.get("if-none-match")
+        takes_tag = IF_MATCH in self._operation.headers
+        if (takes_tag and not conditional.matches(if_match, tag)) or (
+            if_match is None
+            and conditional.is_modified(fields.get("if-unmodified-since"), modified)
+        ):
             raise PreconditionFailed
-        return conditional.matches_none(request.fields.get("if-none-match"), tag)
+        return conditional.matches_none(if_none_match, tag) or (
+            if_none_match is None
+            and conditional.is_modified(fields.get("if-modified-since"), modified) is False
+        )
 
     def _body(
         self, request: Request, result: object, headers: HeaderList

@@ -1,9 +1,11 @@
-"""Conditional requests (RFC 9110, section 13): entity tags and how they compare."""
+"""Conditional requests (RFC 9110, section 13): how entity tags and dates compare."""
 
 import hashlib
 import re
 from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -13,6 +15,8 @@ _ETAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _ONE = re.compile(_ETAG)
 _VERSION = re.compile(r'"(0|[1-9][0-9]{0,17})"')
 _RANGE = re.compile(r"[Bb][Yy][Tt][Ee][Ss]=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*")
+_DATES = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")
+"""The forms of an HTTP date, of which the last two are obsolete (RFC 9110, section 5.6.7)."""
 ANY: Final = "*"
 
 
@@ -45,6 +49,20 @@ def matches(field: str | None, tag: str) -> bool:
     The comparison is strong (section 13.1.1): a weak tag matches nothing.
     """
     return field is None or field.strip() == ANY or tag in _ONE.findall(field)
+
+
+def is_modified(since: str | None, modified: datetime | None) -> bool | None:
+    """Return whether a file was modified after an HTTP date; None without a file or a valid date.
+
+    `If-Modified-Since` and `If-Unmodified-Since` are ignored in that case (sections 13.1.3 and 4).
+    """
+    if since is None or modified is None:
+        return None
+    for form in _DATES:
+        with suppress(ValueError):
+            date = datetime.strptime(since, form).replace(tzinfo=UTC)
+            return modified.replace(microsecond=0) > date
+    return None
 
 
 def parse_range(field: str | None, size: int) -> tuple[int, int] | None:

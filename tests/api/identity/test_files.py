@@ -160,6 +160,52 @@ def test_a_file_is_cached_and_harmless(client: httpx.Client, headers: dict[str, 
     assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
+BEFORE, AFTER = "Sun, 06 Nov 1994 08:49:37 GMT", "Fri, 31 Dec 2066 23:59:59 GMT"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "status"),
+    [
+        ({"If-Modified-Since": "{modified}"}, 304),
+        ({"If-Modified-Since": AFTER}, 304),
+        ({"If-Modified-Since": BEFORE}, 200),
+        ({"If-Modified-Since": "Sunday, 06-Nov-94 08:49:37 GMT"}, 200),
+        ({"If-Modified-Since": "Fri Dec 31 23:59:59 2066"}, 304),
+        ({"If-Modified-Since": "Friday, 31-Dec-66 23:59:59 GMT"}, 304),
+        ({"If-Modified-Since": AFTER, "If-None-Match": '"other"'}, 200),
+        ({"If-Modified-Since": BEFORE, "If-None-Match": "{tag}"}, 304),
+        ({"If-Modified-Since": AFTER, "Range": "bytes=0-1"}, 304),
+        ({"If-Unmodified-Since": "{modified}"}, 200),
+        ({"If-Unmodified-Since": AFTER}, 200),
+        ({"If-Unmodified-Since": BEFORE}, 412),
+        ({"If-Unmodified-Since": "Sun Nov  6 08:49:37 1994"}, 412),
+        ({"If-Unmodified-Since": BEFORE, "If-Modified-Since": AFTER}, 412),
+        ({"If-Unmodified-Since": BEFORE, "If-Match": "{tag}"}, 200),
+        ({"If-Unmodified-Since": AFTER, "If-Match": '"other"'}, 412),
+        *(
+            ({name: date}, 200)
+            for name in ("If-Modified-Since", "If-Unmodified-Since")
+            for date in ("CANARY", "2066-12-31T23:59:59Z", f"{BEFORE}, {AFTER}", AFTER[:-4])
+        ),
+    ],
+)
+def test_a_file_is_compared_with_dates(
+    client: httpx.Client, headers: dict[str, str], conditions: dict[str, str], status: int
+) -> None:
+    url = upload(client, headers, make_picture()).json()["avatar"]["small"]["url"]
+    known = client.head(url).headers
+    sent = {
+        name: value.format(modified=known["Last-Modified"], tag=known["ETag"])
+        for name, value in conditions.items()
+    }
+    for method in ("GET", "HEAD"):
+        answer = client.request(method, url, headers=sent)
+        assert answer.status_code == status
+        assert answer.headers["X-Request-ID"]
+        if status != 412:
+            assert answer.headers["Last-Modified"] == known["Last-Modified"]
+
+
 @pytest.mark.parametrize(
     ("asked", "first", "last"),
     [
