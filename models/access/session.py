@@ -106,7 +106,9 @@ def refresh_session(
         raise InvalidRefreshToken
     held = select(Token, User).join(User, User.id == Token.user_id)
     held = held.where(Token.id == known.session_id, Token.holds()).with_for_update(of=Token)
-    found = session.execute(held).one_or_none()
+    # If this waits for the lock, PostgreSQL compares the new row of the token with the old one of
+    # the account. A second attempt sees both as they are now.
+    found = session.execute(held).one_or_none() or session.execute(held).one_or_none()
     if found is None:
         raise InvalidRefreshToken
     token, user = found

@@ -75,7 +75,16 @@ class TokenStatuses:
         active. With `hold`, the account's row is locked against changes until the transaction ends.
         """
         statement = self._statements[isinstance(credential, UUID), hold]
-        return partial(_status_in, reader.execute(statement, {"credential": credential}))
+        send = partial(reader.execute, statement, {"credential": credential})
+        rows = send()
+
+        def wait() -> TokenStatus | None:
+            status = _status_in(rows)
+            # If this waits for the lock, PostgreSQL compares the new row of the account with the
+            # old one of the token. A second attempt sees both as they are now.
+            return _status_in(send()) if status is None and hold else status
+
+        return wait
 
     def scopes_of(self, session: Session, user: User) -> Sequence[str]:
         """Return the scopes of a new session of an account."""

@@ -1,6 +1,6 @@
 """Sessions: started by a sign-in, extended by refresh tokens, ended by sign-outs and replays."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from models.identity.user import User
 from models.storage.base import utcnow
 from tests.api.accounts import bearer, edit_account, fresh_address, grant_for, key_for, token_for
 from tests.api.answers import comparable, problem
+from tests.api.shopping import lines
 from tests.databases import delete_ended, make_database_url
-from tests.factories import make_account
+from tests.factories import make_account, make_product
 from tests.service import PASSWORD, Service, running
 
 pytestmark = [pytest.mark.mission("M13"), pytest.mark.mission("M14")]
@@ -72,6 +73,32 @@ def recorded(service: Service, user: User) -> list[tuple[str, bool]]:
         lambda session: session.scalars(query).all(), write=False
     )
     return [(event.action, event.succeeded) for event in events]
+
+
+def test_a_session_that_survives_a_change_is_valid_during_it(
+    service: Service, client: httpx.Client
+) -> None:
+    user = make_account(service)
+    signed_in = sign_in(client, user)
+    product = make_product(service.app.database)
+
+    def order() -> httpx.Response:
+        headers = {**bearer(signed_in["access_token"]), "Idempotency-Key": "during"}
+        return client.post("/v1/orders", json=lines((product.id, 1)), headers=headers)
+
+    with ThreadPoolExecutor(2) as pool:
+
+        def change(session: Session) -> list[Future[httpx.Response]]:
+            """Change the account and the session as a new password does, and use the session."""
+            for kind, owner in ((User, User.id), (Token, Token.user_id)):
+                changed = update(kind).where(owner == user.id)
+                session.execute(changed.values(token_version=kind.token_version + 1))
+            waiting = [pool.submit(refresh, client, signed_in["refresh_token"]), pool.submit(order)]
+            wait(waiting, 0.5)
+            return waiting
+
+        used = [each.result(20) for each in service.app.database.transact(change)]
+    assert [answer.status_code for answer in used] == [200, 201]
 
 
 def test_a_refresh_continues_the_session(service: Service, client: httpx.Client) -> None:
