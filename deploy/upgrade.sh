@@ -8,8 +8,8 @@
 set -eu
 new=$(readlink -e -v "$1")
 backup=$2
-# A link to the folder of the release in use, a command that restarts all processes, and a URL that must return no error
-# within about PATIENCE seconds.
+# A link to the folder of the release in use, a command that restarts all processes (concord-worker.service restarts with
+# concord.service), and a URL that must return no error within about PATIENCE seconds.
 link=${CONCORD:-/opt/concord}
 restart=${RESTART:-systemctl restart concord}
 ready=${READY:-http://127.0.0.1:8080/health/ready}

@@ -10,6 +10,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator
+from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE
@@ -259,6 +260,22 @@ def test_the_units_are_valid_and_hardened(name: str, tmp_path: Path) -> None:
     )
     last = rated.stdout.splitlines()[-1]
     assert float(last.split(f"{name}: ")[1].split()[0]) <= EXPOSURE
+
+
+def read_unit(name: str) -> ConfigParser:
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.read_string((DEPLOY / "systemd" / name).read_text())
+    return unit
+
+
+def test_the_units_share_files_and_restart_together() -> None:
+    service, worker = read_unit("concord.service"), read_unit("concord-worker.service")
+    for key in ("User", "DynamicUser", "StateDirectory", "WorkingDirectory", "Environment"):
+        assert service["Service"][key] == worker["Service"][key], key
+    # Systemd propagates stops and restarts with `PartOf`, and starts with `WantedBy`.
+    assert worker["Unit"]["PartOf"] == "concord.service"
+    assert "concord.service" in worker["Unit"]["After"].split()
+    assert "concord.service" in worker["Install"]["WantedBy"].split()
 
 
 def test_systemd_is_told_when_the_service_is_ready_and_stops(tmp_path: Path) -> None:
