@@ -77,10 +77,10 @@ class MailboxUse(Base):
         names = ("mailbox", "allowance")
         now = {"used_until": utcnow()}
         rows = [dict(zip(names, pair, strict=True)) | now for pair in sorted(allowances)]
-        session.execute(_INSERT, rows)
+        session.execute(_LOCK, rows)
         key = tuple_(cls.mailbox, cls.allowance)
-        query = select(cls).where(key.in_(allowances)).order_by(cls.mailbox, cls.allowance)
-        current = query.with_for_update().execution_options(populate_existing=True)
+        query = select(cls).where(key.in_(allowances))
+        current = query.execution_options(populate_existing=True)
         return {(use.mailbox, use.allowance): use for use in session.scalars(current)}
 
     def spend(self, allowance: MessageAllowance) -> bool:
@@ -98,10 +98,13 @@ class MailboxUse(Base):
         return delete(cls).where(cls.used_until < utcnow())
 
 
-# This is plain SQL because SQLAlchemy has no ON CONFLICT construct common to both databases.
-_INSERT = text(
+# This is plain SQL because SQLAlchemy has no ON CONFLICT construct common to both databases. The
+# update changes nothing, but locks an existing row, which could otherwise be purged before it is
+# read.
+_LOCK = text(
     "INSERT INTO mailbox_uses (mailbox, allowance, used_until)"
-    " VALUES (:mailbox, :allowance, :used_until) ON CONFLICT DO NOTHING"
+    " VALUES (:mailbox, :allowance, :used_until) ON CONFLICT (mailbox, allowance)"
+    " DO UPDATE SET used_until = mailbox_uses.used_until"
 ).bindparams(bindparam("used_until", type_=UTCDateTime))
 
 

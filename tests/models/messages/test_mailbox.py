@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from models.identity.audit_event import AuditEvent
@@ -120,6 +121,20 @@ def test_case_and_tags_do_not_distinguish_mailboxes(email: str, is_same: bool) -
 def test_concurrent_messages_do_not_exceed_an_allowance(database: Database) -> None:
     spent = together(*[partial(spend, database, SOLICITED_BY_ANYONE)] * 12)
     assert sorted(spent, key=bool) == [False] * 7 + [True] * 5
+
+
+def test_a_row_that_is_purged_meanwhile_is_created_again(database: Database) -> None:
+    spend(database, SOLICITED_BY_ANYONE)
+    with ThreadPoolExecutor(1) as pool:
+
+        def purge(session: Session) -> Future[bool]:
+            session.scalars(select(MailboxUse).with_for_update()).one()
+            another = pool.submit(spend, database, SOLICITED_BY_ANYONE)
+            wait([another], 0.5)
+            session.execute(delete(MailboxUse))
+            return another
+
+        assert database.transact(purge).result(10)
 
 
 def test_repeated_registration_sends_no_more_messages(database: Database) -> None:
