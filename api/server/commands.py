@@ -227,7 +227,8 @@ def reset_second_factor(email: str) -> None:
 def rotate_key(delay: int, compromised: bool) -> None:
     """Start signing with a new key; existing tokens remain valid until they expire.
 
-    Running processes load the changed SIGNING_KEY_FILE within a second.
+    Running processes load the changed SIGNING_KEY_FILE within a second. Restart those that have a
+    copy of it, as in containers and under systemd.
     """
     if delay and compromised:
         raise _Failure("--compromised takes effect at once; remove --delay")

@@ -146,7 +146,7 @@ def _redis_url(value: str) -> str:
 
 def _broker_url(value: str) -> str:
     if find_spec("celery") is None:
-        raise ValueError("needs Celery: install concord[celery]")
+        raise ValueError("needs the packages of requirements-all.txt")
     message = "must be amqp://user:password@host:port/vhost, amqps:// or redis://host:port/number"
     url = _url(value, ("amqp", "amqps", "redis", "rediss"), message)
     if not url.hostname:

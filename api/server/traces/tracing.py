@@ -44,7 +44,7 @@ def make_tracing(endpoint: str | None, version: str, database: Database) -> Trac
     try:
         from api.server.traces.spans import Spans  # noqa: PLC0415 - an extra that few install.
     except ImportError as error:
-        reason = "OTEL_EXPORTER_OTLP_ENDPOINT needs the extra otel: pip install concord[otel]"
+        reason = "OTEL_EXPORTER_OTLP_ENDPOINT needs the packages of requirements-all.txt"
         raise SettingsError((reason,)) from error
     spans = Spans(endpoint, version)
     database.watch_statements(spans.statement)

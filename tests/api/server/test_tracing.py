@@ -147,4 +147,4 @@ def test_traces_need_the_packages_of_the_extra(
     run = make_run(tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "api.server.traces.spans", None)
     [line] = failure(run("serve", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318"))
-    assert line.endswith("needs the extra otel: pip install concord[otel]")
+    assert line.endswith("needs the packages of requirements-all.txt")

@@ -212,5 +212,7 @@ def test_an_invalid_broker_is_refused_in_one_line(url: str) -> None:
 
 def test_a_broker_needs_celery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.server.setting_types.find_spec", lambda _name: None)
-    with pytest.raises(SettingsError, match=r"^BROKER_URL needs Celery: install concord\[celery\]"):
+    with pytest.raises(
+        SettingsError, match=r"^BROKER_URL needs the packages of requirements-all.txt"
+    ):
         Settings.from_environment({"BROKER_URL": "amqp://host"})
