@@ -68,7 +68,6 @@ from models.storage.schema_version import newest_version
 
 # Imported modules stay in memory, so the garbage collector can skip them.
 gc.freeze()
-gc.set_threshold(20_000, 20, 20)
 
 CONTRACT = Path(__file__).parent / "openapi"
 _DOCS = Path(__file__).parent / "docs"

@@ -1,5 +1,7 @@
 """Engine assembly: a contract and an application's ports become an ASGI application."""
 
+import gc
+
 from starlette.types import ASGIApp
 
 from api.contract.binding import ContractASGIApp, bind
@@ -22,6 +24,8 @@ def make_asgi(contract: Contract, ports: Ports) -> ASGIApp:
     Raises:
         ContractError: an operation needs something that the application does not provide.
     """
+    # The package `api` raised the threshold for the time of the imports.
+    gc.set_threshold(20_000, 20, 20)
     operations = contract.operations
     router = Router(operations.values())
     cursors = Cursors(ports.cursor_key)
