@@ -16,7 +16,7 @@ def get_confirm() -> None:
 
 def request_email_verification(session: Session, caller: Caller) -> None:
     """Send a link that verifies the caller's email address."""
-    links.request_verification(session, User.of(session, caller))
+    links.request_verification(session, User.locked(session, caller))
 
 
 def request_email_change(

@@ -56,7 +56,7 @@ def create_api_key(
     scopes = sorted(set(body["scopes"]))
     if not grantable(caller.scopes).issuperset(scopes):
         raise NotPermitted("An API key cannot have scopes that you do not have.")
-    user = User.of(session, caller)
+    user = User.locked(session, caller)
     user.require_current_token(caller)
     token, key = Token.create_key(
         session,

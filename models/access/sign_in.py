@@ -83,7 +83,8 @@ def _begin(
 
     Return `None` if the hash has changed since, so that the password must be verified again.
     """
-    user = User.by_email(session, email)
+    # An erasure that waits for the lock finds the session and the network address.
+    user = User.by_email(session, email, hold=True)
     if (user.password_hash if user else None) != checked:
         return None
     record = partial(AuditEvent.record, session, origin=origin, user_id=user.id if user else None)

@@ -54,11 +54,12 @@ def request_change(
         InvalidEmail: The new address is not valid.
         AccessEnded: The actor's tokens ended after the request was authenticated.
     """
-    user.require_current_token(by)
     email, current = request["email"], request["current_password"]
     require_password(session, user, current, passwords, origin, "email.change-request")
     email = EmailAddress.parse(email, local=local_email).given
     require_code(session, user, request.get("code"), seal, origin, "email.change-request")
+    # Hashing is slow, so the account is locked after it. An erasure then finds the message.
+    User.locked(session, by).require_current_token(by)
     Message.enqueue(session, "change_email", user.id, email=email, token_version=user.token_version)
     AuditEvent.record(session, "email.change-request", origin, user_id=user.id)
 

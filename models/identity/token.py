@@ -123,11 +123,11 @@ class Token(Base):
     ) -> tuple["Token", str]:
         """Create an API key; return its token and its text, which cannot be read again.
 
+        The account must be locked, so that concurrent requests do not exceed the limit.
+
         Raises:
             TooManyKeys: The account already has 100 active keys.
         """
-        # The row lock serializes concurrent requests, so that none exceeds the limit.
-        session.execute(select(User.id).where(User.id == user.id).with_for_update())
         keys = select(func.count()).join_from(cls, User, User.id == cls.user_id)
         keys = keys.where(cls.user_id == user.id, cls.kind == "api_key", cls.holds())
         if (session.scalar(keys) or 0) >= _MAX_KEYS:

@@ -204,16 +204,18 @@ class User(Versioned, Base):
         return user
 
     @classmethod
-    def by_email(cls, reader: Reader, email: str) -> "User | None":
+    def by_email(cls, reader: Reader, email: str, *, hold: bool = False) -> "User | None":
         """Return the account with an equal address (see `EmailAddress`).
 
-        Return `None` if there is no such account or the address is invalid.
+        Return `None` if there is no such account or the address is invalid. With `hold`, the
+        account is locked against changes until the transaction ends.
         """
         try:
             key = EmailAddress.parse(email, local=True).key
         except InvalidEmail:
             return None
-        return reader.scalar(select(cls).where(cls.exists(), cls.email_key == key))
+        query = select(cls).where(cls.exists(), cls.email_key == key)
+        return reader.scalar(query.with_for_update(key_share=True) if hold else query)
 
     def require_current_token(self, actor: Actor) -> None:
         """Check that the actor's tokens have not ended, if this is the actor's own account.

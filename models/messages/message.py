@@ -235,7 +235,7 @@ class Message(Base):
 
     def is_wanted_by(self, user: User) -> bool:
         """Return whether the message is still useful to its recipient."""
-        if user.erased_at is not None or self.token_version not in (None, user.token_version):
+        if self.token_version not in (None, user.token_version):
             return False
         if self.kind in ("password_changed", "email_changed"):
             return True

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from models.identity.one_time_token import NewToken, OneTimeToken
@@ -75,16 +75,20 @@ def _take_from(
 
 
 def _find_readers(session: Session, batch: Sequence[Message]) -> list[tuple[Message, User | None]]:
-    """Return the account that receives each message, or `None` if there is none."""
-    known = select(User).where(User.id.in_({message.user_id for message in batch}))
-    accounts: dict[int | None, User] = {user.id: user for user in session.scalars(known)}
+    """Return the account that receives each message, or `None` if there is none.
+
+    The accounts are locked against changes. A concurrent erasure then either waits and deletes the
+    new links, or is visible here.
+    """
+    ids = {message.user_id for message in batch}
+    keys = {message.email for message in batch if message.user_id is None}
+    known = select(User).where(User.exists(), or_(User.id.in_(ids), User.email_key.in_(keys)))
+    # Locking in one order prevents deadlocks.
+    accounts: dict[int | str | None, User] = {}
+    for user in session.scalars(known.order_by(User.id).with_for_update(read=True)):
+        accounts[user.id] = accounts[user.email_key] = user
     return [
-        (
-            message,
-            User.by_email(session, message.email or "")
-            if message.user_id is None
-            else accounts.get(message.user_id),
-        )
+        (message, accounts.get(message.email if message.user_id is None else message.user_id))
         for message in batch
     ]
 

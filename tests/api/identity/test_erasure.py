@@ -1,13 +1,14 @@
 """An erased person leaves no data in any table, and none of it returns (TRUST 43)."""
 
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import httpx
 import pytest
 from sqlalchemy import Integer, Table, exists, select
 from sqlalchemy.orm import Session
 
+from models.identity.audit_event import AuditEvent
 from models.identity.user import User
 from models.messages.message import Message
 from models.orders.order import Order
@@ -176,3 +177,39 @@ def test_a_change_concurrent_with_the_erasure_leaves_nothing(
         assert {change.result().status_code for change in changes} <= {200, 409}
         left = read_order(database, order)
         assert (left.note, left.shipping_address, left.labels) == (None, None, {})
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/tokens", {"name": SECRET, "scopes": ["orders:read"]}),
+        ("/v1/auth/email-verification", None),
+        (
+            "/v1/profile/email-change",
+            {"email": f"{SECRET}@concord.example", "current_password": PASSWORD},
+        ),
+        ("/v1/auth/token", {"email": f"{SECRET}@concord.example", "password": PASSWORD}),
+    ],
+)
+def test_a_request_concurrent_with_the_erasure_leaves_nothing(
+    service: Service,
+    client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, object] | None,
+) -> None:
+    monkeypatch.setattr(Message, "is_any_due", lambda _session: False)
+    user = make_account(service, email=f"{SECRET}@concord.example")
+    own, forget = bearer(token_for(service, user)), AuditEvent.forget
+    requests: list[Future[httpx.Response]] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def forget_after_the_request(session: Session, user_id: int) -> None:
+            requests.append(pool.submit(client.post, path, json=body, headers=own))
+            wait(requests, 0.5)
+            forget(session, user_id)
+
+        monkeypatch.setattr(AuditEvent, "forget", forget_after_the_request)
+        erase(client, user.id, token_for(service, user))
+        assert requests[0].result().status_code == 401
+    assert tables_of(service, user) == {"audit_events"}

@@ -1,5 +1,6 @@
 """The outbox: each committed message is sent once, or again if its sender dies."""
 
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
@@ -8,6 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from models.accounts.account import erase_account
 from models.identity.audit_event import AuditEvent, RequestOrigin
 from models.identity.one_time_token import OneTimeToken
 from models.identity.user import User
@@ -18,7 +20,7 @@ from models.storage.base import utcnow
 from models.storage.database import Database
 from models.storage.identifiers import first_id_from
 from tests.databases import change_all
-from tests.factories import make_user
+from tests.factories import LIFECYCLE, ROOT, make_user
 from tests.models.actions import change_user, erase_user
 from tests.models.reading import read_user
 from tests.models.together import together
@@ -180,6 +182,27 @@ def test_another_link_ends_none_and_surplus_links_are_removed(database: Database
     assert holds(database, invitation)
     assert not holds(database, reset)
     assert count(database, OneTimeToken) == 20
+
+
+def test_a_link_requested_during_an_erasure_is_not_sent(database: Database) -> None:
+    user = make_user(database)
+
+    def request() -> Letter | Withheld | None:
+        enqueue(database, "set_password", None, email=user.email_key)
+        return take(database)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def erase(session: Session) -> Future[Letter | Withheld | None]:
+            account = User.visible_to(session, ROOT, user.id)
+            erase_account(session, LIFECYCLE, account, by=ROOT, origin=RequestOrigin())
+            session.flush()
+            requested = pool.submit(request)
+            wait([requested], 0.5)
+            return requested
+
+        assert database.transact(erase).result(10) is None
+    assert (count(database, Message), count(database, OneTimeToken)) == (0, 0)
 
 
 def test_a_failing_message_is_retried_with_growing_pauses(database: Database) -> None:
