@@ -37,6 +37,15 @@ def test_each_package_is_locked_by_hash(lock: str) -> None:
         assert re.match(r"[a-z0-9.-]+==\S+ .*\\\n +--hash=sha256:[0-9a-f]{64}\b", package), package
 
 
+def test_nobody_is_told_to_install_the_package_of_this_name_from_pypi() -> None:
+    """Concord is not published there, so that package is not ours."""
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("api/**/*.py")]
+    assert len(files) > 50
+    for file in files:
+        if file.name != "CHANGELOG.md":
+            assert not re.search(r"install concord\b", file.read_text()), file
+
+
 def test_each_node_package_is_locked_by_hash() -> None:
     for lock in ROOT.glob("tests/**/package-lock.json"):
         if "node_modules" not in lock.parts:
