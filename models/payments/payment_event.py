@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Literal
 from uuid import UUID
 
@@ -202,23 +203,25 @@ def _apply(
     if not report.has_valid_amount:
         raise InvalidAmount
     order = Order.lock(session, order_id)
-    known = OrderEvent.payment(
-        session, order_id, method=report.provider, reference=report.reference
+    look_up = partial(
+        OrderEvent.payment, session, order_id, method=report.provider, reference=report.reference
     )
     if report.kind == "payment" and report.amount is not None:
-        if report.amount == {"amount": known, "currency": order.currency}:
-            # Somebody recorded the same payment by hand.
-            return
-        order.pay(
-            session,
-            lifecycle,
-            report.amount,
-            method=report.provider,
-            reference=report.reference,
-            by=None,
-        )
+        try:
+            order.pay(
+                session,
+                lifecycle,
+                report.amount,
+                method=report.provider,
+                reference=report.reference,
+                by=None,
+            )
+        except PaymentRecorded:
+            # Somebody may have recorded the same payment by hand.
+            if look_up() != report.amount["amount"]:
+                raise
     else:
-        if known is None:
+        if look_up() is None:
             raise PaymentNotRecorded
         order.bounce(
             session,
